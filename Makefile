@@ -1,0 +1,60 @@
+# A thin front for people; meson.build and tools/ do the work. `make help` lists the targets.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+BINDIR = $(DESTDIR)$(PREFIX)/bin
+LIBEXECDIR = $(DESTDIR)$(PREFIX)/libexec/banger
+
+# Installed where they exist: a build makes the programs that its sources have.
+BIN_PROGRAMS = banger bangerd
+LIBEXEC_PROGRAMS = banger-agent banger-mkroot banger-launch
+
+all: ## build the programs into build/ (the default)
+	@tools/build.sh build
+
+try: ## two-minute tour: packages, build, kernel, image, and a command in a first VM
+	@tools/try.sh
+
+test: deps-test ## every test this machine can run; the last line is the count
+	@tools/run-tests.py
+
+test-full: deps-test ## as test, and all system tests under sanitizers, and longer fuzzing
+	@tools/run-tests.py --full
+
+lint: deps-test ## only the checks of the sources
+	@tools/run-tests.py --only lint
+
+fuzz: deps-test ## fuzz every target for FUZZ_SECONDS (60) each
+	@tools/run-tests.py --only fuzzing --fuzz-seconds $${FUZZ_SECONDS:-60}
+
+bench: deps-test all ## measure speed against floors, as ratios in one run
+	@/usr/bin/python3 tests/bench/bench.py
+
+format: ## lay out the sources with clang-format
+	@find src tests -name '*.[ch]' -print0 | xargs -0 clang-format-19 -i
+
+install: all ## install below PREFIX (/usr/local), staged below DESTDIR
+	@mkdir -p "$(BINDIR)" "$(LIBEXECDIR)"
+	@for p in $(BIN_PROGRAMS); do \
+	    if [ -e build/$$p ]; then install -v -m 755 build/$$p "$(BINDIR)/$$p" || exit 1; fi; done
+	@for p in $(LIBEXEC_PROGRAMS); do \
+	    if [ -e build/$$p ]; then install -v -m 755 build/$$p "$(LIBEXECDIR)/$$p" || exit 1; fi; done
+
+uninstall: ## remove what install put there
+	@for p in $(BIN_PROGRAMS); do rm -fv "$(BINDIR)/$$p"; done
+	@for p in $(LIBEXEC_PROGRAMS); do rm -fv "$(LIBEXECDIR)/$$p"; done
+	@if [ -d "$(LIBEXECDIR)" ]; then rmdir --ignore-fail-on-non-empty "$(LIBEXECDIR)"; fi
+
+deps: ## install the packages that building, running and the default image need
+	@tools/deps.sh build run image
+
+deps-test: ## install those and what the tests need
+	@tools/deps.sh build run image test
+
+clean: ## remove all build directories; downloads in .cache/ stay
+	rm -rf build build-*
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: all try test test-full lint fuzz bench format install uninstall deps deps-test clean help

@@ -1,0 +1,345 @@
+#include "agent/request.h"
+
+#include "agent/hostname.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/random.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/timerfd.h>
+#include <time.h>
+
+#define ENTROPY_MIN 32
+#define ENTROPY_MAX 512
+#define NS_PER_S 1000000000ULL
+
+static bool put_reply(struct buf *out, uint32_t stream, int error, const char *text)
+{
+    uint8_t payload[4 + REQUEST_TEXT_MAX];
+    size_t len = strlen(text);
+
+    for (int i = 0; i < 4; i++) {
+        payload[i] = (uint8_t)((uint32_t)error >> (8 * i));
+    }
+    len = len < REQUEST_TEXT_MAX ? len : REQUEST_TEXT_MAX;
+    memcpy(payload + 4, text, len);
+    return frame_put(out, &(struct frame){.type = FRAME_REPLY,
+                                          .stream = stream,
+                                          .payload = payload,
+                                          .length = (uint32_t)(4 + len)}) == 0;
+}
+
+/* Configure ----------------------------------------------------------------------------------- */
+
+struct configuration {
+    const uint8_t *entropy;
+    uint32_t entropy_len;
+    bool has_time;
+    uint64_t time_ns;
+    char hostname[HOSTNAME_LEN_MAX + 1];
+};
+
+/* Everything is checked before anything is changed. */
+static int parse_configuration(const struct frame *f, struct configuration *c, const char **ret_bad)
+{
+    struct frame_reader r = frame_reader(f);
+    const uint8_t *value;
+    uint32_t len;
+    uint8_t tag;
+    int n;
+
+    *c = (struct configuration){0};
+    while ((n = frame_take_tlv(&r, &tag, &value, &len)) > 0) {
+        struct frame_reader v = {.p = value, .left = len};
+
+        if (tag == FRAME_TAG_ENTROPY) {
+            *ret_bad = "entropy";
+            if (len < ENTROPY_MIN || len > ENTROPY_MAX) {
+                return -EINVAL;
+            }
+            c->entropy = value;
+            c->entropy_len = len;
+        } else if (tag == FRAME_TAG_TIME) {
+            *ret_bad = "time";
+            if (len != 8 || frame_take_u64(&v, &c->time_ns) < 0 || c->time_ns > INT64_MAX) {
+                return -EINVAL;
+            }
+            c->has_time = true;
+        } else if (tag == FRAME_TAG_HOSTNAME) {
+            *ret_bad = "hostname";
+            if (!hostname_valid(value, len)) {
+                return -EINVAL;
+            }
+            memcpy(c->hostname, value, len);
+            c->hostname[len] = 0;
+        }
+    }
+    *ret_bad = "format";
+    return n;
+}
+
+/* Both calls are needed: without the second, forks of one template give the same numbers. */
+static int add_entropy(const struct configuration *c)
+{
+    union {
+        struct rand_pool_info info;
+        uint8_t bytes[sizeof(struct rand_pool_info) + ENTROPY_MAX];
+    } pool = {.info = {.entropy_count = (int)c->entropy_len * 8, .buf_size = (int)c->entropy_len}};
+    _cleanup_close_ int fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
+
+    memcpy(pool.bytes + offsetof(struct rand_pool_info, buf), c->entropy, c->entropy_len);
+    if (fd < 0 || ioctl(fd, RNDADDENTROPY, &pool) < 0 || ioctl(fd, RNDRESEEDCRNG) < 0) {
+        return -errno;
+    }
+    return 0;
+}
+
+static int set_time(const struct configuration *c)
+{
+    struct timespec ts = {.tv_sec = (time_t)(c->time_ns / NS_PER_S),
+                          .tv_nsec = (long)(c->time_ns % NS_PER_S)};
+
+    return clock_settime(CLOCK_REALTIME, &ts) < 0 ? -errno : 0;
+}
+
+static int apply_configuration(const struct configuration *c, const char **ret_bad)
+{
+    int r = 0;
+
+    *ret_bad = "entropy";
+    if (c->entropy) {
+        r = add_entropy(c);
+    }
+    if (r == 0 && c->has_time) {
+        *ret_bad = "time";
+        r = set_time(c);
+    }
+    if (r == 0 && c->hostname[0]) {
+        *ret_bad = "hostname";
+        r = hostname_set(c->hostname);
+    }
+    return r;
+}
+
+static void on_configure(struct requests *q, const struct frame *f, struct buf *out)
+{
+    struct configuration c;
+    const char *bad;
+    char text[REQUEST_TEXT_MAX] = "";
+    int r = parse_configuration(f, &c, &bad);
+
+    if (r == 0 && q->live) {
+        r = apply_configuration(&c, &bad);
+    }
+    if (r < 0) {
+        (void)snprintf(text, sizeof(text), "configure: %s: %s", bad, strerror(-r));
+    }
+    (void)put_reply(out, f->stream, -r, text);
+}
+
+/* Sync ----------------------------------------------------------------------------------------
+ * In a child, because it may take seconds. It lives longer than a vfork could. */
+
+static void on_sync(struct requests *q, const struct frame *f, struct buf *out)
+{
+    for (int i = 0; i < REQUEST_SYNCS_MAX; i++) {
+        struct sync_child *s = &q->syncs[i];
+
+        if (s->pid > 0 || s->done) {
+            continue;
+        }
+        s->pid = fork();
+        if (s->pid == 0) {
+            if (q->live) {
+                sync();
+            }
+            _exit(0);
+        }
+        if (s->pid < 0) {
+            (void)put_reply(out, f->stream, errno, "cannot make a process");
+            s->pid = 0;
+        }
+        s->stream = f->stream;
+        s->silent = false;
+        return;
+    }
+    (void)put_reply(out, f->stream, EAGAIN, "too many syncs at once");
+}
+
+void requests_reaped(struct requests *q, pid_t pid)
+{
+    for (int i = 0; i < REQUEST_SYNCS_MAX; i++) {
+        struct sync_child *s = &q->syncs[i];
+
+        if (s->pid == pid) {
+            s->pid = 0;
+            s->done = !s->silent;
+        }
+    }
+}
+
+/* Poweroff ------------------------------------------------------------------------------------ */
+
+static void arm(struct requests *q, unsigned ms)
+{
+    struct itimerspec when = {
+        .it_value = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000}};
+
+    (void)timerfd_settime(q->timer.fd, 0, &when, NULL);
+}
+
+/* To all processes but this one; in a test only to our own. */
+static void signal_all(struct requests *q, int sig)
+{
+    if (q->live) {
+        (void)kill(-1, sig);
+    } else {
+        sessions_signal(q->sessions, sig);
+    }
+}
+
+/* Nobody is left who could write. A frozen filesystem has an empty journal: it is clean. */
+static void leave(struct requests *q)
+{
+    if (q->live) {
+        sync();
+        if (q->data_fd >= 0) {
+            (void)ioctl(q->data_fd, FIFREEZE, 0);
+        }
+    }
+    q->power = POWER_LEAVING;
+    q->reply_due = q->farewell_due = true;
+    arm(q, REQUEST_FLUSH_MS);
+}
+
+static void on_poweroff(struct requests *q, const struct frame *f)
+{
+    q->power_stream = f->stream;
+    q->power_silent = false;
+    if (q->power != POWER_ON) {
+        return;
+    }
+    q->power = POWER_TERMINATING;
+    q->sessions->closed = true;
+    /* Shells ignore SIGTERM, not SIGHUP; a stopped process hears neither without SIGCONT. */
+    signal_all(q, SIGTERM);
+    signal_all(q, SIGHUP);
+    signal_all(q, SIGCONT);
+    arm(q, REQUEST_TERM_MS);
+}
+
+void requests_idle(struct requests *q, bool no_children)
+{
+    if (no_children && (q->power == POWER_TERMINATING || q->power == POWER_KILLING)) {
+        leave(q);
+    }
+}
+
+static void on_timer(struct source *source, uint32_t events)
+{
+    struct requests *q = source->owner;
+    uint64_t expirations;
+
+    (void)events;
+    (void)!read(source->fd, &expirations, sizeof(expirations));
+    switch (q->power) {
+    case POWER_TERMINATING:
+        q->power = POWER_KILLING;
+        signal_all(q, SIGKILL);
+        arm(q, REQUEST_KILL_MS);
+        break;
+    case POWER_KILLING:
+        leave(q);
+        break;
+    case POWER_LEAVING:
+        q->power = POWER_OFF;
+        break;
+    default:
+        break;
+    }
+}
+
+/* All together -------------------------------------------------------------------------------- */
+
+int requests_init(struct requests *q, struct poller *poller, struct sessions *sessions)
+{
+    int fd;
+
+    *q = (struct requests){
+        .poller = poller,
+        .sessions = sessions,
+        .data_fd = -1,
+        .timer = {.fd = -1, .handle = on_timer, .owner = q},
+    };
+    fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    return fd < 0 ? -errno : poller_add(poller, &q->timer, fd, EPOLLIN);
+}
+
+void requests_done(struct requests *q)
+{
+    poller_close(q->poller, &q->timer);
+}
+
+void requests_frame(struct requests *q, const struct frame *f, struct buf *out)
+{
+    switch (f->type) {
+    case FRAME_CONFIGURE:
+        on_configure(q, f, out);
+        break;
+    case FRAME_SYNC:
+        on_sync(q, f, out);
+        break;
+    case FRAME_POWEROFF:
+        on_poweroff(q, f);
+        break;
+    default:
+        break;
+    }
+}
+
+void requests_detach(struct requests *q)
+{
+    q->power_silent = true;
+    for (int i = 0; i < REQUEST_SYNCS_MAX; i++) {
+        q->syncs[i].silent = true;
+        q->syncs[i].done = false;
+    }
+}
+
+bool requests_next(struct requests *q, struct buf *out)
+{
+    for (int i = 0; i < REQUEST_SYNCS_MAX; i++) {
+        if (q->syncs[i].done) {
+            q->syncs[i].done = false;
+            return put_reply(out, q->syncs[i].stream, 0, "");
+        }
+    }
+    return false;
+}
+
+bool requests_farewell(struct requests *q, struct buf *out)
+{
+    if (q->reply_due) {
+        q->reply_due = false;
+        if (!q->power_silent) {
+            return put_reply(out, q->power_stream, 0, "");
+        }
+    }
+    if (q->farewell_due) {
+        q->farewell_due = false;
+        return frame_put(out, &(struct frame){.type = FRAME_GOING_DOWN}) == 0;
+    }
+    return false;
+}
+
+void requests_flushed(struct requests *q)
+{
+    if (q->power == POWER_LEAVING && !q->farewell_due) {
+        q->power = POWER_OFF;
+    }
+}

@@ -1,0 +1,65 @@
+/*
+ * What the host asks of the guest as a whole: configure, sync, poweroff. Nothing here blocks the
+ * loop, except the last sync before the machine goes down.
+ * Threads: one.
+ */
+#pragma once
+
+#include "agent/poller.h"
+#include "agent/session.h"
+
+#define REQUEST_SYNCS_MAX 16
+#define REQUEST_TERM_MS 2000 /* from SIGTERM to SIGKILL */
+#define REQUEST_KILL_MS 1000 /* from SIGKILL to going on without them */
+#define REQUEST_FLUSH_MS 500 /* for the host to take the last frames */
+#define REQUEST_TEXT_MAX 256
+
+enum power {
+    POWER_ON,
+    POWER_TERMINATING,
+    POWER_KILLING,
+    POWER_LEAVING, /* all is on the disk; the last frames are on their way */
+    POWER_OFF,
+};
+
+struct sync_child {
+    pid_t pid; /* 0: free */
+    uint32_t stream;
+    bool silent; /* who asked is gone */
+    bool done;
+};
+
+struct requests {
+    struct poller *poller;
+    struct sessions *sessions;
+    bool live;   /* a guest; else a test, which must change nothing */
+    int data_fd; /* a directory of the data disk, or -1; borrowed */
+    enum power power;
+    uint32_t power_stream;
+    bool power_silent;
+    bool reply_due;
+    bool farewell_due;
+    struct source timer;
+    struct sync_child syncs[REQUEST_SYNCS_MAX];
+};
+
+int requests_init(struct requests *q, struct poller *poller,
+                  struct sessions *sessions) _must_check_;
+void requests_done(struct requests *q);
+
+/* A frame of type CONFIGURE, SYNC or POWEROFF; at most one frame goes to out. */
+void requests_frame(struct requests *q, const struct frame *f, struct buf *out);
+
+/* A generation of the link has ended: nobody waits for the answers. */
+void requests_detach(struct requests *q);
+
+/* A child has ended; then, whether none is left. */
+void requests_reaped(struct requests *q, pid_t pid);
+void requests_idle(struct requests *q, bool no_children);
+
+/* Appends an answer that became due, if there is one. */
+bool requests_next(struct requests *q, struct buf *out);
+
+/* The last words, after all that the sessions could send; then, when out has been written. */
+bool requests_farewell(struct requests *q, struct buf *out);
+void requests_flushed(struct requests *q);

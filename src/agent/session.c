@@ -1,0 +1,521 @@
+#include "agent/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+
+static void signal_group(pid_t group, int sig)
+{
+    (void)kill(-group, sig);
+}
+
+const struct session_ops session_real_ops = {
+    .start = child_start,
+    .signal = signal_group,
+};
+
+void sessions_init(struct sessions *all, struct poller *poller, const struct session_ops *ops)
+{
+    *all = (struct sessions){.ops = ops};
+    stream_env_init(&all->streams, poller);
+    buf_init(&all->spec, FRAME_SPEC_MAX);
+}
+
+static struct session **bucket_of(struct sessions *all, uint32_t id)
+{
+    return &all->buckets[id % SESSION_BUCKETS];
+}
+
+static struct session *find(struct sessions *all, uint32_t id)
+{
+    struct session *s = *bucket_of(all, id);
+
+    while (s && s->id != id) {
+        s = s->next_in_bucket;
+    }
+    return s;
+}
+
+/* Those that wait to send --------------------------------------------------------------------- */
+
+static void session_wake(struct session *s)
+{
+    struct sessions *all = s->all;
+
+    if (s->ready || !s->attached) {
+        return;
+    }
+    s->ready = true;
+    s->next_ready = NULL;
+    if (all->ready_last) {
+        all->ready_last->next_ready = s;
+    } else {
+        all->ready_first = s;
+    }
+    all->ready_last = s;
+}
+
+static void on_wake(struct stream_owner *owner)
+{
+    session_wake((struct session *)owner);
+}
+
+static struct session *take_ready(struct sessions *all)
+{
+    struct session *s = all->ready_first;
+
+    if (s) {
+        all->ready_first = s->next_ready;
+        if (!all->ready_first) {
+            all->ready_last = NULL;
+        }
+        s->ready = false;
+    }
+    return s;
+}
+
+/* Only when a session is released: the list is short, for it empties at every turn of the loop. */
+static void forget_ready(struct session *s)
+{
+    struct sessions *all = s->all;
+    struct session *before = NULL;
+
+    if (!s->ready) {
+        return;
+    }
+    for (struct session *at = all->ready_first; at != s; at = at->next_ready) {
+        before = at;
+    }
+    if (before) {
+        before->next_ready = s->next_ready;
+    } else {
+        all->ready_first = s->next_ready;
+    }
+    if (all->ready_last == s) {
+        all->ready_last = before;
+    }
+    s->ready = false;
+}
+
+static bool put(struct buf *out, const struct session *s, struct frame f)
+{
+    f.stream = s->id;
+    return frame_put(out, &f) == 0;
+}
+
+static bool put_failed(struct buf *out, uint32_t id, const struct failure *failure)
+{
+    uint8_t payload[8 + FAILURE_TEXT_MAX];
+    _cleanup_buf_ struct buf b;
+
+    buf_init(&b, sizeof(payload));
+    return buf_append_le32(&b, failure->status) == 0 && buf_append_le32(&b, failure->error) == 0 &&
+           buf_append_str(&b, failure->text) == 0 &&
+           frame_put(out, &(struct frame){.type = FRAME_FAILED,
+                                          .stream = id,
+                                          .payload = buf_head(&b),
+                                          .length = (uint32_t)b.len}) == 0;
+}
+
+static bool put_exited(struct buf *out, const struct session *s)
+{
+    bool killed = WIFSIGNALED(s->status);
+    uint32_t value = (uint32_t)(killed ? WTERMSIG(s->status) : WEXITSTATUS(s->status));
+    uint8_t payload[5] = {killed, (uint8_t)value};
+
+    return put(out, s,
+               (struct frame){.type = FRAME_EXITED, .payload = payload, .length = sizeof(payload)});
+}
+
+static bool put_state(struct buf *out, struct session *s)
+{
+    s->state_due = false;
+    if (s->state == FRAME_SESSION_FAILED) {
+        return put_failed(out, s->id, s->failure);
+    }
+    return frame_put_u32(out, FRAME_STARTED, s->id, (uint32_t)s->pid) == 0;
+}
+
+/* One frame, in the order in which the host must see them. False: nothing to send now. */
+static bool session_next(struct session *s, struct buf *out)
+{
+    if (s->state_due) {
+        return put_state(out, s);
+    }
+    if (s->state == FRAME_SESSION_FAILED) {
+        return false;
+    }
+    if (input_put(&s->in, s->id, out)) {
+        return true;
+    }
+    for (int i = 0; i < 2; i++) {
+        struct channel *c = &s->out[s->turn];
+        uint8_t number = s->turn ? FRAME_STDERR : FRAME_STDOUT;
+
+        s->turn = !s->turn;
+        if (channel_put(c, s->id, number, out)) {
+            return true;
+        }
+    }
+    if (s->state == FRAME_SESSION_EXITED && s->out[0].end_sent && s->out[1].end_sent &&
+        !s->exit_sent) {
+        s->exit_sent = true;
+        return put_exited(out, s);
+    }
+    return false;
+}
+
+bool sessions_next(struct sessions *all, struct buf *out)
+{
+    struct session *s;
+
+    while ((s = take_ready(all))) {
+        if (session_next(s, out)) {
+            session_wake(s);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Life and death ------------------------------------------------------------------------------ */
+
+static void session_free(struct session *s)
+{
+    struct sessions *all = s->all;
+
+    forget_ready(s);
+    input_done(&s->in);
+    channel_done(&s->out[0]);
+    channel_done(&s->out[1]);
+    free(s->failure);
+    free(s);
+    all->count--;
+}
+
+void sessions_done(struct sessions *all)
+{
+    for (size_t i = 0; i <= SESSION_BUCKETS; i++) {
+        struct session **list = i < SESSION_BUCKETS ? &all->buckets[i] : &all->released;
+
+        while (*list) {
+            struct session *s = *list;
+
+            *list = s->next_in_bucket;
+            session_free(s);
+        }
+    }
+    stream_env_done(&all->streams);
+    buf_done(&all->spec);
+}
+
+static void refuse(const struct frame *f, int error, const char *text, struct buf *out)
+{
+    struct failure failure;
+
+    (void)failure_set(&failure, FAILURE_AGENT, error, "%s", text);
+    (void)!put_failed(out, f->stream, &failure);
+}
+
+static void session_begin(struct session *s, const struct child *child)
+{
+    s->state = FRAME_SESSION_RUNNING;
+    s->pid = child->pid;
+    s->all->running++;
+    input_open(&s->in, child->in, s->tty);
+    channel_open(&s->out[0], child->out, s->tty);
+    channel_open(&s->out[1], child->err, s->tty);
+}
+
+static struct session *session_new(struct sessions *all, uint32_t id)
+{
+    struct session *s = calloc(1, sizeof(*s));
+
+    if (!s) {
+        return NULL;
+    }
+    s->owner.wake = on_wake;
+    s->all = all;
+    s->id = id;
+    s->attached = true;
+    s->state_due = true;
+    input_init(&s->in, &all->streams, &s->owner);
+    channel_init(&s->out[0], &all->streams, &s->owner);
+    channel_init(&s->out[1], &all->streams, &s->owner);
+    s->next_in_bucket = *bucket_of(all, id);
+    *bucket_of(all, id) = s;
+    all->count++;
+    return s;
+}
+
+static int session_start(struct session *s, const uint8_t *body, size_t len)
+{
+    struct spec spec = {0};
+    struct child child;
+    int r = spec_parse(&spec, body, len, s->failure);
+
+    if (r == 0) {
+        s->tty = spec.tty;
+        s->in.enabled = s->in.window_due = spec.stdin_pipe;
+        r = s->all->ops->start(&spec, &s->all->env, &child, s->failure);
+    }
+    spec_done(&spec);
+    if (r == 0) {
+        session_begin(s, &child);
+    }
+    return r;
+}
+
+static void start(struct sessions *all, const struct frame *f, struct buf *out)
+{
+    struct failure *failure = calloc(1, sizeof(*failure));
+    struct session *s = failure ? session_new(all, f->stream) : NULL;
+
+    if (!s) {
+        free(failure);
+        refuse(f, ENOMEM, "cannot start a command", out);
+        return;
+    }
+    s->failure = failure;
+    if (session_start(s, all->spec.len > 0 ? buf_head(&all->spec) : NULL, all->spec.len) < 0) {
+        s->state = FRAME_SESSION_FAILED;
+    } else {
+        free(STEAL_PTR(s->failure));
+    }
+    session_wake(s);
+}
+
+static void on_exec(struct sessions *all, const struct frame *f, struct buf *out)
+{
+    bool known = find(all, f->stream) != NULL;
+
+    if (all->spec_id != f->stream) {
+        all->spec_id = f->stream;
+        buf_done(&all->spec);
+        all->spec_too_long = false;
+    }
+    if (!known && !all->spec_too_long && f->length > 0 &&
+        buf_append(&all->spec, f->payload, f->length) < 0) {
+        all->spec_too_long = true;
+    }
+    if (f->flags & FRAME_MORE) {
+        return;
+    }
+    all->spec_id = 0;
+    if (known) {
+        /* The host repeats itself, and will ATTACH when it wants to hear the answer again. */
+    } else if (all->closed) {
+        refuse(f, ESHUTDOWN, "the machine is going down", out);
+    } else if (all->count >= SESSION_MAX) {
+        refuse(f, EAGAIN, "the guest has 1024 sessions already", out);
+    } else if (all->spec_too_long) {
+        refuse(f, E2BIG, "the request to start a command", out);
+    } else {
+        start(all, f, out);
+    }
+    buf_done(&all->spec);
+}
+
+static void on_attach(struct session *s)
+{
+    s->attached = true;
+    s->state_due = true;
+    s->exit_sent = false;
+    input_tell(&s->in);
+    channel_rewind(&s->out[0]);
+    channel_rewind(&s->out[1]);
+    session_wake(s);
+}
+
+static void on_release(struct session *s)
+{
+    struct sessions *all = s->all;
+    struct session **at = bucket_of(all, s->id);
+
+    while (*at != s) {
+        at = &(*at)->next_in_bucket;
+    }
+    *at = s->next_in_bucket;
+    if (s->state != FRAME_SESSION_RUNNING) {
+        session_free(s);
+        return;
+    }
+    all->ops->signal(s->pid, SIGKILL);
+    s->released = true;
+    forget_ready(s);
+    s->attached = false;
+    s->next_in_bucket = all->released;
+    all->released = s;
+    input_close(&s->in);
+    channel_abandon(&s->out[0]);
+    channel_abandon(&s->out[1]);
+}
+
+static void on_signal(struct session *s, const struct frame *f)
+{
+    struct frame_reader r = frame_reader(f);
+    uint32_t sig;
+
+    if (frame_take_u32(&r, &sig) == 0 && sig > 0 && sig <= 64 &&
+        s->state == FRAME_SESSION_RUNNING) {
+        s->all->ops->signal(s->pid, (int)sig);
+    }
+}
+
+static void on_resize(struct session *s, const struct frame *f)
+{
+    struct frame_reader r = frame_reader(f);
+    struct winsize size = {0};
+
+    if (s->tty && s->in.source.fd >= 0 && frame_take_u16(&r, &size.ws_row) == 0 &&
+        frame_take_u16(&r, &size.ws_col) == 0) {
+        (void)ioctl(s->in.source.fd, TIOCSWINSZ, &size);
+    }
+}
+
+static void on_session_frame(struct session *s, const struct frame *f)
+{
+    struct frame_reader r = frame_reader(f);
+    uint64_t limit;
+
+    switch (f->type) {
+    case FRAME_SIGNAL:
+        on_signal(s, f);
+        break;
+    case FRAME_RESIZE:
+        on_resize(s, f);
+        break;
+    case FRAME_ATTACH:
+        on_attach(s);
+        break;
+    case FRAME_RELEASE:
+        on_release(s);
+        break;
+    case FRAME_DATA:
+        if (f->channel == FRAME_STDIN) {
+            input_data(&s->in, f->offset, f->payload, f->length);
+        }
+        break;
+    case FRAME_END:
+        if (f->channel == FRAME_STDIN) {
+            input_end(&s->in, f->offset);
+        }
+        break;
+    case FRAME_WINDOW:
+        if (f->channel != FRAME_STDIN && s->attached && s->pid > 0 &&
+            frame_take_u64(&r, &limit) == 0) {
+            channel_window(&s->out[f->channel - FRAME_STDOUT], f->offset, limit);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+void sessions_frame(struct sessions *all, const struct frame *f, struct buf *out)
+{
+    struct session *s;
+
+    if (f->stream == 0) {
+        return;
+    }
+    if (f->type == FRAME_EXEC) {
+        on_exec(all, f, out);
+        return;
+    }
+    s = find(all, f->stream);
+    if (s) {
+        on_session_frame(s, f);
+    } else if (f->type == FRAME_ATTACH) {
+        refuse(f, ESRCH, "the guest does not know this session", out);
+    }
+}
+
+/* The whole table --------------------------------------------------------------------------- */
+
+void sessions_detach(struct sessions *all)
+{
+    while (take_ready(all)) {
+    }
+    for (size_t i = 0; i < SESSION_BUCKETS; i++) {
+        for (struct session *s = all->buckets[i]; s; s = s->next_in_bucket) {
+            s->attached = false;
+        }
+    }
+    all->spec_id = 0;
+    buf_done(&all->spec);
+}
+
+unsigned sessions_listed(const struct sessions *all)
+{
+    unsigned n = 0;
+
+    for (size_t i = 0; i < SESSION_BUCKETS; i++) {
+        for (const struct session *s = all->buckets[i]; s; s = s->next_in_bucket) {
+            n++;
+        }
+    }
+    return n;
+}
+
+void sessions_list(const struct sessions *all, struct buf *out)
+{
+    for (size_t i = 0; i < SESSION_BUCKETS; i++) {
+        for (const struct session *s = all->buckets[i]; s; s = s->next_in_bucket) {
+            uint8_t state = (uint8_t)s->state;
+
+            (void)put(out, s,
+                      (struct frame){.type = FRAME_SESSION, .payload = &state, .length = 1});
+        }
+    }
+}
+
+static void session_reaped(struct session *s, int status)
+{
+    s->all->running--;
+    s->status = status;
+    s->state = FRAME_SESSION_EXITED;
+    input_close(&s->in);
+    channel_finish(&s->out[0]);
+    channel_finish(&s->out[1]);
+    session_wake(s);
+}
+
+void sessions_reaped(struct sessions *all, pid_t pid, int status)
+{
+    for (size_t i = 0; i < SESSION_BUCKETS; i++) {
+        for (struct session *s = all->buckets[i]; s; s = s->next_in_bucket) {
+            if (s->pid == pid && s->state == FRAME_SESSION_RUNNING) {
+                session_reaped(s, status);
+                return;
+            }
+        }
+    }
+    for (struct session **at = &all->released; *at; at = &(*at)->next_in_bucket) {
+        struct session *s = *at;
+
+        if (s->pid == pid) {
+            *at = s->next_in_bucket;
+            all->running--;
+            session_free(s);
+            return;
+        }
+    }
+}
+
+void sessions_signal(struct sessions *all, int sig)
+{
+    for (size_t i = 0; i <= SESSION_BUCKETS; i++) {
+        struct session *s = i < SESSION_BUCKETS ? all->buckets[i] : all->released;
+
+        for (; s; s = s->next_in_bucket) {
+            if (s->state == FRAME_SESSION_RUNNING) {
+                all->ops->signal(s->pid, sig);
+            }
+        }
+    }
+}

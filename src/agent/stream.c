@@ -1,0 +1,357 @@
+#include "agent/stream.h"
+
+#include <errno.h>
+#include <sys/ioctl.h>
+
+/* Pipes that nobody wants any more --------------------------------------------------------------
+ * Level-triggered and a piece at a time: a background process may write for ever. */
+
+#define DRAIN_PIECE 16384
+
+struct drain {
+    struct source source;
+    struct stream_env *env;
+    struct drain *next;
+    struct drain **link; /* what points to this one */
+};
+
+static void drain_free(struct drain *d)
+{
+    poller_close(d->env->poller, &d->source);
+    *d->link = d->next;
+    if (d->next) {
+        d->next->link = d->link;
+    }
+    d->env->drain_count--;
+    free(d);
+}
+
+/* Reads a piece; false at the end. */
+static bool drain_some(int fd)
+{
+    uint8_t piece[DRAIN_PIECE];
+    ssize_t n = read(fd, piece, sizeof(piece));
+
+    return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
+}
+
+static void on_drain(struct source *source, uint32_t events)
+{
+    (void)events;
+    if (!drain_some(source->fd)) {
+        drain_free(source->owner);
+    }
+}
+
+/* Takes fd. Mostly, nobody holds the other end any more. */
+static void drain_pipe(struct stream_env *env, int fd)
+{
+    bool open = drain_some(fd);
+    struct drain *d = open && env->drain_count < STREAM_DRAINS_MAX ? malloc(sizeof(*d)) : NULL;
+
+    if (!d) {
+        (void)close(fd);
+        return;
+    }
+    *d = (struct drain){
+        .source = {.fd = -1, .handle = on_drain, .owner = d},
+        .env = env,
+        .next = env->drains,
+        .link = &env->drains,
+    };
+    if (d->next) {
+        d->next->link = &d->next;
+    }
+    env->drains = d;
+    env->drain_count++;
+    if (poller_add(env->poller, &d->source, fd, EPOLLIN) < 0) {
+        drain_free(d);
+    }
+}
+
+void stream_env_init(struct stream_env *env, struct poller *poller)
+{
+    *env = (struct stream_env){.poller = poller};
+}
+
+void stream_env_done(struct stream_env *env)
+{
+    while (env->drains) {
+        drain_free(env->drains);
+    }
+}
+
+/* Guest to host ------------------------------------------------------------------------------- */
+
+/* The end, as far as we are concerned. */
+static void channel_leave(struct channel *c)
+{
+    int fd = poller_steal(c->env->poller, &c->source);
+
+    c->eof = true;
+    if (fd >= 0 && c->terminal) {
+        (void)close(fd);
+    } else if (fd >= 0) {
+        drain_pipe(c->env, fd);
+    }
+}
+
+static void channel_pump(struct channel *c)
+{
+    while (c->source.fd >= 0) {
+        ssize_t n;
+
+        if (c->finishing && c->last == 0) {
+            channel_leave(c);
+            break;
+        }
+        n = ring_read_fd(&c->ring, c->source.fd, c->finishing ? c->last : RING_MAX);
+        if (n > 0) {
+            c->last -= c->finishing ? (size_t)n : 0;
+        } else if (n == -ENOBUFS) {
+            break;
+        } else if (n == -EAGAIN || (n == -EIO && c->terminal)) {
+            /* EIO: nobody has the terminal open just now, but somebody may open it again. */
+            if (c->finishing) {
+                channel_leave(c);
+            }
+            break;
+        } else {
+            poller_close(c->env->poller, &c->source);
+            c->eof = true;
+        }
+    }
+    c->owner->wake(c->owner);
+}
+
+static void on_channel(struct source *source, uint32_t events)
+{
+    (void)events;
+    channel_pump(source->owner);
+}
+
+void channel_init(struct channel *c, struct stream_env *env, struct stream_owner *owner)
+{
+    *c = (struct channel){
+        .source = {.fd = -1, .handle = on_channel, .owner = c},
+        .env = env,
+        .owner = owner,
+        .eof = true,
+    };
+    ring_init(&c->ring, &env->pool);
+}
+
+void channel_open(struct channel *c, int fd, bool terminal)
+{
+    c->terminal = terminal;
+    c->eof = fd < 0 || poller_add(c->env->poller, &c->source, fd, EPOLLIN | EPOLLET) < 0;
+}
+
+void channel_done(struct channel *c)
+{
+    channel_leave(c);
+    ring_done(&c->ring);
+}
+
+void channel_abandon(struct channel *c)
+{
+    channel_done(c);
+}
+
+void channel_finish(struct channel *c)
+{
+    int bytes = 0;
+
+    if (c->source.fd < 0) {
+        return;
+    }
+    c->finishing = true;
+    if (c->terminal) {
+        c->last = STREAM_HANGUP_MAX;
+    } else if (ioctl(c->source.fd, FIONREAD, &bytes) == 0 && bytes > 0) {
+        c->last = (size_t)bytes;
+    }
+    channel_pump(c);
+}
+
+void channel_window(struct channel *c, uint64_t acked, uint64_t limit)
+{
+    if (acked > c->ring.end || limit < acked || limit - acked > FRAME_WINDOW_MAX) {
+        return;
+    }
+    if (acked > c->ring.start) {
+        ring_drop(&c->ring, acked);
+    }
+    if (c->sent < acked) {
+        c->sent = acked;
+    }
+    if (c->limit < limit) {
+        c->limit = limit;
+    }
+    if (c->eof && c->ring.start == c->ring.end) {
+        ring_done(&c->ring);
+    }
+    channel_pump(c);
+}
+
+void channel_rewind(struct channel *c)
+{
+    c->sent = c->ring.start;
+    c->limit = 0;
+    c->end_sent = false;
+}
+
+bool channel_put(struct channel *c, uint32_t id, uint8_t number, struct buf *out)
+{
+    uint64_t end = c->limit < c->ring.end ? c->limit : c->ring.end;
+    struct frame f = {.type = FRAME_DATA, .channel = number, .stream = id, .offset = c->sent};
+
+    if (c->sent < end) {
+        size_t n = ring_peek(&c->ring, c->sent, &f.payload);
+
+        n = n < end - c->sent ? n : (size_t)(end - c->sent);
+        f.length = (uint32_t)(n < FRAME_PAYLOAD_MAX ? n : FRAME_PAYLOAD_MAX);
+        if (frame_put(out, &f) < 0) {
+            return false;
+        }
+        c->sent += f.length;
+        return true;
+    }
+    if (c->eof && !c->end_sent && c->sent == c->ring.end) {
+        f.type = FRAME_END;
+        c->end_sent = frame_put(out, &f) == 0;
+        return c->end_sent;
+    }
+    return false;
+}
+
+/* Host to guest ------------------------------------------------------------------------------- */
+
+static void input_discard(struct input *in)
+{
+    if (in->buf.len > 0) {
+        buf_consume(&in->buf, in->buf.len);
+    }
+}
+
+static void input_pump(struct input *in)
+{
+    uint64_t consumed;
+
+    while (in->source.fd >= 0 && in->buf.len > 0) {
+        ssize_t n = write(in->source.fd, buf_head(&in->buf), in->buf.len);
+
+        if (n >= 0) {
+            buf_consume(&in->buf, (size_t)n);
+        } else if (errno == EAGAIN) {
+            break;
+        } else if (errno != EINTR) {
+            /* The command reads no more. Whoever sends need not know: a shell's pipe is the same,
+             * up to the writer's next write. */
+            input_discard(in);
+            if (!in->terminal) {
+                poller_close(in->env->poller, &in->source);
+            }
+        }
+    }
+    if (in->source.fd < 0) {
+        input_discard(in);
+    } else if (in->buf.len == 0 && in->ended) {
+        poller_close(in->env->poller, &in->source);
+    }
+    consumed = in->received - in->buf.len;
+    if (in->enabled && consumed + STREAM_INPUT_MAX - in->granted >= STREAM_INPUT_MAX / 2) {
+        in->window_due = true;
+        in->owner->wake(in->owner);
+    }
+}
+
+static void on_input(struct source *source, uint32_t events)
+{
+    struct input *in = source->owner;
+
+    if ((events & EPOLLERR) && !in->terminal) {
+        poller_close(in->env->poller, &in->source);
+    }
+    input_pump(in);
+}
+
+void input_init(struct input *in, struct stream_env *env, struct stream_owner *owner)
+{
+    *in = (struct input){
+        .source = {.fd = -1, .handle = on_input, .owner = in},
+        .env = env,
+        .owner = owner,
+    };
+    buf_init(&in->buf, STREAM_INPUT_MAX);
+}
+
+void input_open(struct input *in, int fd, bool terminal)
+{
+    in->terminal = terminal;
+    if (fd >= 0) {
+        /* Without a watch the input is closed: what comes is thrown away. */
+        (void)!poller_add(in->env->poller, &in->source, fd, EPOLLOUT | EPOLLET);
+    }
+}
+
+void input_close(struct input *in)
+{
+    poller_close(in->env->poller, &in->source);
+    input_pump(in);
+}
+
+void input_done(struct input *in)
+{
+    poller_close(in->env->poller, &in->source);
+    buf_done(&in->buf);
+}
+
+void input_data(struct input *in, uint64_t offset, const uint8_t *data, size_t len)
+{
+    uint64_t skip;
+
+    if (!in->enabled || in->ended || offset > in->received) {
+        return;
+    }
+    skip = in->received - offset;
+    if (skip >= len) {
+        return;
+    }
+    data += skip;
+    len -= (size_t)skip;
+    /* The grant never exceeds the room: consumed + STREAM_INPUT_MAX. */
+    if (len > in->granted - in->received || buf_append(&in->buf, data, len) < 0) {
+        return;
+    }
+    in->received += len;
+    input_pump(in);
+}
+
+void input_end(struct input *in, uint64_t offset)
+{
+    if (in->enabled && !in->terminal && offset == in->received) {
+        in->ended = true;
+        input_pump(in);
+    }
+}
+
+void input_tell(struct input *in)
+{
+    in->window_due = in->enabled;
+}
+
+bool input_put(struct input *in, uint32_t id, struct buf *out)
+{
+    uint64_t limit = in->received - in->buf.len + STREAM_INPUT_MAX;
+
+    if (!in->window_due) {
+        return false;
+    }
+    if (frame_put_window(out, id, FRAME_STDIN, in->received, limit) < 0) {
+        return false;
+    }
+    in->granted = limit;
+    in->window_due = false;
+    return true;
+}

@@ -1,0 +1,99 @@
+/*
+ * The streams of one session. A channel carries stdout or stderr to the host: a descriptor that is
+ * read into a ring as far as there is room, and a window that the host moves. The input carries
+ * stdin the other way, with the window that we give.
+ *
+ * Descriptors are watched for edges; whoever makes room reads again. Threads: one.
+ */
+#pragma once
+
+#include "agent/poller.h"
+#include "agent/ring.h"
+#include "base/buf.h"
+#include "codec/frame.h"
+
+#include <stdbool.h>
+
+#define STREAM_INPUT_MAX ((size_t)64 * 1024)
+#define STREAM_DRAINS_MAX 2048 /* abandoned pipes that are still read */
+/* Of a terminal whose command has ended: most bytes that are still taken, should others write. */
+#define STREAM_HANGUP_MAX ((size_t)128 * 1024)
+
+/* What all streams share. */
+struct stream_env {
+    struct poller *poller;
+    struct ring_pool pool;
+    unsigned drain_count;
+    struct drain *drains; /* pipes that nobody wants any more, but that have writers */
+};
+
+void stream_env_init(struct stream_env *env, struct poller *poller);
+void stream_env_done(struct stream_env *env);
+
+/* Who hears that a stream may have something to send. */
+struct stream_owner {
+    void (*wake)(struct stream_owner *owner);
+};
+
+struct channel {
+    struct source source;
+    struct stream_env *env;
+    struct stream_owner *owner;
+    struct ring ring;
+    uint64_t sent;
+    uint64_t limit;
+    size_t last; /* when finishing: bytes that are still taken */
+    bool terminal;
+    bool finishing; /* the command has ended */
+    bool eof;       /* no byte will be added: the ring's end is the total */
+    bool end_sent;
+};
+
+struct input {
+    struct source source;
+    struct stream_env *env;
+    struct stream_owner *owner;
+    struct buf buf;
+    uint64_t received; /* bytes that came, in the buffer or through it */
+    uint64_t granted;  /* the last limit that was sent */
+    bool enabled;
+    bool terminal;
+    bool ended;
+    bool window_due;
+};
+
+/* init: no descriptor yet, nothing will come. open: owns fd (-1: none). done: frees. */
+void channel_init(struct channel *c, struct stream_env *env, struct stream_owner *owner);
+void channel_open(struct channel *c, int fd, bool terminal);
+void channel_done(struct channel *c);
+
+/* The command has ended: what is in a pipe now is the last; a terminal is hung up when read. */
+void channel_finish(struct channel *c);
+
+/* Nobody wants the rest. */
+void channel_abandon(struct channel *c);
+
+/* A WINDOW of the host; one that cannot be true is ignored. */
+void channel_window(struct channel *c, uint64_t acked, uint64_t limit);
+
+/* For ATTACH: starts again behind what is acknowledged, with a closed window. */
+void channel_rewind(struct channel *c);
+
+/* Appends one DATA or END, when one may be sent. */
+bool channel_put(struct channel *c, uint32_t id, uint8_t number, struct buf *out);
+
+void input_init(struct input *in, struct stream_env *env, struct stream_owner *owner);
+void input_open(struct input *in, int fd, bool terminal);
+void input_close(struct input *in);
+void input_done(struct input *in);
+
+/* DATA and END of the host. Bytes that came before are skipped; what leaves a gap or lies beyond
+ * the window is ignored. A terminal has no END. */
+void input_data(struct input *in, uint64_t offset, const uint8_t *data, size_t len);
+void input_end(struct input *in, uint64_t offset);
+
+/* For ATTACH: tells the host again how far we are. */
+void input_tell(struct input *in);
+
+/* Is a WINDOW due? Then appends it. */
+bool input_put(struct input *in, uint32_t id, struct buf *out);

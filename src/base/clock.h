@@ -1,0 +1,14 @@
+/* Time, and the seam through which owners get it. Low-level waits use CLOCK_MONOTONIC directly. */
+#pragma once
+
+#include <stdint.h>
+#include <stdio.h>
+
+#define CLOCK_RFC3339_SIZE 32
+
+int64_t clock_mono_ms(void); /* CLOCK_MONOTONIC */
+int64_t clock_mono_us(void);
+int64_t clock_real_ms(void); /* CLOCK_REALTIME, since 1970 */
+
+/* "2026-11-23T16:02:03.004Z"; real_ms 0 gives "". */
+void clock_format_rfc3339(int64_t real_ms, char ret_text[CLOCK_RFC3339_SIZE]);

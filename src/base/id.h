@@ -1,0 +1,16 @@
+/* Random 128-bit ids as 32 lower-case hex digits. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define ID_SIZE 33   /* with the terminating NUL */
+#define ID_SHORT 12  /* digits shown to people */
+
+/* Fills buf with len random bytes from getrandom(2); does not fail. */
+void random_bytes(void *buf, size_t len);
+
+void id_generate(char ret_id[ID_SIZE]);
+
+/* 1 to 32 lower-case hex digits: an id, or a prefix of one. */
+bool id_is_prefix(const char *s);

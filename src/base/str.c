@@ -1,0 +1,239 @@
+#include "base/str.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+void *x_calloc(size_t count, size_t size)
+{
+    void *p = calloc(count ? count : 1, size ? size : 1);
+
+    if (!p) {
+        abort();
+    }
+    return p;
+}
+
+char *x_strndup(const char *s, size_t len)
+{
+    char *copy = strndup(s, len);
+
+    if (!copy) {
+        abort();
+    }
+    return copy;
+}
+
+char *x_strdup(const char *s)
+{
+    return s ? x_strndup(s, strlen(s)) : NULL;
+}
+
+char *x_asprintf(const char *fmt, ...)
+{
+    va_list ap;
+    char *s;
+    int n;
+
+    va_start(ap, fmt);
+    n = vasprintf(&s, fmt, ap);
+    va_end(ap);
+    if (n < 0) {
+        abort();
+    }
+    return s;
+}
+
+bool str_starts_with(const char *s, const char *prefix)
+{
+    return strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+int str_to_u64(const char *s, uint64_t max, uint64_t *ret)
+{
+    uint64_t v = 0;
+
+    if (!s || !*s) {
+        return -EINVAL;
+    }
+    for (; *s; s++) {
+        if (*s < '0' || *s > '9') {
+            return -EINVAL;
+        }
+        if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, *s - '0', &v) ||
+            v > max) {
+            return -ERANGE;
+        }
+    }
+    *ret = v;
+    return 0;
+}
+
+int str_to_size(const char *s, uint64_t *ret_bytes)
+{
+    static const char units[] = "KMGT";
+    size_t digits = s ? strspn(s, "0123456789") : 0;
+    char number[24];
+    const char *unit, *at;
+    uint64_t v;
+    int shift = 0, r;
+
+    if (digits == 0) {
+        return -EINVAL;
+    }
+    if (digits >= sizeof(number)) {
+        return -ERANGE;
+    }
+    memcpy(number, s, digits);
+    number[digits] = '\0';
+    r = str_to_u64(number, UINT64_MAX, &v);
+    if (r < 0) {
+        return r;
+    }
+    unit = s + digits;
+    if (*unit && (at = strchr(units, toupper((unsigned char)*unit)))) {
+        shift = 10 * (int)(at - units + 1);
+        unit++;
+        if (*unit == 'i' && unit[1] == 'B') {
+            unit++;
+        }
+    }
+    if (*unit == 'B' || *unit == 'b') {
+        unit++;
+    }
+    if (*unit) {
+        return -EINVAL;
+    }
+    if (shift > 0 && v >> (64 - shift)) {
+        return -ERANGE;
+    }
+    *ret_bytes = v << shift;
+    return 0;
+}
+
+bool str_is_dns_label(const char *s)
+{
+    size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-");
+
+    return n >= 1 && n <= 63 && s[n] == '\0' && s[0] != '-' && s[n - 1] != '-';
+}
+
+/* Length of the valid UTF-8 sequence at s, or 0. RFC 3629. */
+static size_t utf8_sequence(const unsigned char *s, size_t len)
+{
+    unsigned char c = s[0];
+    unsigned char low = 0x80, high = 0xBF;
+    size_t n;
+
+    if (c < 0x80) {
+        return c ? 1 : 0;
+    }
+    if (c < 0xC2 || c > 0xF4) {
+        return 0;
+    }
+    n = c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
+    if (n > len) {
+        return 0;
+    }
+    low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : low;
+    high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : high;
+    for (size_t i = 1; i < n; i++) {
+        if (s[i] < low || s[i] > high) {
+            return 0;
+        }
+        low = 0x80;
+        high = 0xBF;
+    }
+    return n;
+}
+
+bool str_is_utf8(const char *s, size_t len)
+{
+    const unsigned char *p = (const unsigned char *)s;
+
+    while (len > 0) {
+        size_t n = utf8_sequence(p, len);
+
+        if (n == 0) {
+            return false;
+        }
+        p += n;
+        len -= n;
+    }
+    return true;
+}
+
+char *str_escape(const char *s, size_t len, size_t max)
+{
+    const unsigned char *p = (const unsigned char *)s;
+    size_t left = len < max ? len : max;
+    char *out = x_calloc(left * 4 + 4, 1);
+    char *o = out;
+
+    while (left > 0) {
+        size_t n = utf8_sequence(p, left);
+        bool c1 = n == 2 && p[0] == 0xC2 && p[1] < 0xA0;
+
+        if (n == 0 || c1 || *p < 0x20 || *p == 0x7F) {
+            n = n ? n : 1;
+            for (size_t i = 0; i < n; i++) {
+                o += *p == '\n'   ? snprintf(o, 5, "\\n")
+                     : *p == '\t' ? snprintf(o, 5, "\\t")
+                                  : snprintf(o, 5, "\\x%02x", p[i]);
+            }
+        } else {
+            memcpy(o, p, n);
+            o += n;
+        }
+        p += n;
+        left -= n;
+    }
+    *o = '\0';
+    return out;
+}
+
+/* Levenshtein distance, words up to 31 bytes. */
+static unsigned edit_distance(const char *a, const char *b)
+{
+    unsigned row[32];
+    size_t la = strlen(a), lb = strlen(b);
+
+    if (la > 31 || lb > 31) {
+        return 99;
+    }
+    for (unsigned j = 0; j <= lb; j++) {
+        row[j] = j;
+    }
+    for (unsigned i = 1; i <= la; i++) {
+        unsigned diagonal = row[0];
+
+        row[0] = i;
+        for (unsigned j = 1; j <= lb; j++) {
+            unsigned best = diagonal + (a[i - 1] != b[j - 1]);
+
+            best = row[j] + 1 < best ? row[j] + 1 : best;
+            best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[lb];
+}
+
+const char *str_nearest(const char *word, const char *const *candidates, size_t count)
+{
+    unsigned best = strlen(word) <= 3 ? 2 : 3;
+    const char *found = NULL;
+
+    for (size_t i = 0; i < count; i++) {
+        unsigned d = edit_distance(word, candidates[i]);
+
+        if (d < best) {
+            best = d;
+            found = candidates[i];
+        }
+    }
+    return found;
+}

@@ -1,0 +1,456 @@
+#include "cli/attach.h"
+
+#include "base/str.h"
+#include "cli/signals.h"
+#include "codec/frame.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#define WINDOW (256 * 1024)
+#define ACK_EVERY (64 * 1024)
+#define QUEUE_MAX (64 * 1024) /* stdin is read while less than this waits for the socket */
+#define SMALL_FRAMES 4096
+#define PIECE 4096 /* what poll promises that a pipe takes without waiting */
+#define STATUS_BANGER 125
+
+struct output {
+    int fd;
+    bool is_socket;
+    bool is_file;
+    bool broken;     /* nobody reads it any more: drop */
+    bool ended;      /* END came */
+    struct buf data; /* received, not written */
+    uint64_t received;
+    uint64_t written;
+    uint64_t acked; /* as the daemon knows it */
+};
+
+struct attach {
+    int fd;
+    int signals_fd;
+    struct buf in;                         /* from the daemon */
+    struct buf out;                        /* to the daemon */
+    struct output outputs[FRAME_CHANNELS]; /* [0] is not used */
+    bool stdin_open;
+    bool stdin_known; /* the daemon said where to begin */
+    uint64_t stdin_sent, stdin_limit;
+    bool ended;       /* EXITED or FAILED came: the socket is not read any more */
+    bool detached;    /* we end before the session */
+    bool interrupted; /* SIGINT was forwarded */
+    int status;
+    int write_error;
+};
+
+static int broke_protocol(struct err *err, const char *what)
+{
+    return err_set(err, ERR_IO, "the daemon broke the protocol: %s", what);
+}
+
+/* To the daemon ---------------------------------------------------------------------------------*/
+
+/* The queue has room for all that may be in it: a bounded piece of stdin and small frames. */
+static void must_fit(int r)
+{
+    assert(r == 0);
+    (void)r;
+}
+
+static void send_signal(struct attach *a, int number)
+{
+    /* A daemon that takes nothing more has no use for another signal either. */
+    if (buf_room(&a->out) >= SMALL_FRAMES) {
+        must_fit(frame_put_u32(&a->out, FRAME_SIGNAL, 0, (uint32_t)number));
+    }
+}
+
+static void send_window(struct attach *a, uint8_t channel)
+{
+    struct output *o = &a->outputs[channel];
+
+    /* Only a daemon that does not read lets the queue grow: it is told later, or never. */
+    if (buf_room(&a->out) < SMALL_FRAMES) {
+        return;
+    }
+    o->acked = o->written;
+    must_fit(frame_put_window(&a->out, 0, channel, o->acked, o->acked + WINDOW));
+}
+
+static void maybe_ack(struct attach *a, uint8_t channel)
+{
+    const struct output *o = &a->outputs[channel];
+    bool done = o->ended && o->data.len == 0 && o->acked != o->written;
+
+    if (!a->ended && (o->written - o->acked >= ACK_EVERY || done)) {
+        send_window(a, channel);
+    }
+}
+
+static bool wants_stdin(const struct attach *a)
+{
+    return a->stdin_open && a->stdin_known && !a->ended && a->stdin_sent < a->stdin_limit &&
+           a->out.len < QUEUE_MAX;
+}
+
+static void read_stdin(struct attach *a)
+{
+    uint8_t data[FRAME_PAYLOAD_MAX];
+    uint64_t room = a->stdin_limit - a->stdin_sent;
+    struct frame f = {.channel = FRAME_STDIN, .offset = a->stdin_sent};
+    ssize_t n = read(STDIN_FILENO, data, room < sizeof(data) ? room : sizeof(data));
+
+    if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
+        return;
+    }
+    if (n > 0) {
+        f.type = FRAME_DATA;
+        f.payload = data;
+        f.length = (uint32_t)n;
+        a->stdin_sent += (uint64_t)n;
+    } else {
+        /* An unreadable stdin (a terminal that went away) has ended as well. */
+        f.type = FRAME_END;
+        a->stdin_open = false;
+    }
+    must_fit(frame_put(&a->out, &f));
+}
+
+/* From the daemon -------------------------------------------------------------------------------*/
+
+static int take_data(struct attach *a, const struct frame *f, struct err *err)
+{
+    struct output *o = &a->outputs[f->channel];
+
+    if (f->channel == FRAME_STDIN || f->offset != o->received || o->ended) {
+        return broke_protocol(err, "data out of order");
+    }
+    o->received += f->length;
+    if (o->broken) {
+        o->written += f->length;
+        maybe_ack(a, f->channel);
+        return 0;
+    }
+    return buf_append(&o->data, f->payload, f->length) < 0
+               ? broke_protocol(err, "more data than was asked for")
+               : 0;
+}
+
+static int take_end(struct attach *a, const struct frame *f, struct err *err)
+{
+    struct output *o = &a->outputs[f->channel];
+
+    if (f->channel == FRAME_STDIN || f->offset != o->received || o->ended) {
+        return broke_protocol(err, "an end out of order");
+    }
+    o->ended = true;
+    maybe_ack(a, f->channel);
+    return 0;
+}
+
+static int take_window(struct attach *a, const struct frame *f, struct err *err)
+{
+    struct frame_reader r = frame_reader(f);
+    uint64_t limit;
+
+    if (f->channel != FRAME_STDIN || frame_take_u64(&r, &limit) < 0 || limit < f->offset) {
+        return broke_protocol(err, "a bad window");
+    }
+    if (!a->stdin_known) {
+        a->stdin_known = true;
+        a->stdin_sent = f->offset;
+    } else if (f->offset > a->stdin_sent) {
+        return broke_protocol(err, "it has more than was sent");
+    }
+    a->stdin_limit = limit > a->stdin_limit ? limit : a->stdin_limit;
+    return 0;
+}
+
+/* Of a session that ended before we came there may be no output any more, nor its end. */
+static bool is_cut_off(const struct output *o)
+{
+    return o->received > 0 && !o->ended;
+}
+
+static int take_exited(struct attach *a, const struct frame *f, struct err *err)
+{
+    struct frame_reader r = frame_reader(f);
+    uint32_t value;
+    uint8_t killed;
+
+    if (frame_take_u8(&r, &killed) < 0 || frame_take_u32(&r, &value) < 0 || killed > 1 ||
+        value > (killed ? 127 : 255)) {
+        return broke_protocol(err, "a bad exit status");
+    }
+    if (is_cut_off(&a->outputs[FRAME_STDOUT]) || is_cut_off(&a->outputs[FRAME_STDERR])) {
+        return broke_protocol(err, "an exit before the end of the output");
+    }
+    a->ended = true;
+    a->status = (int)value + (killed ? 128 : 0);
+    return 0;
+}
+
+/* The error is set, and the status as well. */
+static int take_failed(struct attach *a, const struct frame *f, struct err *err)
+{
+    struct frame_reader r = frame_reader(f);
+    uint32_t status, number;
+
+    if (frame_take_u32(&r, &status) < 0 || frame_take_u32(&r, &number) < 0) {
+        return broke_protocol(err, "a bad failure");
+    }
+    a->status = status == 126 || status == 127 ? (int)status : STATUS_BANGER;
+    return err_set(err, ERR_GUEST, "%.*s", (int)r.left, r.left ? (const char *)r.p : "");
+}
+
+/* The daemon gave up on this connection, or on the session: its word is the error. */
+static int take_fatal(const struct frame *f, struct err *err)
+{
+    return err_set(err, ERR_IO, "the connection to the command ended: %.*s", (int)f->length,
+                   f->length ? (const char *)f->payload : "");
+}
+
+static int take_frame(struct attach *a, const struct frame *f, struct err *err)
+{
+    if (f->stream != 0) {
+        return broke_protocol(err, "a frame of another session");
+    }
+    switch (f->type) {
+    case FRAME_STARTED:
+        return 0;
+    case FRAME_DATA:
+        return take_data(a, f, err);
+    case FRAME_END:
+        return take_end(a, f, err);
+    case FRAME_WINDOW:
+        return take_window(a, f, err);
+    case FRAME_EXITED:
+        return take_exited(a, f, err);
+    case FRAME_FAILED:
+        return take_failed(a, f, err);
+    case FRAME_FATAL:
+        return take_fatal(f, err);
+    default:
+        return broke_protocol(err, "a frame of unknown type");
+    }
+}
+
+static int take_frames(struct attach *a, struct err *err)
+{
+    while (!a->ended) {
+        struct frame f;
+        int size = frame_parse(buf_head(&a->in), a->in.len, &f);
+
+        if (size < 0) {
+            return broke_protocol(err, "what it sent is no frame");
+        }
+        if (size == 0) {
+            return 0;
+        }
+        if (take_frame(a, &f, err) < 0) {
+            return -1;
+        }
+        buf_consume(&a->in, (size_t)size);
+    }
+    return 0;
+}
+
+static int lost(struct err *err, ssize_t r)
+{
+    if (r == 0 || r == -ECONNRESET || r == -EPIPE) {
+        err_set(err, ERR_IO, "the daemon closed the connection before the command ended");
+        return err_hint(err, "did it end? see: banger daemon status");
+    }
+    return err_set_errno(err, ERR_IO, (int)r, "lost the connection to the daemon");
+}
+
+static int serve_socket(struct attach *a, short events, struct err *err)
+{
+    ssize_t n = 1;
+
+    if (events & POLLOUT) {
+        n = buf_write_fd(&a->out, a->fd);
+        /* A daemon that has closed may have said why: what it sent is read first. */
+        if (n < 0 && n != -EAGAIN) {
+            buf_consume(&a->out, a->out.len);
+        }
+    }
+    if (events & (POLLIN | POLLHUP | POLLERR)) {
+        n = buf_read_fd(&a->in, a->fd, 65536);
+        if (n == -EAGAIN) {
+            return 0;
+        }
+        return n <= 0 ? lost(err, n) : take_frames(a, err);
+    }
+    return 0;
+}
+
+/* Our side --------------------------------------------------------------------------------------*/
+
+/* Nobody reads this output any more: a local command would get SIGPIPE now. */
+static void break_output(struct attach *a, uint8_t channel, int error)
+{
+    struct output *o = &a->outputs[channel];
+
+    o->broken = true;
+    o->written += o->data.len;
+    buf_consume(&o->data, o->data.len);
+    if (error != EPIPE && error != ECONNRESET && a->write_error == 0) {
+        a->write_error = error;
+    }
+    if (!a->ended) {
+        send_signal(a, SIGPIPE);
+    }
+}
+
+static void write_output(struct attach *a, uint8_t channel)
+{
+    struct output *o = &a->outputs[channel];
+    struct pollfd now = {.fd = o->fd, .events = POLLOUT};
+    size_t len = o->data.len;
+    ssize_t n;
+
+    /* The other output may have filled the pipe that both are. */
+    if (poll(&now, 1, 0) < 1) {
+        return;
+    }
+    if (!o->is_file && !o->is_socket && len > PIECE) {
+        len = PIECE;
+    }
+    n = o->is_socket ? send(o->fd, buf_head(&o->data), len, MSG_DONTWAIT | MSG_NOSIGNAL)
+                     : write(o->fd, buf_head(&o->data), len);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return;
+    }
+    if (n < 0) {
+        break_output(a, channel, errno);
+    } else {
+        buf_consume(&o->data, (size_t)n);
+        o->written += (uint64_t)n;
+    }
+    maybe_ack(a, channel);
+}
+
+static void serve_signal(struct attach *a)
+{
+    int number = signals_read(a->signals_fd);
+
+    if (number == 0) {
+        return;
+    }
+    /* Once the command has ended there is only output left, which nobody may want to read. */
+    if (a->ended || (number == SIGINT && a->interrupted)) {
+        a->detached = true;
+        a->status = 128 + number;
+        return;
+    }
+    a->interrupted |= number == SIGINT;
+    send_signal(a, number);
+}
+
+static bool is_done(const struct attach *a)
+{
+    return a->detached || (a->ended && a->outputs[FRAME_STDOUT].data.len == 0 &&
+                           a->outputs[FRAME_STDERR].data.len == 0);
+}
+
+static int step(struct attach *a, struct err *err)
+{
+    enum { SOCKET, SIGNALS, STDIN, STDOUT, STDERR, COUNT };
+    /* poll reports an error on whatever it is given: what cannot be served is left out. */
+    struct pollfd p[COUNT] = {
+        [SOCKET] = {a->ended ? -1 : a->fd, POLLIN, 0},
+        [SIGNALS] = {a->signals_fd, POLLIN, 0},
+        [STDIN] = {wants_stdin(a) ? STDIN_FILENO : -1, POLLIN, 0},
+        [STDOUT] = {a->outputs[FRAME_STDOUT].data.len ? STDOUT_FILENO : -1, POLLOUT, 0},
+        [STDERR] = {a->outputs[FRAME_STDERR].data.len ? STDERR_FILENO : -1, POLLOUT, 0},
+    };
+
+    if (a->out.len > 0) {
+        p[SOCKET].events |= POLLOUT;
+    }
+    if (poll(p, COUNT, -1) < 0) {
+        return errno == EINTR ? 0 : err_set_errno(err, ERR_INTERNAL, errno, "poll failed");
+    }
+    if (p[SIGNALS].revents) {
+        serve_signal(a);
+    }
+    if (p[STDOUT].revents) {
+        write_output(a, FRAME_STDOUT);
+    }
+    if (p[STDERR].revents) {
+        write_output(a, FRAME_STDERR);
+    }
+    if (p[STDIN].revents) {
+        read_stdin(a);
+    }
+    return p[SOCKET].revents ? serve_socket(a, p[SOCKET].revents, err) : 0;
+}
+
+static void init(struct attach *a, const struct attach_params *params)
+{
+    *a = (struct attach){
+        .fd = params->fd,
+        .signals_fd = params->signals_fd,
+        .stdin_open = params->stdin_open,
+        .in = *params->rest,
+    };
+    buf_init(params->rest, 0);
+    /* Besides stdin's pieces: windows, at most one for each ACK_EVERY received, and signals. */
+    buf_init(&a->out, 4 * QUEUE_MAX);
+    for (uint8_t channel = FRAME_STDOUT; channel < FRAME_CHANNELS; channel++) {
+        struct output *o = &a->outputs[channel];
+        struct stat st;
+
+        o->fd = channel == FRAME_STDOUT ? STDOUT_FILENO : STDERR_FILENO;
+        if (fstat(o->fd, &st) == 0) {
+            o->is_socket = S_ISSOCK(st.st_mode);
+            o->is_file = S_ISREG(st.st_mode);
+        }
+        buf_init(&o->data, WINDOW);
+        send_window(a, channel);
+    }
+}
+
+static void done(struct attach *a)
+{
+    /* Best effort: the daemon may forget what it held for us. */
+    (void)!buf_write_fd(&a->out, a->fd);
+    buf_done(&a->in);
+    buf_done(&a->out);
+    buf_done(&a->outputs[FRAME_STDOUT].data);
+    buf_done(&a->outputs[FRAME_STDERR].data);
+}
+
+int attach_run(const struct attach_params *params, int *ret_status, struct err *err)
+{
+    struct attach a;
+    struct err second;
+    int r;
+
+    init(&a, params);
+    a.status = STATUS_BANGER;
+    r = take_frames(&a, err);
+    /* After a failure what came before it is still written. */
+    a.ended |= r < 0;
+    while (!is_done(&a)) {
+        if (step(&a, r < 0 ? &second : err) < 0) {
+            if (r < 0) {
+                break;
+            }
+            r = -1;
+            a.ended = true;
+        }
+    }
+    if (r == 0 && !a.detached && a.write_error) {
+        a.status = STATUS_BANGER;
+        r = err_set_errno(err, ERR_IO, a.write_error, "cannot write the command's output");
+    }
+    done(&a);
+    *ret_status = a.status;
+    return r;
+}

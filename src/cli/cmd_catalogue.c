@@ -1,0 +1,167 @@
+/* image, kernel, session and op: listings, and the two imports. */
+#include "base/str.h"
+#include "cli/cli.h"
+#include "cli/op_wait.h"
+#include "cli/output.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static int list(struct cli *cli, const char *method, json_t *params,
+                const struct out_column *columns, size_t count)
+{
+    _cleanup_json_ json_t *rows = NULL;
+    struct err err;
+
+    if (cli_call(cli, method, params, &rows, &err) < 0) {
+        return out_error(cli, NULL, NULL, &err);
+    }
+    return out_list(cli, rows, columns, count);
+}
+
+/* Begins with {name, path}, waits, and prints the result's name or object. */
+static int import(struct cli *cli, const struct cli_args *args, const char *method)
+{
+    _cleanup_free_ char *path = realpath(args->operands[1], NULL);
+    _cleanup_json_ json_t *result = NULL;
+    json_t *params;
+    struct err err;
+    int status;
+
+    if (!path) {
+        err_set_errno(&err, ERR_IO, errno, "cannot find '%s'", args->operands[1]);
+        return out_error(cli, NULL, NULL, &err);
+    }
+    params = json_object();
+    json_put_str(params, "name", args->operands[0]);
+    json_put(params, "path", json_bytes_new(path, strlen(path)));
+    result = op_run(cli, method, params, &status);
+    if (!result) {
+        return status;
+    }
+    if (cli->format != FORMAT_TABLE) {
+        return out_object(cli, result);
+    }
+    (void)puts(json_str(result, "digest", json_str(result, "id", "")));
+    return 0;
+}
+
+/* Images ----------------------------------------------------------------------------------------*/
+
+static char *cell_size(const json_t *image)
+{
+    return out_size(json_int(image, "size_bytes", 0));
+}
+
+int cmd_image_list(struct cli *cli, const struct cli_args *args)
+{
+    static const struct out_column columns[] = {
+        {"DIGEST", cell_id, false},
+        {"NAME", cell_name, false},
+        {"SIZE", cell_size, true},
+        {"CREATED", cell_created, false},
+    };
+
+    (void)args;
+    return list(cli, "image.list", NULL, columns, ARRAY_LEN(columns));
+}
+
+int cmd_image_register(struct cli *cli, const struct cli_args *args)
+{
+    return import(cli, args, "image.register.begin");
+}
+
+/* Kernels ---------------------------------------------------------------------------------------*/
+
+static char *cell_version(const json_t *kernel)
+{
+    return x_strdup(json_str(kernel, "version", NULL));
+}
+
+int cmd_kernel_list(struct cli *cli, const struct cli_args *args)
+{
+    static const struct out_column columns[] = {
+        {"DIGEST", cell_id, false},
+        {"NAME", cell_name, false},
+        {"VERSION", cell_version, false},
+        {"CREATED", cell_created, false},
+    };
+
+    (void)args;
+    return list(cli, "kernel.list", NULL, columns, ARRAY_LEN(columns));
+}
+
+int cmd_kernel_import(struct cli *cli, const struct cli_args *args)
+{
+    return import(cli, args, "kernel.import.begin");
+}
+
+/* Sessions --------------------------------------------------------------------------------------*/
+
+static char *cell_exit(const json_t *session)
+{
+    const json_t *end = json_object_get(session, "exit");
+    long long signal = json_int(end, "signal", 0);
+
+    if (signal) {
+        return x_asprintf("signal %lld", signal);
+    }
+    return json_is_integer(json_object_get(end, "code"))
+               ? x_asprintf("%lld", json_int(end, "code", 0))
+               : NULL;
+}
+
+static char *cell_command(const json_t *session)
+{
+    return out_words(json_object_get(session, "command"));
+}
+
+int cmd_session_list(struct cli *cli, const struct cli_args *args)
+{
+    static const struct out_column columns[] = {
+        {"ID", cell_id, false},
+        {"STATE", cell_state, false},
+        {"EXIT", cell_exit, false},
+        {"COMMAND", cell_command, false},
+    };
+    json_t *params = json_object();
+
+    json_put(params, "vm", json_bytes_new(args->operands[0], strlen(args->operands[0])));
+    return list(cli, "session.list", params, columns, ARRAY_LEN(columns));
+}
+
+/* Operations ------------------------------------------------------------------------------------*/
+
+static char *cell_kind(const json_t *op)
+{
+    return x_strdup(json_str(op, "kind", NULL));
+}
+
+static char *cell_target(const json_t *op)
+{
+    return x_strdup(json_str(op, "target", NULL));
+}
+
+static char *cell_stage(const json_t *op)
+{
+    return x_strdup(json_str(op, "stage", NULL));
+}
+
+/* What went wrong, or what people should know. */
+static char *cell_note(const json_t *op)
+{
+    return x_strdup(
+        json_str(json_object_get(op, "error"), "message", json_str(op, "message", NULL)));
+}
+
+int cmd_op_list(struct cli *cli, const struct cli_args *args)
+{
+    static const struct out_column columns[] = {
+        {"ID", cell_id, false},       {"KIND", cell_kind, false},   {"TARGET", cell_target, false},
+        {"STATE", cell_state, false}, {"STAGE", cell_stage, false}, {"NOTE", cell_note, false},
+    };
+
+    (void)args;
+    return list(cli, "op.list", NULL, columns, ARRAY_LEN(columns));
+}

@@ -1,0 +1,198 @@
+#include "base/str.h"
+#include "cli/cli.h"
+#include "cli/output.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Listings --------------------------------------------------------------------------------------*/
+
+static char *cell_reason(const json_t *vm)
+{
+    return x_strdup(json_str(vm, "reason", NULL));
+}
+
+static char *cell_image(const json_t *vm)
+{
+    const json_t *image = json_object_get(vm, "image");
+    const char *name = json_str(image, "name", json_str(image, "digest", NULL));
+
+    return name && str_starts_with(name, "sha256:") ? x_strndup(name + 7, 12) : x_strdup(name);
+}
+
+static char *cell_vcpus(const json_t *vm)
+{
+    return x_asprintf("%lld", json_int(vm, "vcpus", 0));
+}
+
+static char *cell_memory(const json_t *vm)
+{
+    long long mib = json_int(vm, "memory_mib", 0);
+
+    return out_size(mib > 0 && mib < 1LL << 40 ? mib << 20 : 0);
+}
+
+static int list_vms(struct cli *cli, bool all)
+{
+    static const struct out_column columns[] = {
+        {"ID", cell_id, false},       {"NAME", cell_name, false},
+        {"STATE", cell_state, false}, {"REASON", cell_reason, false},
+        {"IMAGE", cell_image, false}, {"VCPU", cell_vcpus, true},
+        {"MEM", cell_memory, true},   {"CREATED", cell_created, false},
+    };
+    _cleanup_json_ json_t *params = json_object();
+    _cleanup_json_ json_t *vms = NULL;
+    struct err err;
+
+    json_put_bool(params, "all", all);
+    if (cli_call(cli, "vm.list", STEAL_PTR(params), &vms, &err) < 0) {
+        return out_error(cli, NULL, NULL, &err);
+    }
+    return out_list(cli, vms, columns, ARRAY_LEN(columns));
+}
+
+int cmd_ps(struct cli *cli, const struct cli_args *args)
+{
+    return list_vms(cli, cli_arg(args, "all") != NULL);
+}
+
+int cmd_vm_list(struct cli *cli, const struct cli_args *args)
+{
+    (void)args;
+    return list_vms(cli, true);
+}
+
+/* Verbs on several VMs --------------------------------------------------------------------------*/
+
+static int fail(struct cli *cli, const struct client *c, const char *doing, const char *ref,
+                const struct err *err)
+{
+    _cleanup_free_ char *safe = str_escape(ref, strlen(ref), 64);
+    _cleanup_free_ char *what = x_asprintf("cannot %s '%s'", doing, safe);
+
+    return out_error(cli, c, what, err);
+}
+
+/* Calls a method for each VM that was named; those that fail do not hold up the others. The
+ * results that came, in *ret_results, are the caller's. */
+static int for_each_vm(struct cli *cli, const struct cli_args *args, const char *method,
+                       const char *doing, json_t **ret_results)
+{
+    _cleanup_client_ struct client *c = NULL;
+    _cleanup_json_ json_t *flags = json_object();
+    json_t *results;
+    struct err err;
+    int status = 0;
+
+    if (cli_args_params(args, method, flags, &err) < 0) {
+        return out_usage(cli, args->verb->path, &err);
+    }
+    if (cli_connect(cli, true, &c, &err) < 0) {
+        return out_error(cli, NULL, NULL, &err);
+    }
+    results = json_array();
+    for (size_t i = 0; i < args->operand_count; i++) {
+        json_t *params = json_copy(flags);
+        json_t *result = NULL;
+
+        json_put(params, "vm", json_bytes_new(args->operands[i], strlen(args->operands[i])));
+        if (client_call(c, method, params, &result, &err) == 0) {
+            json_array_append_new(results, result);
+            continue;
+        }
+        status = fail(cli, c, doing, args->operands[i], &err);
+        if (err.code == ERR_IO) {
+            break; /* the connection may be gone, and each error would say the same */
+        }
+    }
+    *ret_results = results;
+    return status;
+}
+
+static void print_results(const struct cli *cli, const struct cli_args *args, const json_t *results)
+{
+    const json_t *result;
+    size_t i;
+
+    if (!results) {
+        return; /* the error is printed */
+    }
+    /* One VM was asked for: an object. Several: an array, however many of them are well. */
+    if (args->operand_count > 1 && cli->format == FORMAT_JSON) {
+        out_json(cli, results);
+        return;
+    }
+    json_array_foreach ((json_t *)results, i, result) {
+        if (i > 0 && cli->format == FORMAT_TABLE) {
+            (void)putchar('\n');
+        }
+        (void)out_object(cli, result);
+    }
+}
+
+int cmd_vm_show(struct cli *cli, const struct cli_args *args)
+{
+    _cleanup_json_ json_t *results = NULL;
+    int status = for_each_vm(cli, args, "vm.show", "show", &results);
+
+    print_results(cli, args, results);
+    return status;
+}
+
+/* Verbs that say nothing when all is well, unless a program reads along. */
+static int change(struct cli *cli, const struct cli_args *args, const char *method,
+                  const char *doing)
+{
+    _cleanup_json_ json_t *results = NULL;
+    int status = for_each_vm(cli, args, method, doing, &results);
+
+    if (cli->format != FORMAT_TABLE) {
+        print_results(cli, args, results);
+    }
+    return status;
+}
+
+int cmd_vm_start(struct cli *cli, const struct cli_args *args)
+{
+    return change(cli, args, "vm.start", "start");
+}
+
+int cmd_vm_stop(struct cli *cli, const struct cli_args *args)
+{
+    return change(cli, args, "vm.stop", "stop");
+}
+
+int cmd_vm_delete(struct cli *cli, const struct cli_args *args)
+{
+    return change(cli, args, "vm.delete", "delete");
+}
+
+/* Logs ------------------------------------------------------------------------------------------*/
+
+int cmd_vm_logs(struct cli *cli, const struct cli_args *args)
+{
+    _cleanup_json_ json_t *params = json_object();
+    _cleanup_json_ json_t *result = NULL;
+    _cleanup_free_ char *text = NULL;
+    const char *ref = args->operands[0];
+    struct err err;
+    size_t len;
+
+    if (cli_args_params(args, "vm.logs", params, &err) < 0) {
+        return out_usage(cli, args->verb->path, &err);
+    }
+    json_put(params, "vm", json_bytes_new(ref, strlen(ref)));
+    if (cli_call(cli, "vm.logs", STEAL_PTR(params), &result, &err) < 0) {
+        return fail(cli, NULL, "read the log of", ref, &err);
+    }
+    if (cli->format != FORMAT_TABLE) {
+        out_json(cli, result);
+        return 0;
+    }
+    if (json_bytes_get(json_object_get(result, "text"), &text, &len) < 0) {
+        err_set(&err, ERR_IO, "the daemon sent no text");
+        return fail(cli, NULL, "read the log of", ref, &err);
+    }
+    out_guest_text(cli, text, len);
+    return 0;
+}

@@ -1,0 +1,305 @@
+#include "cli/output.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/str.h"
+
+#include <libsmartcols/libsmartcols.h>
+#include <locale.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define CELL_MAX 200
+#define WORDS_MAX 1024
+
+/* Errors ----------------------------------------------------------------------------------------*/
+
+/* A message may quote a guest. Lines stay lines, and are set off. */
+static void put_message(const char *text)
+{
+    while (*text) {
+        size_t len = strcspn(text, "\n");
+        _cleanup_free_ char *safe = str_escape(text, len, len);
+
+        (void)fprintf(stderr, "%s%s", safe, text[len] ? "\n  " : "");
+        text += len + (text[len] == '\n');
+    }
+    (void)fputc('\n', stderr);
+}
+
+int out_error(const struct cli *cli, const struct client *c, const char *what,
+              const struct err *err)
+{
+    (void)fputs("banger: ", stderr);
+    if (what) {
+        _cleanup_free_ char *safe = str_escape(what, strlen(what), CELL_MAX);
+
+        (void)fprintf(stderr, "%s: ", safe);
+    }
+    put_message(err->message);
+    if (err->hint[0]) {
+        (void)fputs("hint: ", stderr);
+        put_message(err->hint);
+    }
+    if (cli->debug && c && client_error_op(c)[0]) {
+        (void)fputs("debug: operation ", stderr);
+        put_message(client_error_op(c));
+    }
+    return EXIT_FAILED;
+}
+
+int out_usage(const struct cli *cli, const char *verb, struct err *err)
+{
+    if (!err->hint[0]) {
+        err_hint(err, "see: banger%s%s --help", verb ? " " : "", verb ? verb : "");
+    }
+    (void)out_error(cli, NULL, NULL, err);
+    return EXIT_USAGE;
+}
+
+/* JSON ------------------------------------------------------------------------------------------*/
+
+static void put_json(const struct cli *cli, const json_t *value, size_t flags)
+{
+    /* jansson escapes control characters below 0x20; C1 ones are only safe as \u. */
+    flags |= JSON_ENCODE_ANY | (cli->stdout_tty ? JSON_ENSURE_ASCII : 0);
+    (void)json_dumpf(value, stdout, flags);
+    (void)fputc('\n', stdout);
+}
+
+void out_json(const struct cli *cli, const json_t *value)
+{
+    if (cli->format == FORMAT_JSONL) {
+        put_json(cli, value, JSON_COMPACT);
+    } else {
+        put_json(cli, value, JSON_INDENT(2));
+    }
+}
+
+/* Text ------------------------------------------------------------------------------------------*/
+
+void out_guest_text(const struct cli *cli, const char *text, size_t len)
+{
+    if (!cli->stdout_tty) {
+        (void)fwrite(text, 1, len, stdout);
+        return;
+    }
+    while (len > 0) {
+        const char *end = memchr(text, '\n', len);
+        size_t line = end ? (size_t)(end - text) : len;
+        size_t shown = line > 0 && text[line - 1] == '\r' ? line - 1 : line;
+        _cleanup_free_ char *safe = str_escape(text, shown, shown);
+
+        (void)puts(safe);
+        line += end != NULL;
+        text += line;
+        len -= line;
+    }
+}
+
+char *out_size(long long bytes)
+{
+    static const char units[] = "BKMGTP";
+    double v = (double)bytes;
+    size_t unit = 0;
+
+    while (v >= 1024 && unit + 2 < sizeof(units)) {
+        v /= 1024;
+        unit++;
+    }
+    if (unit == 0) {
+        return x_asprintf("%lldB", bytes);
+    }
+    return x_asprintf(v < 10 && v != (double)(int)v ? "%.1f%c" : "%.0f%c", v, units[unit]);
+}
+
+char *out_age(const char *rfc3339, int64_t now_ms)
+{
+    static const struct {
+        const char *unit;
+        int64_t seconds;
+    } units[] = {{"d", 86400}, {"h", 3600}, {"min", 60}, {"s", 1}};
+    struct tm tm = {0};
+    const char *end = rfc3339 ? strptime(rfc3339, "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
+    int64_t age;
+
+    if (!end) {
+        return NULL;
+    }
+    age = now_ms / 1000 - timegm(&tm);
+    for (size_t i = 0; i < ARRAY_LEN(units); i++) {
+        if (age >= units[i].seconds) {
+            return x_asprintf("%lld %s ago", (long long)(age / units[i].seconds), units[i].unit);
+        }
+    }
+    return x_strdup("now");
+}
+
+char *out_words(const json_t *array)
+{
+    struct buf text;
+    const json_t *word;
+    size_t i;
+
+    buf_init(&text, WORDS_MAX);
+    json_array_foreach ((json_t *)array, i, word) {
+        _cleanup_free_ char *bytes = NULL;
+        size_t len;
+
+        if (json_bytes_get(word, &bytes, &len) < 0 ||
+            buf_printf(&text, "%s%.*s", i ? " " : "", (int)(len < WORDS_MAX ? len : WORDS_MAX),
+                       bytes) < 0) {
+            break;
+        }
+    }
+    return buf_steal_str(&text);
+}
+
+/* Listings --------------------------------------------------------------------------------------*/
+
+static const char *row_id(const json_t *row)
+{
+    return json_str(row, "id", json_str(row, "digest", ""));
+}
+
+char *cell_id(const json_t *row)
+{
+    const char *id = row_id(row);
+    const char *colon = strchr(id, ':');
+
+    return x_strndup(colon ? colon + 1 : id, ID_SHORT);
+}
+
+char *cell_name(const json_t *row)
+{
+    const char *name = json_str(row, "name", NULL);
+
+    return name ? x_strdup(name) : out_words(json_object_get(row, "names"));
+}
+
+char *cell_state(const json_t *row)
+{
+    return x_strdup(json_str(row, "state", NULL));
+}
+
+char *cell_created(const json_t *row)
+{
+    return out_age(json_str(row, "created_at", NULL), clock_real_ms());
+}
+
+static void put_header(const struct out_column *columns, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        (void)printf("%s%s", i ? " " : "", columns[i].title);
+    }
+    (void)putchar('\n');
+}
+
+static void put_table(const struct cli *cli, const json_t *rows, const struct out_column *columns,
+                      size_t count)
+{
+    struct libscols_table *table;
+    const json_t *row;
+    size_t i;
+
+    /* libsmartcols prints nothing at all for a table without lines. */
+    if (json_array_size(rows) == 0) {
+        put_header(columns, count);
+        return;
+    }
+    (void)setlocale(LC_CTYPE, ""); /* it counts columns, and prints non-ASCII, by the locale */
+    table = scols_new_table();
+    if (!table) {
+        abort();
+    }
+    scols_table_enable_noencoding(table, 1); /* cells are escaped already */
+    for (size_t c = 0; c < count; c++) {
+        int flags = columns[c].right ? SCOLS_FL_RIGHT : 0;
+
+        /* What does not fit is cut on a terminal alone: programs get all of it. */
+        flags |= cli->stdout_tty && c + 1 == count ? SCOLS_FL_TRUNC : 0;
+        if (!scols_table_new_column(table, columns[c].title, 0, flags)) {
+            abort();
+        }
+    }
+    json_array_foreach ((json_t *)rows, i, row) {
+        struct libscols_line *line = scols_table_new_line(table, NULL);
+
+        for (size_t c = 0; line && c < count; c++) {
+            _cleanup_free_ char *text = columns[c].cell(row);
+            char *safe = str_escape(text ? text : "", text ? strlen(text) : 0, CELL_MAX);
+
+            if (scols_line_refer_data(line, c, safe) < 0) {
+                abort();
+            }
+        }
+    }
+    (void)scols_print_table(table);
+    scols_unref_table(table);
+}
+
+int out_list(const struct cli *cli, const json_t *rows, const struct out_column *columns,
+             size_t count)
+{
+    const json_t *row;
+    size_t i;
+
+    if (cli->quiet) {
+        json_array_foreach ((json_t *)rows, i, row) {
+            (void)puts(row_id(row));
+        }
+    } else if (cli->format == FORMAT_JSON) {
+        out_json(cli, rows);
+    } else if (cli->format == FORMAT_JSONL) {
+        json_array_foreach ((json_t *)rows, i, row) {
+            out_json(cli, row);
+        }
+    } else {
+        put_table(cli, rows, columns, count);
+    }
+    return 0;
+}
+
+/* Objects ---------------------------------------------------------------------------------------*/
+
+static void put_member(const char *prefix, const char *key, const json_t *value)
+{
+    _cleanup_free_ char *name = x_asprintf("%s%s", prefix, key);
+    _cleanup_free_ char *safe_name = str_escape(name, strlen(name), CELL_MAX);
+    _cleanup_free_ char *text = NULL;
+    _cleanup_free_ char *safe = NULL;
+    const char *inner;
+    json_t *member;
+
+    if (json_is_object(value) && json_object_size(value) > 0) {
+        _cleanup_free_ char *below = x_asprintf("%s.", name);
+
+        json_object_foreach ((json_t *)value, inner, member) {
+            put_member(below, inner, member);
+        }
+        return;
+    }
+    if (json_is_null(value) || (json_is_object(value) && json_object_size(value) == 0)) {
+        return;
+    }
+    text = json_is_string(value) ? x_strdup(json_string_value(value)) : json_print(value);
+    safe = str_escape(text, strlen(text), strlen(text));
+    (void)printf("%-16s %s\n", safe_name, safe);
+}
+
+int out_object(const struct cli *cli, const json_t *object)
+{
+    const char *key;
+    json_t *value;
+
+    if (cli->format != FORMAT_TABLE) {
+        out_json(cli, object);
+        return 0;
+    }
+    json_object_foreach ((json_t *)object, key, value) {
+        put_member("", key, value);
+    }
+    return 0;
+}

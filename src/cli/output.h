@@ -1,0 +1,43 @@
+/* What commands print: errors, one object, listings; escaped where guests had a say. */
+#pragma once
+
+#include "cli/cli.h"
+
+/* `banger: <what>: <why>` and the hint on stderr; what may be NULL. c (or NULL) names the operation
+ * with --debug. Returns EXIT_FAILED. */
+int out_error(const struct cli *cli, const struct client *c, const char *what,
+              const struct err *err);
+
+/* An error of usage, with a hint at the verb's help when it has none. Returns EXIT_USAGE. */
+int out_usage(const struct cli *cli, const char *verb, struct err *err);
+
+struct out_column {
+    const char *title;
+    char *(*cell)(const json_t *row); /* allocated; escaped by out_list; NULL = empty */
+    bool right;
+};
+
+/* A listing in the format that was asked for; with -q only ids. Returns 0. */
+int out_list(const struct cli *cli, const json_t *rows, const struct out_column *columns,
+             size_t count);
+
+/* One object: its members below each other, or JSON. Returns 0. */
+int out_object(const struct cli *cli, const json_t *object);
+
+/* One value as JSON in the format's shape. */
+void out_json(const struct cli *cli, const json_t *value);
+
+/* Guest bytes: as they are, or, when stdout is a terminal, escaped line by line. */
+void out_guest_text(const struct cli *cli, const char *text, size_t len);
+
+/* "1.5G", "512M"; "3 min ago" of an RFC 3339 time. Allocated. */
+char *out_size(long long bytes);
+char *out_age(const char *rfc3339, int64_t now_ms);
+
+/* Cells that several listings have. */
+char *cell_id(const json_t *row);   /* id or digest, short */
+char *cell_name(const json_t *row); /* name, or names joined */
+char *cell_state(const json_t *row);
+char *cell_created(const json_t *row);
+/* An array of bytes, as words. */
+char *out_words(const json_t *array);

@@ -1,0 +1,27 @@
+/* What run and exec share: a session's spec from the flags, and our streams as the session's. */
+#pragma once
+
+#include "cli/cli.h"
+
+/* Params of session.start from flags and command: command, env, cwd, user, stdin. *ret_stdin tells
+ * whether our stdin is to be forwarded. NULL with ERR_INVALID. */
+json_t *session_spec(const struct cli *cli, const struct cli_args *args, bool *ret_stdin,
+                     struct err *err);
+
+struct session_attach {
+    const char *vm;
+    const char *session;
+    int signals_fd;
+    bool stdin_open;
+};
+
+/* Attaches on a connection of its own, carries bytes until the end, prints errors. The exit
+ * status. */
+int session_attach(struct cli *cli, const struct session_attach *params);
+
+/* For waits that any signal ends: client_watch.wake; arg points to struct session_wake. */
+struct session_wake {
+    int signals_fd;
+    int signal; /* which came, or 0 */
+};
+int session_wake(void *arg);

@@ -1,0 +1,336 @@
+/* The table of verbs and flags, and finding a verb in it. */
+#include "cli/cli.h"
+
+#include "base/str.h"
+
+#include <string.h>
+
+#define FORMAT_HELP "table (default), json or jsonl."
+#define STDIN_HELP                                                                                 \
+    "The command reads our standard input with -i, or when that is a pipe, a file or a socket; "   \
+    "otherwise it reads /dev/null. The command's output is ours, byte for byte."
+
+#define END {0}
+
+/* clang-format off */
+#define FLAG_ENV     {.name = "env", .letter = 'e', .value = "NAME=VALUE", \
+                      .method = "session.start", .param = "env", \
+                      .doc = "Set a variable for the command; may be repeated."}
+#define FLAG_WORKDIR {.name = "workdir", .letter = 'w', .value = "DIR", \
+                      .method = "session.start", .param = "cwd"}
+#define FLAG_USER    {.name = "user", .letter = 'u', .value = "USER", \
+                      .method = "session.start", .param = "user"}
+#define FLAG_STDIN   {.name = "interactive", .letter = 'i', \
+                      .doc = "Give the command our standard input, also from a terminal."}
+#define FLAGS_VM \
+    {.name = "name", .value = "NAME", .method = "vm.create.begin", .param = "name"}, \
+    {.name = "image", .value = "IMAGE", .method = "vm.create.begin", .param = "image"}, \
+    {.name = "kernel", .value = "KERNEL", .method = "vm.create.begin", .param = "kernel"}, \
+    {.name = "vmm", .value = "VMM", .method = "vm.create.begin", .param = "vmm"}, \
+    {.name = "vcpus", .value = "N", .method = "vm.create.begin", .param = "vcpus"}, \
+    {.name = "memory", .letter = 'm', .value = "SIZE", .method = "vm.create.begin", \
+     .param = "memory_mib", .unit = UNIT_MIB, .doc = "Memory, in MiB or such as 2G."}, \
+    {.name = "disk", .value = "SIZE", .method = "vm.create.begin", .param = "disk_bytes", \
+     .unit = UNIT_BYTES, \
+     .doc = "Size of the data disk, such as 8G; it occupies what is written to it."}, \
+    {.name = "label", .value = "NAME=VALUE", .method = "vm.create.begin", .param = "labels", \
+     .doc = "Label the VM; may be repeated."}, \
+    {.name = "timeout", .value = "TIME", .unit = UNIT_MS, \
+     .doc = "How long creating and starting the VM may take, such as 90s or 5m. Default: as " \
+            "long as it makes progress."}
+#define FLAG_FORCE(m) {.name = "force", .letter = 'f', .method = m, .param = "force"}
+/* clang-format on */
+
+static const struct cli_flag run_flags[] = {
+    {.name = "rm",
+     .method = "vm.create.begin",
+     .param = "auto_remove",
+     .doc = "Delete the VM when the command ends, or when it stops."},
+    {.name = "detach",
+     .letter = 'd',
+     .doc = "Return once the command has started, and print the VM's name."},
+    FLAG_STDIN,
+    FLAG_ENV,
+    FLAG_WORKDIR,
+    FLAG_USER,
+    FLAGS_VM,
+    END,
+};
+
+static const struct cli_flag create_flags[] = {
+    FLAGS_VM,
+    {.name = "no-start", .doc = "Do not start it."},
+    {.name = "rm",
+     .method = "vm.create.begin",
+     .param = "auto_remove",
+     .doc = "Delete the VM when it stops."},
+    END,
+};
+
+static const struct cli_flag exec_flags[] = {FLAG_STDIN, FLAG_ENV, FLAG_WORKDIR, FLAG_USER, END};
+
+static const struct cli_flag ps_flags[] = {
+    {.name = "all", .letter = 'a', .doc = "Also stopped VMs."},
+    END,
+};
+
+static const struct cli_flag stop_flags[] = {
+    FLAG_FORCE("vm.stop"),
+    {.name = "timeout",
+     .value = "TIME",
+     .method = "vm.stop",
+     .param = "timeout_ms",
+     .unit = UNIT_MS},
+    END,
+};
+
+static const struct cli_flag delete_flags[] = {FLAG_FORCE("vm.delete"), END};
+
+static const struct cli_flag logs_flags[] = {
+    {.name = "source", .value = "SOURCE", .method = "vm.logs", .param = "source"},
+    {.name = "tail",
+     .value = "SIZE",
+     .method = "vm.logs",
+     .param = "tail_bytes",
+     .unit = UNIT_BYTES},
+    END,
+};
+
+const struct cli_flag cli_global_flags[] = {
+    {.name = "format", .value = "FORMAT", .doc = FORMAT_HELP},
+    {.name = "quiet", .letter = 'q', .doc = "In listings: only ids. Else: no progress."},
+    {.name = "debug", .doc = "Show calls to the daemon, and the operation of an error."},
+    {.name = "socket", .value = "PATH", .doc = "The daemon's socket."},
+    {.name = "help", .letter = 'h', .doc = "Show help."},
+    END,
+};
+
+const struct cli_verb cli_verbs[] = {
+    {
+        .path = "run",
+        .operands = "[-- COMMAND...]",
+        .command = COMMAND_AFTER_DASHES,
+        .flags = run_flags,
+        .doc = "Create a VM and run a command in it.",
+        .more = "The exit status is the command's own; 128+n when signal n killed it; 125 when "
+                "banger failed, 126 when the command cannot be run, 127 when it was not found. "
+                "Without a command the image's entrypoint and cmd run. The VM stays running "
+                "afterwards, unless --rm was given. " STDIN_HELP,
+        .run = cmd_run,
+    },
+    {
+        .path = "exec",
+        .operands = "VM [--] COMMAND...",
+        .min = 1,
+        .max = 1,
+        .command = COMMAND_AFTER_OPERANDS,
+        .flags = exec_flags,
+        .doc = "Run a command in a running VM.",
+        .more = "The exit status is as with run. " STDIN_HELP,
+        .run = cmd_exec,
+    },
+    {
+        .path = "ps",
+        .operands = "",
+        .flags = ps_flags,
+        .doc = "List VMs that are not stopped.",
+        .run = cmd_ps,
+    },
+    {
+        .path = "vm list",
+        .operands = "",
+        .doc = "List all VMs.",
+        .run = cmd_vm_list,
+    },
+    {
+        .path = "vm show",
+        .operands = "VM...",
+        .min = 1,
+        .max = UINT32_MAX,
+        .doc = "Show VMs.",
+        .run = cmd_vm_show,
+    },
+    {
+        .path = "vm create",
+        .operands = "",
+        .flags = create_flags,
+        .doc = "Create a VM and start it, and print its name.",
+        .run = cmd_vm_create,
+    },
+    {
+        .path = "vm start",
+        .alias = "start",
+        .operands = "VM...",
+        .min = 1,
+        .max = UINT32_MAX,
+        .doc = "Start stopped VMs.",
+        .run = cmd_vm_start,
+    },
+    {
+        .path = "vm stop",
+        .alias = "stop",
+        .operands = "VM...",
+        .min = 1,
+        .max = UINT32_MAX,
+        .flags = stop_flags,
+        .doc = "Stop VMs; their guests sync and go down.",
+        .run = cmd_vm_stop,
+    },
+    {
+        .path = "vm delete",
+        .alias = "rm",
+        .operands = "VM...",
+        .min = 1,
+        .max = UINT32_MAX,
+        .flags = delete_flags,
+        .doc = "Delete VMs and their disks.",
+        .run = cmd_vm_delete,
+    },
+    {
+        .path = "vm logs",
+        .alias = "logs",
+        .operands = "VM",
+        .min = 1,
+        .max = 1,
+        .flags = logs_flags,
+        .doc = "Print the end of a VM's console or VMM log.",
+        .more = "On a terminal control characters are escaped; elsewhere the bytes are as the "
+                "guest wrote them.",
+        .run = cmd_vm_logs,
+    },
+    {
+        .path = "image list",
+        .operands = "",
+        .doc = "List images.",
+        .run = cmd_image_list,
+    },
+    {
+        .path = "image register",
+        .operands = "NAME PATH",
+        .min = 2,
+        .max = 2,
+        .doc = "Make an image of a root filesystem in a file.",
+        .more = "PATH is a tar (plain, gzip, xz or zstd) or an ext4 image.",
+        .run = cmd_image_register,
+    },
+    {
+        .path = "kernel list",
+        .operands = "",
+        .doc = "List kernels.",
+        .run = cmd_kernel_list,
+    },
+    {
+        .path = "kernel import",
+        .operands = "NAME DIR",
+        .min = 2,
+        .max = 2,
+        .doc = "Import a boot kernel and its modules.",
+        .more = "DIR is an unpacked kernel package, with boot/vmlinuz-VERSION and "
+                "lib/modules/VERSION.",
+        .run = cmd_kernel_import,
+    },
+    {
+        .path = "session list",
+        .operands = "VM",
+        .min = 1,
+        .max = 1,
+        .doc = "List a VM's sessions.",
+        .run = cmd_session_list,
+    },
+    {
+        .path = "op list",
+        .operands = "",
+        .doc = "List operations.",
+        .run = cmd_op_list,
+    },
+    {
+        .path = "daemon status",
+        .operands = "",
+        .doc = "Show the daemon; status 1 when none runs.",
+        .run = cmd_daemon_status,
+    },
+    {
+        .path = "daemon stop",
+        .operands = "",
+        .doc = "End the daemon; VMs go on, and the next daemon finds them.",
+        .run = cmd_daemon_stop,
+    },
+    {
+        .path = "version",
+        .operands = "",
+        .doc = "Print the version.",
+        .run = cmd_version,
+    },
+    {
+        .path = "help",
+        .operands = "[COMMAND]",
+        .max = 2,
+        .doc = "Show help.",
+        .run = cmd_help,
+    },
+    {
+        .path = "internal protocol",
+        .operands = "",
+        .run = cmd_protocol,
+    },
+    {0},
+};
+
+bool cli_is_noun(const char *word)
+{
+    size_t len = strlen(word);
+
+    for (const struct cli_verb *v = cli_verbs; v->path; v++) {
+        if (strncmp(v->path, word, len) == 0 && v->path[len] == ' ') {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The canonical name of a verb behind a noun. */
+static const char *canonical(const char *word)
+{
+    static const char *const aliases[][2] = {
+        {"ls", "list"},       {"inspect", "show"}, {"rm", "delete"},
+        {"remove", "delete"}, {"update", "set"},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(aliases); i++) {
+        if (str_eq(word, aliases[i][0])) {
+            return aliases[i][1];
+        }
+    }
+    return word;
+}
+
+const struct cli_verb *cli_verb_find(const char *first, const char *second)
+{
+    _cleanup_free_ char *path =
+        second ? x_asprintf("%s %s", first, canonical(second)) : x_strdup(first);
+
+    for (const struct cli_verb *v = cli_verbs; v->path; v++) {
+        if (str_eq(v->path, path) || (!second && str_eq(v->alias, path))) {
+            return v;
+        }
+    }
+    return NULL;
+}
+
+const char *cli_suggest(const char *first, const char *second)
+{
+    _cleanup_free_ char *path =
+        second ? x_asprintf("%s %s", first, canonical(second)) : x_strdup(first);
+    const char *names[64];
+    size_t n = 0;
+
+    for (const struct cli_verb *v = cli_verbs; v->path && n + 2 < ARRAY_LEN(names); v++) {
+        if (v->doc) {
+            names[n++] = v->path;
+            if (v->alias) {
+                names[n++] = v->alias;
+            }
+        }
+    }
+    return str_nearest(path, names, n);
+}

@@ -1,0 +1,266 @@
+#include "client/client.h"
+
+#include "base/clock.h"
+#include "base/str.h"
+#include "client/client_priv.h"
+#include "codec/api.h"
+#include "codec/rpc.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+/* For writing a request, and for the answer to a method that does not wait for anything. */
+#define ANSWER_MS 60000
+#define READ_CHUNK 65536
+
+struct client {
+    int fd;
+    pid_t daemon_pid;
+    long long last_id;
+    struct buf in;
+    size_t scanned; /* bytes of in that are known to have no newline */
+    bool trace;
+    char error_op[64];
+};
+
+int client_connect(const struct client_params *params, struct client **ret_client, struct err *err)
+{
+    struct client *c;
+    pid_t pid = -1;
+    int fd = client_open(params->paths, &pid, err);
+
+    if (fd < 0 && err->code == ERR_NOT_RUNNING && params->start) {
+        fd = client_start_daemon(params->paths, &pid, err);
+    }
+    if (fd < 0) {
+        return -1;
+    }
+    c = x_calloc(1, sizeof(*c));
+    c->fd = fd;
+    c->daemon_pid = pid;
+    c->trace = params->trace;
+    buf_init(&c->in, RPC_LINE_MAX + READ_CHUNK);
+    *ret_client = c;
+    return 0;
+}
+
+void client_free(struct client *c)
+{
+    if (!c) {
+        return;
+    }
+    close_p(&c->fd);
+    buf_done(&c->in);
+    free(c);
+}
+
+pid_t client_daemon_pid(const struct client *c)
+{
+    return c->daemon_pid;
+}
+
+const char *client_error_op(const struct client *c)
+{
+    return c->error_op;
+}
+
+static int wait_writable(int fd, int64_t deadline_ms)
+{
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    int64_t left = deadline_ms - clock_mono_ms();
+    int r = poll(&p, 1, left > 0 ? (int)left : 0);
+
+    return r > 0 || (r < 0 && errno == EINTR) ? 0 : r == 0 ? -ETIMEDOUT : -errno;
+}
+
+static int lost(struct err *err, int r)
+{
+    if (r == 0 || r == -ECONNRESET || r == -EPIPE) {
+        err_set(err, ERR_IO, "the daemon closed the connection");
+        return err_hint(err, "its log may say why: bangerd.log in the state directory");
+    }
+    return err_set_errno(err, ERR_IO, r, "lost the connection to the daemon");
+}
+
+static int send_line(struct client *c, const char *line, struct err *err)
+{
+    struct buf out;
+    int64_t deadline = clock_mono_ms() + ANSWER_MS;
+    ssize_t r;
+
+    if (strlen(line) > RPC_LINE_MAX) {
+        return err_set(err, ERR_LIMIT, "the request is larger than %d bytes", RPC_LINE_MAX);
+    }
+    buf_init(&out, RPC_LINE_MAX);
+    r = buf_append_str(&out, line);
+    while (r >= 0 && out.len > 0) {
+        r = buf_write_fd(&out, c->fd);
+        if (r == -EAGAIN) {
+            r = wait_writable(c->fd, deadline);
+        }
+    }
+    buf_done(&out);
+    return r < 0 ? lost(err, (int)r) : 0;
+}
+
+static int send_request(struct client *c, const char *method, json_t *params, struct err *err)
+{
+    _cleanup_free_ char *line = rpc_request(++c->last_id, method, params);
+
+    return send_line(c, line, err);
+}
+
+int client_send(struct client *c, const char *method, json_t *params, struct err *err)
+{
+    return send_request(c, method, params, err);
+}
+
+/* Takes one line from the buffer into *ret_message: 1, 0 when there is no whole line, or -1. */
+static int next_message(struct client *c, struct rpc_message *ret_message, struct err *err)
+{
+    const uint8_t *head = buf_head(&c->in);
+    const uint8_t *end =
+        c->in.len > c->scanned ? memchr(head + c->scanned, '\n', c->in.len - c->scanned) : NULL;
+    int r;
+
+    if (!end) {
+        c->scanned = c->in.len;
+        if (c->in.len > RPC_LINE_MAX) {
+            return err_set(err, ERR_IO, "the daemon sent a line of more than %d bytes",
+                           RPC_LINE_MAX);
+        }
+        return 0;
+    }
+    r = rpc_parse((const char *)head, (size_t)(end - head), ret_message, err);
+    buf_consume(&c->in, (size_t)(end - head) + 1);
+    c->scanned = 0;
+    if (r < 0) {
+        rpc_message_done(ret_message);
+        err->code = ERR_IO;
+        err_wrap(err, "the daemon sent what is no JSON-RPC message");
+        return err_hint(err, "is something else listening on this socket?");
+    }
+    return 1;
+}
+
+/* Waits for input, or for what the watch waits for. 0 or -1. */
+static int wait_input(struct client *c, const struct client_watch *w, int64_t deadline,
+                      struct err *err)
+{
+    struct pollfd p[2] = {
+        {.fd = c->fd, .events = POLLIN},
+        {.fd = w && w->wake ? w->wake_fd : -1, .events = POLLIN},
+    };
+    int timeout = w && w->tick ? w->tick(w->arg) : -1;
+    ssize_t n;
+
+    if (deadline >= 0) {
+        int64_t left = deadline - clock_mono_ms();
+
+        if (left <= 0) {
+            return err_set(err, ERR_TIMEOUT, "the daemon did not answer within %d s",
+                           ANSWER_MS / 1000);
+        }
+        timeout = timeout < 0 || timeout > left ? (int)left : timeout;
+    }
+    if (poll(p, 2, timeout) < 0) {
+        return errno == EINTR ? 0 : err_set_errno(err, ERR_INTERNAL, errno, "poll failed");
+    }
+    if (p[1].revents && w->wake(w->arg) < 0) {
+        return err_set(err, ERR_CANCELLED, "interrupted");
+    }
+    if (!p[0].revents) {
+        return 0;
+    }
+    n = buf_read_fd(&c->in, c->fd, READ_CHUNK);
+    return n > 0 || n == -EAGAIN ? 0 : lost(err, (int)n);
+}
+
+static int read_error(struct client *c, const json_t *error, struct err *err)
+{
+    const char *op = json_str(json_object_get(error, "data"), "op", "");
+
+    rpc_error_read(error, err);
+    (void)snprintf(c->error_op, sizeof(c->error_op), "%s", op);
+    return -1;
+}
+
+/* 1: this is the answer to id, and the call ends with *ret_result or the error. */
+static int handle(struct client *c, const struct rpc_message *m, long long id,
+                  const struct client_watch *w, json_t **ret_result, struct err *err)
+{
+    if (m->method) {
+        if (w && w->notify && !m->id) {
+            w->notify(w->arg, m->method, m->params);
+        }
+        return 0;
+    }
+    /* An error without id: the daemon could not even read the request. */
+    if (m->error && !m->id) {
+        return read_error(c, m->error, err);
+    }
+    if (!json_is_integer(m->id) || json_integer_value(m->id) != id) {
+        return 0;
+    }
+    if (m->error) {
+        return read_error(c, m->error, err);
+    }
+    *ret_result = json_incref(m->result);
+    return 1;
+}
+
+static int await_reply(struct client *c, long long id, int64_t deadline,
+                       const struct client_watch *w, json_t **ret_result, struct err *err)
+{
+    for (;;) {
+        _cleanup_rpc_message_ struct rpc_message m = {0};
+        int r = next_message(c, &m, err);
+
+        if (r > 0) {
+            r = handle(c, &m, id, w, ret_result, err);
+            if (r != 0) {
+                return r < 0 ? -1 : 0;
+            }
+        } else if (r < 0 || wait_input(c, w, deadline, err) < 0) {
+            return -1;
+        }
+    }
+}
+
+int client_call_watched(struct client *c, const char *method, json_t *params,
+                        const struct client_watch *watch, json_t **ret_result, struct err *err)
+{
+    const struct api_method *m = api_method_find(method);
+    bool slow = m && m->flags & API_SLOW;
+    int64_t start_us = clock_mono_us();
+    int r;
+
+    c->error_op[0] = '\0';
+    r = send_request(c, method, params, err);
+    if (r == 0) {
+        r = await_reply(c, c->last_id, slow ? -1 : clock_mono_ms() + ANSWER_MS, watch, ret_result,
+                        err);
+    }
+    if (c->trace) {
+        /* Never parameters: they may hold secrets. */
+        (void)fprintf(stderr, "debug: %s: %s in %.1f ms\n", method,
+                      r < 0 ? err_code_name(err->code) : "done",
+                      (double)(clock_mono_us() - start_us) / 1000);
+    }
+    return r;
+}
+
+int client_call(struct client *c, const char *method, json_t *params, json_t **ret_result,
+                struct err *err)
+{
+    return client_call_watched(c, method, params, NULL, ret_result, err);
+}
+
+int client_take_over(struct client *c, struct buf *ret_rest)
+{
+    *ret_rest = c->in;
+    buf_init(&c->in, 0);
+    return STEAL_FD(c->fd);
+}

@@ -1,0 +1,363 @@
+#include "codec/api.h"
+
+#define PARAMS(...) (const struct api_param[]){__VA_ARGS__, {0}}
+#define NO_PARAMS (const struct api_param[]){{0}}
+
+/* Shared parameters. */
+#define P_VM                                                                          \
+    {                                                                                 \
+        .name = "vm", .type = API_STRING, .required = true, .min = 1, .max = 64,      \
+        .doc = "Name, id or unique id prefix of a VM."                                \
+    }
+#define P_SESSION                                                                     \
+    {                                                                                 \
+        .name = "session", .type = API_STRING, .required = true, .min = 1, .max = 64, \
+        .doc = "Id of a session."                                                     \
+    }
+#define P_OP                                                                          \
+    {                                                                                 \
+        .name = "op", .type = API_STRING, .required = true, .min = 1, .max = 64,      \
+        .doc = "Id of an operation."                                                  \
+    }
+#define P_TIMEOUT(ms, text)                                                           \
+    {                                                                                 \
+        .name = "timeout_ms", .type = API_INT, .min = 0, .max = 86400000,             \
+        .fallback = ms, .doc = text                                                   \
+    }
+
+/* What runs in a guest: session.start, and vm.create.begin's main. */
+#define P_SESSION_SPEC                                                                            \
+    {.name = "command",                                                                           \
+     .type = API_BYTES_LIST,                                                                      \
+     .min = 0,                                                                                    \
+     .max = 4096,                                                                                 \
+     .required = true,                                                                            \
+     .doc = "The program and its arguments, byte-exact; no shell."},                              \
+        {.name = "env",                                                                           \
+         .type = API_BYTES_LIST,                                                                  \
+         .max = 4096,                                                                             \
+         .doc = "NAME=value entries, added to the image's environment."},                         \
+        {.name = "cwd",                                                                           \
+         .type = API_BYTES,                                                                       \
+         .max = 4095,                                                                             \
+         .doc = "Absolute working directory in the guest. Default: the image's, else the "        \
+                "user's home."},                                                                  \
+        {.name = "user",                                                                          \
+         .type = API_STRING,                                                                      \
+         .max = 128,                                                                              \
+         .doc = "Name or uid in the guest, with :group if wanted. Default: the image's, else "    \
+                "root."},                                                                         \
+        {.name = "stdin",                                                                         \
+         .type = API_STRING,                                                                      \
+         .max = 16,                                                                               \
+         .choices = "closed|pipe",                                                                \
+         .fallback = "closed",                                                                    \
+         .doc = "closed: the command reads /dev/null; pipe: an attached client may write."},      \
+    {                                                                                             \
+        .name = "tty", .type = API_TTY, .doc = "Run on a terminal of this size."                  \
+    }
+
+static const struct api_param session_spec[] = {P_SESSION_SPEC, {0}};
+
+const struct api_method api_methods[] = {
+    {
+        .name = "rpc.discover",
+        .params = NO_PARAMS,
+        .result = "OpenRPC document",
+        .doc = "Describes all methods.",
+    },
+    {
+        .name = "rpc.cancel",
+        .params = PARAMS({.name = "id",
+                          .type = API_INT,
+                          .required = true,
+                          .min = INT64_MIN,
+                          .max = INT64_MAX,
+                          .doc = "Id of a request sent earlier on this connection."}),
+        .result = "{cancelled: bool}",
+        .doc = "Cancels a request that is still running; that request answers with `cancelled`.",
+    },
+    {
+        .name = "daemon.ping",
+        .params = NO_PARAMS,
+        .result = "{}",
+        .doc = "Answers.",
+    },
+    {
+        .name = "daemon.status",
+        .params = NO_PARAMS,
+        .result = "Daemon status",
+        .doc = "Tells version, paths, owner and how many VMs are in which state.",
+    },
+    {
+        .name = "daemon.stop",
+        .params = NO_PARAMS,
+        .result = "{}",
+        .doc = "Ends the daemon. Running VMs go on; the next daemon adopts them.",
+    },
+    {
+        .name = "vm.create.begin",
+        .params = PARAMS(
+            {.name = "name",
+             .type = API_STRING,
+             .min = 1,
+             .max = 63,
+             .doc = "Name of the new VM, a DNS label (a-z 0-9 -). Default: a generated one."},
+            {.name = "image",
+             .type = API_STRING,
+             .min = 1,
+             .max = 128,
+             .fallback = "debian",
+             .doc = "Image name or digest."},
+            {.name = "kernel",
+             .type = API_STRING,
+             .min = 1,
+             .max = 128,
+             .doc = "Kernel name or digest. Default: default_kernel of the configuration."},
+            {.name = "vmm",
+             .type = API_STRING,
+             .max = 16,
+             .choices = "auto|qemu|firecracker|fake",
+             .fallback = "auto",
+             .doc = "Program that runs the VM."},
+            {.name = "vcpus",
+             .type = API_INT,
+             .min = 1,
+             .max = 64,
+             .fallback = "1",
+             .doc = "Virtual CPUs."},
+            {.name = "memory_mib",
+             .type = API_INT,
+             .min = 64,
+             .max = 1048576,
+             .fallback = "512",
+             .doc = "Memory in MiB."},
+            {.name = "disk_bytes",
+             .type = API_INT,
+             .min = 67108864,
+             .max = 70368744177664,
+             .fallback = "8589934592",
+             .doc = "Size of the data disk in bytes; it occupies what is written to it."},
+            {.name = "labels",
+             .type = API_LABELS,
+             .max = 64,
+             .doc = "Labels, names to values."},
+            {.name = "start",
+             .type = API_BOOL,
+             .fallback = "true",
+             .doc = "Start the VM after creating it."},
+            {.name = "auto_remove",
+             .type = API_BOOL,
+             .fallback = "false",
+             .doc = "Delete the VM when its main session ends, or when it stops."},
+            {.name = "main",
+             .type = API_MAIN,
+             .doc = "Session to start first: the parameters of session.start without vm. An "
+                    "empty command means the image's entrypoint and cmd."},
+            {.name = "hold",
+             .type = API_BOOL,
+             .fallback = "false",
+             .doc = "Bind it to this connection: when the connection ends, the operation is "
+                    "cancelled and the main session is hung up."}),
+        .result = "Operation",
+        .doc = "Creates a VM, starts it and its main session. The operation's result is "
+               "{vm: VM, session: Session or null}.",
+    },
+    {
+        .name = "vm.list",
+        .params = PARAMS({.name = "all",
+                          .type = API_BOOL,
+                          .fallback = "true",
+                          .doc = "false: only those that are not stopped."}),
+        .result = "array of VM",
+        .doc = "Lists VMs, oldest first.",
+    },
+    {
+        .name = "vm.show",
+        .params = PARAMS(P_VM),
+        .result = "VM",
+        .doc = "Shows one VM.",
+    },
+    {
+        .name = "vm.start",
+        .flags = API_SLOW,
+        .params = PARAMS(P_VM),
+        .result = "VM",
+        .doc = "Boots a stopped VM. One that runs already is fine.",
+    },
+    {
+        .name = "vm.stop",
+        .flags = API_SLOW,
+        .params = PARAMS(P_VM,
+                         {.name = "force",
+                          .type = API_BOOL,
+                          .fallback = "false",
+                          .doc = "End the VM even if the guest does not agree; unwritten data of "
+                                 "the guest is lost."},
+                         P_TIMEOUT("30000", "How long the guest may take to sync and go down.")),
+        .result = "VM",
+        .doc = "Stops a VM: the guest syncs its disks and goes down. Without its agreement the VM "
+               "keeps running and the error is `timeout`.",
+    },
+    {
+        .name = "vm.delete",
+        .flags = API_SLOW,
+        .params = PARAMS(P_VM, {.name = "force",
+                                .type = API_BOOL,
+                                .fallback = "false",
+                                .doc = "Also when it is running, or somebody works on it."}),
+        .result = "{}",
+        .doc = "Deletes a VM and its disk. A running one is refused unless force is set.",
+    },
+    {
+        .name = "vm.wait",
+        .flags = API_SLOW,
+        .params = PARAMS(P_VM,
+                         {.name = "until",
+                          .type = API_STRING,
+                          .max = 16,
+                          .required = true,
+                          .choices = "running|stopped|deleted",
+                          .doc = "What to wait for."},
+                         P_TIMEOUT("0", "Give up after this time; 0 = never.")),
+        .result = "{}",
+        .doc = "Waits until a VM is in a state, or deleted.",
+    },
+    {
+        .name = "vm.logs",
+        .params = PARAMS(P_VM,
+                         {.name = "source",
+                          .type = API_STRING,
+                          .max = 16,
+                          .choices = "console|vmm",
+                          .fallback = "console",
+                          .doc = "The guest's serial console, or what the VMM printed."},
+                         {.name = "tail_bytes",
+                          .type = API_INT,
+                          .min = 1,
+                          .max = 262144,
+                          .fallback = "65536",
+                          .doc = "How much of the end."}),
+        .result = "{text: bytes}",
+        .doc = "Reads a VM's log. The text is the guest's: escape it before it reaches a terminal.",
+    },
+    {
+        .name = "vm.ping",
+        .flags = API_SLOW,
+        .params = PARAMS(P_VM, P_TIMEOUT("5000", "Give up after this time.")),
+        .result = "{us: int}",
+        .doc = "Asks the guest's agent for an answer and tells how long it took, in "
+               "microseconds.",
+    },
+    {
+        .name = "session.start",
+        .flags = API_SLOW,
+        .params = PARAMS(P_VM, P_SESSION_SPEC,
+                         {.name = "hold",
+                          .type = API_BOOL,
+                          .fallback = "false",
+                          .doc = "Hang the session up when this connection ends."}),
+        .result = "Session",
+        .doc = "Starts a command in a running VM. A command that cannot be started is a session "
+               "in state `failed`, with exit code 125, 126 or 127 and the reason.",
+    },
+    {
+        .name = "session.attach",
+        .flags = API_TAKES_OVER,
+        .params = PARAMS(P_VM, P_SESSION),
+        .result = "Session",
+        .doc = "Turns the connection into the session's byte streams: frames of session number "
+               "0 in both directions (see Frames). The output is sent as the client's WINDOW "
+               "frames allow.",
+    },
+    {
+        .name = "session.list",
+        .params = PARAMS(P_VM),
+        .result = "array of Session",
+        .doc = "Lists a VM's sessions, oldest first.",
+    },
+    {
+        .name = "session.wait",
+        .flags = API_SLOW,
+        .params = PARAMS(P_VM, P_SESSION,
+                         P_TIMEOUT("0", "Give up after this time; 0 = never.")),
+        .result = "Session",
+        .doc = "Waits until a session has ended.",
+    },
+    {
+        .name = "op.list",
+        .params = NO_PARAMS,
+        .result = "array of Operation",
+        .doc = "Lists operations, oldest first. Ended ones are kept for a while.",
+    },
+    {
+        .name = "op.status",
+        .params = PARAMS(P_OP),
+        .result = "Operation",
+        .doc = "Shows one operation.",
+    },
+    {
+        .name = "op.watch",
+        .flags = API_NOTIFIES | API_SLOW,
+        .params = PARAMS(P_OP),
+        .result = "Operation",
+        .doc = "Sends `op.progress` notifications with the operation whenever it changes, and "
+               "answers when it has ended.",
+    },
+    {
+        .name = "op.cancel",
+        .params = PARAMS(P_OP),
+        .result = "Operation",
+        .doc = "Asks an operation to end; all it made is undone.",
+    },
+    {
+        .name = "image.list",
+        .params = NO_PARAMS,
+        .result = "array of Image",
+        .doc = "Lists images.",
+    },
+    {
+        .name = "image.register.begin",
+        .params = PARAMS({.name = "name",
+                          .type = API_STRING,
+                          .required = true,
+                          .min = 1,
+                          .max = 128,
+                          .doc = "Name to give it; a name that exists moves to the new image."},
+                         {.name = "path",
+                          .type = API_BYTES,
+                          .required = true,
+                          .max = 4095,
+                          .doc = "Absolute path of a root filesystem: a tar (plain, gzip, xz, "
+                                 "zstd) or an ext4 image."}),
+        .result = "Operation",
+        .doc = "Makes an image of a local file. The operation's result is the Image.",
+    },
+    {
+        .name = "kernel.list",
+        .params = NO_PARAMS,
+        .result = "array of Kernel",
+        .doc = "Lists kernels.",
+    },
+    {
+        .name = "kernel.import.begin",
+        .params = PARAMS({.name = "name",
+                          .type = API_STRING,
+                          .required = true,
+                          .min = 1,
+                          .max = 128,
+                          .doc = "Name to give it; a name that exists moves to the new kernel."},
+                         {.name = "path",
+                          .type = API_BYTES,
+                          .required = true,
+                          .max = 4095,
+                          .doc = "Absolute path of an unpacked kernel package: a directory with "
+                                 "boot/vmlinuz-VERSION and lib/modules/VERSION."}),
+        .result = "Operation",
+        .doc = "Imports a boot kernel and the modules that a guest needs. The operation's result "
+               "is the Kernel.",
+    },
+    {0},
+};
+
+const struct api_param *const api_session_params = session_spec;

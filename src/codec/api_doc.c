@@ -1,0 +1,466 @@
+/* The method table printed: as OpenRPC for programs, as Markdown for people. */
+#include "base/buf.h"
+#include "base/str.h"
+#include "codec/api.h"
+#include "codec/frame.h"
+#include "codec/rpc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define DOC_MAX (1024 * 1024)
+
+const char *api_type_name(enum api_type type)
+{
+    switch (type) {
+    case API_STRING:
+        return "string";
+    case API_BYTES:
+        return "bytes";
+    case API_BOOL:
+        return "boolean";
+    case API_INT:
+        return "integer";
+    case API_BYTES_LIST:
+        return "array of bytes";
+    case API_LABELS:
+        return "object of strings";
+    case API_MAIN:
+        return "object";
+    case API_TTY:
+        return "{rows, columns}";
+    }
+    abort();
+}
+
+/* OpenRPC ---------------------------------------------------------------------------------------*/
+
+static json_t *typed(const char *type)
+{
+    json_t *schema = json_object();
+
+    json_put_str(schema, "type", type);
+    return schema;
+}
+
+static json_t *reference(const char *name)
+{
+    _cleanup_free_ char *path = x_asprintf("#/components/schemas/%s", name);
+    json_t *schema = json_object();
+
+    json_put_str(schema, "$ref", path);
+    return schema;
+}
+
+static json_t *bytes_schema(void)
+{
+    json_t *schema = json_object(), *either = json_array(), *object = typed("object");
+    json_t *properties = json_object(), *required = json_array(), *base64 = typed("string");
+
+    json_put_str(base64, "contentEncoding", "base64");
+    json_put(properties, "base64", base64);
+    json_array_append_new(required, json_string("base64"));
+    json_put(object, "properties", properties);
+    json_put(object, "required", required);
+    json_put_bool(object, "additionalProperties", false);
+    json_array_append_new(either, typed("string"));
+    json_array_append_new(either, object);
+    json_put_str(schema, "description", "Any bytes but NUL; a string where they are UTF-8.");
+    json_put(schema, "oneOf", either);
+    return schema;
+}
+
+static json_t *tty_schema(void)
+{
+    static const char *const sides[] = {"rows", "columns"};
+    json_t *schema = typed("object"), *properties = json_object(), *required = json_array();
+
+    for (size_t i = 0; i < ARRAY_LEN(sides); i++) {
+        json_t *side = typed("integer");
+
+        json_put_int(side, "minimum", 1);
+        json_put_int(side, "maximum", 65535);
+        json_put(properties, sides[i], side);
+        json_array_append_new(required, json_string(sides[i]));
+    }
+    json_put(schema, "properties", properties);
+    json_put(schema, "required", required);
+    json_put_bool(schema, "additionalProperties", false);
+    return schema;
+}
+
+static json_t *param_schema(const struct api_param *p);
+
+static json_t *object_schema(const struct api_param *params)
+{
+    json_t *schema = typed("object"), *properties = json_object(), *required = json_array();
+
+    for (const struct api_param *p = params; p->name; p++) {
+        json_t *member = param_schema(p);
+
+        if (p->doc && !json_object_get(member, "$ref")) {
+            json_put_str(member, "description", p->doc);
+        }
+        json_put(properties, p->name, member);
+        if (p->required) {
+            json_array_append_new(required, json_string(p->name));
+        }
+    }
+    json_put(schema, "properties", properties);
+    json_put(schema, "required", required);
+    json_put_bool(schema, "additionalProperties", false);
+    return schema;
+}
+
+static json_t *string_schema(const struct api_param *p)
+{
+    json_t *schema = typed("string");
+    const char *at = p->choices;
+
+    if (at) {
+        json_t *values = json_array();
+
+        while (*at) {
+            size_t len = strcspn(at, "|");
+
+            json_array_append_new(values, json_stringn(at, len));
+            at += len + (at[len] == '|');
+        }
+        json_put(schema, "enum", values);
+    } else if (p->max > 0) {
+        json_put_int(schema, "minLength", p->min > 0);
+        json_put_int(schema, "maxLength", p->max);
+    }
+    return schema;
+}
+
+static json_t *param_schema(const struct api_param *p)
+{
+    json_t *schema = NULL;
+
+    switch (p->type) {
+    case API_STRING:
+        schema = string_schema(p);
+        break;
+    case API_BYTES:
+        return reference("Bytes");
+    case API_BOOL:
+        schema = typed("boolean");
+        break;
+    case API_INT:
+        schema = typed("integer");
+        json_put_int(schema, "minimum", p->min);
+        json_put_int(schema, "maximum", p->max);
+        break;
+    case API_BYTES_LIST:
+        schema = typed("array");
+        json_put(schema, "items", reference("Bytes"));
+        json_put_int(schema, "minItems", p->min);
+        json_put_int(schema, "maxItems", p->max);
+        break;
+    case API_LABELS:
+        schema = typed("object");
+        json_put(schema, "additionalProperties", typed("string"));
+        json_put_int(schema, "maxProperties", p->max);
+        break;
+    case API_MAIN:
+        return reference("Session");
+    case API_TTY:
+        return reference("Terminal");
+    }
+    if (p->fallback) {
+        json_put(schema, "default",
+                 p->type == API_BOOL  ? json_boolean(str_eq(p->fallback, "true"))
+                 : p->type == API_INT ? json_integer(strtoll(p->fallback, NULL, 10))
+                                      : json_string(p->fallback));
+    }
+    return schema;
+}
+
+static json_t *method_document(const struct api_method *m)
+{
+    json_t *method = json_object(), *params = json_array(), *result = json_object();
+    json_t *schema = json_object();
+
+    for (const struct api_param *p = m->params; p->name; p++) {
+        json_t *param = json_object();
+
+        json_put_str(param, "name", p->name);
+        json_put_str(param, "description", p->doc);
+        json_put_bool(param, "required", p->required);
+        json_put(param, "schema", param_schema(p));
+        json_array_append_new(params, param);
+    }
+    json_put_str(schema, "description", m->result);
+    json_put_str(result, "name", "result");
+    json_put(result, "schema", schema);
+    json_put_str(method, "name", m->name);
+    json_put_str(method, "description", m->doc);
+    json_put_str(method, "paramStructure", "by-name");
+    json_put(method, "params", params);
+    json_put(method, "result", result);
+    /* What OpenRPC has no word for. */
+    json_put_bool(method, "x-notifies", m->flags & API_NOTIFIES);
+    json_put_bool(method, "x-takes-over", m->flags & API_TAKES_OVER);
+    return method;
+}
+
+static json_t *components(void)
+{
+    json_t *all = json_object(), *schemas = json_object(), *errors = json_object();
+
+    json_put(schemas, "Bytes", bytes_schema());
+    json_put(schemas, "Terminal", tty_schema());
+    json_put(schemas, "Session", object_schema(api_session_params));
+    for (unsigned code = ERR_NONE + 1; code < ERR_CODE_COUNT; code++) {
+        json_t *error = json_object();
+
+        json_put_int(error, "code", err_code_number((enum err_code)code));
+        json_put_str(error, "message", err_code_name((enum err_code)code));
+        json_put(errors, err_code_name((enum err_code)code), error);
+    }
+    json_put(all, "schemas", schemas);
+    json_put(all, "errors", errors);
+    return all;
+}
+
+json_t *api_openrpc(const char *version)
+{
+    json_t *root = json_object(), *info = json_object(), *methods = json_array();
+
+    json_put_str(info, "title", "banger");
+    json_put_str(info, "version", version);
+    for (const struct api_method *m = api_methods; m->name; m++) {
+        json_array_append_new(methods, method_document(m));
+    }
+    json_put_str(root, "openrpc", "1.2.6");
+    json_put(root, "info", info);
+    json_put(root, "methods", methods);
+    json_put(root, "components", components());
+    return root;
+}
+
+/* Markdown --------------------------------------------------------------------------------------*/
+
+#define PUT(out, ...)                                                                              \
+    do {                                                                                           \
+        if (buf_printf((out), __VA_ARGS__) < 0) {                                                  \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+
+static const char intro[] =
+    "# The protocol\n\n"
+    "Printed by `banger internal protocol` from the tables in `src/codec/`; a test compares.\n\n"
+    "The daemon listens on a Unix stream socket of mode 0600 and serves its owner and root. A\n"
+    "message is one line of JSON-RPC 2.0, at most %d bytes, UTF-8. Params are by name; unknown\n"
+    "ones are errors. There are no batches. Replies may come in any order; `id` is an integer or\n"
+    "a string. A connection that ends cancels its unanswered requests; VMs, sessions and\n"
+    "operations go on, but for those begun with `hold`.\n\n"
+    "*Bytes* are a string where they are UTF-8, else `{\"base64\": \"...\"}`; NUL is not "
+    "allowed.\n\n";
+
+/* One sentence a code; the compiler asks for it when a code is new. */
+static const char *code_text(enum err_code code)
+{
+    switch (code) {
+    case ERR_NONE:
+    case ERR_CODE_COUNT:
+        return NULL;
+    case ERR_INVALID:
+        return "The request is wrong; the message names the parameter.";
+    case ERR_NOT_FOUND:
+        return "What the request names does not exist.";
+    case ERR_ALREADY_EXISTS:
+        return "The name is taken.";
+    case ERR_CONFLICT:
+        return "In use, or not the incarnation that was meant.";
+    case ERR_NOT_RUNNING:
+        return "It works on running VMs only.";
+    case ERR_BUSY:
+        return "Somebody else works on it; the message says who.";
+    case ERR_UNSUPPORTED:
+        return "This VMM or this version cannot do it.";
+    case ERR_LIMIT:
+        return "More than a limit allows.";
+    case ERR_TIMEOUT:
+        return "It took too long.";
+    case ERR_CANCELLED:
+        return "Cancelled by a client.";
+    case ERR_NO_SPACE:
+        return "The host's disk is full.";
+    case ERR_GUEST:
+        return "The guest failed or broke the protocol.";
+    case ERR_VMM:
+        return "The VMM failed.";
+    case ERR_REGISTRY:
+        return "The image registry failed.";
+    case ERR_AUTH:
+        return "Credentials are missing or wrong.";
+    case ERR_DENIED:
+        return "Not allowed.";
+    case ERR_IO:
+        return "The host failed to read or write.";
+    case ERR_INTERNAL:
+        return "A bug in banger.";
+    }
+    return NULL;
+}
+
+struct frame_doc {
+    const char *name;
+    const char *from; /* who sends it */
+    const char *payload;
+};
+
+/* The compiler asks for a line when a type is new. */
+static struct frame_doc frame_doc(enum frame_type type)
+{
+    switch (type) {
+    case FRAME_HELLO:
+        return (struct frame_doc){"HELLO", "host", "nonce[16], u16 lowest and u16 highest version"};
+    case FRAME_HELLO_OK:
+        return (struct frame_doc){"HELLO_OK", "agent",
+                                  "nonce[16], u16 version, u32 sessions, the agent's version"};
+    case FRAME_FATAL:
+        return (struct frame_doc){"FATAL", "agent, daemon", "why it cannot go on, as text"};
+    case FRAME_PING:
+        return (struct frame_doc){"PING", "either", "any bytes, which PONG repeats"};
+    case FRAME_PONG:
+        return (struct frame_doc){"PONG", "either", "those of the PING"};
+    case FRAME_CONFIGURE:
+        return (struct frame_doc){"CONFIGURE", "host", "TLVs: host name, time, entropy"};
+    case FRAME_SYNC:
+        return (struct frame_doc){"SYNC", "host", "empty"};
+    case FRAME_POWEROFF:
+        return (struct frame_doc){"POWEROFF", "host", "empty"};
+    case FRAME_REPLY:
+        return (struct frame_doc){"REPLY", "agent", "u32 errno (0 = done), text"};
+    case FRAME_GOING_DOWN:
+        return (struct frame_doc){"GOING_DOWN", "agent", "empty"};
+    case FRAME_EXEC:
+        return (struct frame_doc){"EXEC", "host", "TLVs: arguments, environment, cwd, user, ..."};
+    case FRAME_SIGNAL:
+        return (struct frame_doc){"SIGNAL", "host, client",
+                                  "u32 signal number, for the command's process group"};
+    case FRAME_RESIZE:
+        return (struct frame_doc){"RESIZE", "host, client", "u16 rows, u16 columns"};
+    case FRAME_ATTACH:
+        return (struct frame_doc){"ATTACH", "host", "empty"};
+    case FRAME_RELEASE:
+        return (struct frame_doc){"RELEASE", "host", "empty"};
+    case FRAME_STARTED:
+        return (struct frame_doc){"STARTED", "agent, daemon", "u32 pid in the guest"};
+    case FRAME_FAILED:
+        return (struct frame_doc){"FAILED", "agent, daemon",
+                                  "not started: u32 exit status (125, 126, 127), u32 errno, text"};
+    case FRAME_EXITED:
+        return (struct frame_doc){"EXITED", "agent, daemon",
+                                  "u8 0 = exited or 1 = killed, u32 status or signal"};
+    case FRAME_SESSION:
+        return (struct frame_doc){"SESSION", "agent", "u8 state, and as EXITED"};
+    case FRAME_DATA:
+        return (struct frame_doc){"DATA", "either", "bytes of a channel; offset = of the first"};
+    case FRAME_END:
+        return (struct frame_doc){"END", "either", "empty; offset = length of the channel"};
+    case FRAME_WINDOW:
+        return (struct frame_doc){"WINDOW", "either", "u64 limit; offset = bytes held for good"};
+    }
+    return (struct frame_doc){0};
+}
+
+static const char frames_text[] =
+    "## Frames\n\n"
+    "After the reply to `session.attach` the connection carries frames in both directions. A\n"
+    "frame is a header of %d bytes and at most %d bytes of payload, all little endian:\n\n"
+    "| at | what |\n|---|---|\n"
+    "| 0 | u8 magic, 0x%02X |\n"
+    "| 1 | u8 type |\n"
+    "| 2 | u8 channel: 0 stdin, 1 stdout (and a terminal's output), 2 stderr; else 0 |\n"
+    "| 3 | u8 flags: 1 = more pieces of this body follow |\n"
+    "| 4 | u32 stream: the session's number; always 0 towards a client |\n"
+    "| 8 | u64 offset |\n"
+    "| 16 | u32 payload length |\n\n"
+    "Every channel counts its bytes from 0. DATA says the offset of its first byte, END the\n"
+    "length of its channel. WINDOW says: I hold all bytes before `offset` for good, and you may\n"
+    "send up to `limit`, which is at most %d bytes further. A sender begins with the limit 0 and\n"
+    "never sends past it.\n\n"
+    "A client that attaches sends a WINDOW for channels 1 and 2 to receive output, and more of\n"
+    "them as it writes that out. It may send stdin as far as the daemon's WINDOW for channel 0\n"
+    "allows, beginning at that WINDOW's offset, and END; and SIGNAL and RESIZE at any time. The\n"
+    "daemon sends DATA, then END of both output channels, then EXITED; or FAILED when the command\n"
+    "could not be started, or FATAL when it cannot go on. A client that closes the connection only\n"
+    "detaches, unless the session was begun with `hold` on a connection that ends as well.\n\n"
+    "The same frames go between the daemon and the agent in the guest, where `stream` tells the\n"
+    "sessions apart and the types without `client` or `daemon` below are used as well.\n\n"
+    "| type | name | sent by | payload |\n|---|---|---|---|\n";
+
+static void put_limits(struct buf *out, const struct api_param *p)
+{
+    if (p->choices) {
+        _cleanup_free_ char *choices = x_strdup(p->choices);
+
+        for (char *c = choices; *c; c++) {
+            *c = *c == '|' ? ',' : *c;
+        }
+        PUT(out, "one of %s", choices);
+    } else if (p->type == API_INT && p->min > INT64_MIN) {
+        PUT(out, "%lld to %lld", p->min, p->max);
+    } else if ((p->type == API_STRING || p->type == API_BYTES) && p->max > 0) {
+        PUT(out, "%lld to %lld bytes", p->min, p->max);
+    } else if (p->type == API_BYTES_LIST || p->type == API_LABELS) {
+        PUT(out, "at most %lld", p->max);
+    }
+}
+
+static void put_params(struct buf *out, const struct api_param *params)
+{
+    if (!params->name) {
+        return;
+    }
+    PUT(out, "| param | type | limits | default | |\n|---|---|---|---|---|\n");
+    for (const struct api_param *p = params; p->name; p++) {
+        PUT(out, "| `%s`%s | %s | ", p->name, p->required ? " (required)" : "",
+            api_type_name(p->type));
+        put_limits(out, p);
+        PUT(out, " | %s | %s |\n", p->fallback ? p->fallback : "", p->doc);
+    }
+    PUT(out, "\n");
+}
+
+static void put_method(struct buf *out, const struct api_method *m)
+{
+    PUT(out, "### %s\n\n%s\n\n", m->name, m->doc);
+    put_params(out, m->params);
+    PUT(out, "Result: %s.%s%s\n\n", m->result,
+        m->flags & API_NOTIFIES ? " Sends notifications before its reply." : "",
+        m->flags & API_TAKES_OVER ? " After the reply the connection carries frames." : "");
+}
+
+char *api_markdown(void)
+{
+    struct buf out;
+
+    buf_init(&out, DOC_MAX);
+    PUT(&out, intro, RPC_LINE_MAX);
+    PUT(&out, "## Methods\n\n");
+    for (const struct api_method *m = api_methods; m->name; m++) {
+        put_method(&out, m);
+    }
+    PUT(&out, "## Errors\n\nAn error is `{code, message, data: {code, hint, op, object}}`; "
+              "`data.code` is the name.\n\n| name | code | |\n|---|---|---|\n");
+    for (unsigned code = ERR_NONE + 1; code < ERR_CODE_COUNT; code++) {
+        PUT(&out, "| `%s` | %d | %s |\n", err_code_name((enum err_code)code),
+            err_code_number((enum err_code)code), code_text((enum err_code)code));
+    }
+    PUT(&out, "\n");
+    PUT(&out, frames_text, FRAME_HEADER_SIZE, FRAME_PAYLOAD_MAX, FRAME_MAGIC, FRAME_WINDOW_MAX);
+    for (unsigned type = 0; type <= UINT8_MAX; type++) {
+        struct frame_doc doc = frame_doc((enum frame_type)type);
+
+        if (doc.name) {
+            PUT(&out, "| %u | %s | %s | %s |\n", type, doc.name, doc.from, doc.payload);
+        }
+    }
+    return buf_steal_str(&out);
+}

@@ -1,0 +1,35 @@
+/*
+ * The subset of TOML 1.0 (https://toml.io/en/v1.0.0) that config.toml is written in: tables
+ * ([name], [name.name]), bare keys, basic and literal strings on one line, decimal integers,
+ * booleans, arrays of strings, comments. Everything else is an error with line and column. Pure.
+ */
+#pragma once
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define TOML_TEXT_MAX (1024 * 1024)
+#define TOML_ARRAY_MAX 1024
+
+enum toml_type { TOML_STRING, TOML_INT, TOML_BOOL, TOML_STRINGS };
+
+struct toml_value {
+    enum toml_type type;
+    const char *string;    /* TOML_STRING */
+    int64_t integer;
+    bool boolean;
+    const char **strings;  /* TOML_STRINGS; count of them */
+    size_t count;
+    unsigned line, column; /* of the key, from 1 */
+};
+
+/* Called for each key in order; name is "table.key" or "key". Everything is borrowed for the call.
+ * A negative return, with err set, ends the parse. */
+typedef int (*toml_fn)(void *arg, const char *name, const struct toml_value *value,
+                       struct err *err);
+
+/* ERR_INVALID as "line L column C: why" for what is malformed, a key given twice included. */
+int toml_parse(const char *text, size_t len, toml_fn fn, void *arg, struct err *err);

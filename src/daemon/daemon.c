@@ -1,0 +1,232 @@
+#include "daemon/daemon_priv.h"
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "boot/tsc.h"
+#include "version.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/sysinfo.h>
+
+#define CREATES_MAX 512
+#define IMAGE_OPS_MAX 16
+
+/* A kernel lock, which dies with its holder; the pid inside is only for the message. */
+static int take_lock(struct daemon *d, struct err *err)
+{
+    char text[32];
+    ssize_t n;
+
+    d->lock_fd = openat(d->state_fd, "daemon.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (d->lock_fd < 0) {
+        err_set_errno(err, ERR_IO, errno, "cannot open the lock of '%s'",
+                      d->params.paths->state_dir);
+        return err_hint(err, "the state directory must be writable and have free space");
+    }
+    if (flock(d->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+        n = pread(d->lock_fd, text, sizeof(text) - 1, 0);
+        text[n > 0 ? strcspn(text, "\n") : 0] = '\0';
+        return err_set(err, ERR_BUSY, "a daemon for '%s' is already running (pid %s)",
+                       d->params.paths->state_dir, text);
+    }
+    n = snprintf(text, sizeof(text), "%d\n", getpid());
+    if (ftruncate(d->lock_fd, 0) < 0 || pwrite(d->lock_fd, text, (size_t)n, 0) != n) {
+        return err_set_errno(err, ERR_IO, errno, "cannot write the lock of '%s'",
+                             d->params.paths->state_dir);
+    }
+    return 0;
+}
+
+static int open_layout(struct daemon *d, struct err *err)
+{
+    const struct paths *p = d->params.paths;
+
+    d->state_fd = paths_open_dir(p, p->state_dir, err);
+    if (d->state_fd < 0 || take_lock(d, err) < 0) {
+        return -1;
+    }
+    d->cache_fd = paths_open_dir(p, p->cache_dir, err);
+    if (d->cache_fd < 0) {
+        return -1;
+    }
+    d->runtime_fd = paths_open_dir(p, p->runtime_dir, err);
+    if (d->runtime_fd < 0) {
+        return -1;
+    }
+    d->run_dir = x_asprintf("%s/vms", p->runtime_dir);
+    d->run_fd = fs_open_dir(d->runtime_fd, "vms", true);
+    if (d->run_fd < 0) {
+        return err_set_errno(err, ERR_IO, d->run_fd, "cannot make '%s'", d->run_dir);
+    }
+    return 0;
+}
+
+/* A VM takes about ten descriptors. */
+static void raise_limits(void)
+{
+    struct rlimit r;
+
+    if (getrlimit(RLIMIT_NOFILE, &r) == 0) {
+        r.rlim_cur = r.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &r);
+    }
+}
+
+static enum vm_accel_choice accel_choice(const char *name)
+{
+    return str_eq(name, "kvm") ? VM_ACCEL_KVM : str_eq(name, "tcg") ? VM_ACCEL_TCG : VM_ACCEL_AUTO;
+}
+
+static int open_vms(struct daemon *d, struct err *err)
+{
+    const struct config *c = d->params.config;
+    struct vms_params p = {
+        .store = d->store,
+        .images = d->images,
+        .vmm = d->params.vmm,
+        .control_loop = d->control_loop,
+        .guest_loop = d->guest_loop,
+        .state_fd = d->state_fd,
+        .cache_fd = d->cache_fd,
+        .run_fd = d->run_fd,
+        .run_dir = d->run_dir,
+        .accel = accel_choice(c->accel),
+        .default_image = c->default_image,
+        .default_kernel = c->default_kernel[0] ? c->default_kernel : NULL,
+        .boot_slots = c->boot_slots > 0 ? (unsigned)c->boot_slots : (unsigned)get_nprocs(),
+        .boot_timeout_ms = c->boot_timeout_s * 1000,
+        .boot_silence_ms = c->boot_silence_s * 1000,
+    };
+    int r = tsc_host_khz(&p.tsc_khz);
+
+    if (r < 0) {
+        p.tsc_khz = 0;
+        log_warn("the host's TSC rate cannot be told (%s): emulated guests cannot boot",
+                 strerror(-r));
+    }
+    d->vms = vms_new(&p);
+    return vms_load(d->vms, err);
+}
+
+/* The socket is in its own directory, which may be named by BANGER_SOCKET. */
+static int listen_fd(const struct daemon *d, struct err *err)
+{
+    _cleanup_free_ char *for_dir = x_strdup(d->params.paths->socket);
+    _cleanup_free_ char *for_name = x_strdup(d->params.paths->socket);
+    const char *dir = dirname(for_dir);
+    _cleanup_close_ int dir_fd = paths_open_dir(d->params.paths, dir, err);
+    int fd;
+
+    if (dir_fd < 0) {
+        return -1;
+    }
+    fd = fs_unix_listen(dir_fd, basename(for_name), 512);
+    return fd < 0 ? err_set_errno(err, ERR_IO, fd, "cannot listen on '%s'",
+                                  d->params.paths->socket)
+                  : fd;
+}
+
+static int open_all(struct daemon *d, struct err *err)
+{
+    int fd, r;
+
+    raise_limits();
+    if (open_layout(d, err) < 0 || store_open(d->state_fd, &d->store, err) < 0 ||
+        image_registry_new(d->store, d->state_fd, d->cache_fd, d->agent_path, d->mkroot_path,
+                           &d->images, err) < 0) {
+        return -1;
+    }
+    r = loop_new("control", &d->control_loop);
+    if (r == 0) {
+        r = loop_new("guest", &d->guest_loop);
+    }
+    if (r < 0) {
+        return err_set_errno(err, ERR_INTERNAL, r, "cannot start a loop");
+    }
+    d->vm_creates = op_registry_new("vm.create", CREATES_MAX);
+    d->image_ops = op_registry_new("image.register", IMAGE_OPS_MAX);
+    d->kernel_ops = op_registry_new("kernel.import", IMAGE_OPS_MAX);
+    if (open_vms(d, err) < 0) {
+        return -1;
+    }
+    fd = listen_fd(d, err);
+    return fd < 0 ? -1
+                  : rpc_server_new(d->control_loop, fd, d->params.paths->owner_uid, BANGER_VERSION,
+                                   daemon_handlers, d, &d->server, err);
+}
+
+int daemon_open(const struct daemon_params *params, struct daemon **ret_daemon, struct err *err)
+{
+    struct daemon *d = x_calloc(1, sizeof(*d));
+
+    d->params = *params;
+    d->agent_path = x_strdup(params->agent_path);
+    d->mkroot_path = x_strdup(params->mkroot_path);
+    d->started_ms = clock_real_ms();
+    d->state_fd = d->cache_fd = d->runtime_fd = d->run_fd = d->lock_fd = -1;
+    d->stop = cancel_new();
+    if (open_all(d, err) < 0) {
+        daemon_close(d);
+        return -1;
+    }
+    *ret_daemon = d;
+    return 0;
+}
+
+int daemon_serve(struct daemon *d, struct err *err)
+{
+    _cleanup_close_ int fd = -1;
+    sigset_t set;
+    int r;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (fd < 0) {
+        return err_set_errno(err, ERR_INTERNAL, errno, "cannot wait for signals");
+    }
+    r = cancel_wait_fd(d->stop, fd, POLLIN, -1);
+    log_info("stopping: %s", r == -ECANCELED ? "daemon.stop" : "signal");
+    return 0;
+}
+
+void daemon_close(struct daemon *d)
+{
+    if (!d) {
+        return;
+    }
+    rpc_server_free(d->server);
+    op_registry_free(d->vm_creates);
+    op_registry_free(d->image_ops);
+    op_registry_free(d->kernel_ops);
+    vms_free(d->vms);
+    loop_free(d->guest_loop);
+    loop_free(d->control_loop);
+    image_registry_free(d->images);
+    store_close(d->store);
+    if (d->server) {
+        (void)unlink(d->params.paths->socket);
+    }
+    close_p(&d->state_fd);
+    close_p(&d->cache_fd);
+    close_p(&d->runtime_fd);
+    close_p(&d->run_fd);
+    close_p(&d->lock_fd);
+    cancel_put(d->stop);
+    free(d->agent_path);
+    free(d->mkroot_path);
+    free(d->run_dir);
+    free(d);
+}

@@ -1,0 +1,30 @@
+/*
+ * The composition root: owns the infrastructure (layout, configuration, store, loops, lock), builds
+ * the owners, hands each its collaborators, and tears them down in reverse. Its whole surface is
+ * below; all else is reached through the RPC method table.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/paths.h"
+#include "daemon/config.h"
+#include "vmm/vmm.h"
+
+struct daemon;
+
+struct daemon_params {
+    const struct paths *paths;   /* borrowed for its life */
+    const struct config *config; /* borrowed for its life */
+    const struct vmm_ops *vmm;
+    const char *agent_path, *mkroot_path; /* helper programs, absolute; copied */
+};
+
+/* Opens everything, adopts running VMs, and listens. A failed open closes exactly what it opened.
+ * ERR_BUSY "already running (pid N)" when another daemon has the state directory. */
+int daemon_open(const struct daemon_params *params, struct daemon **ret_daemon, struct err *err);
+
+/* Serves until daemon.stop, SIGTERM or SIGINT, which must be blocked in all threads. */
+int daemon_serve(struct daemon *d, struct err *err);
+
+/* Stops serving, cancels operations, lets go of the VMs. Accepts NULL and a half-open daemon. */
+void daemon_close(struct daemon *d);

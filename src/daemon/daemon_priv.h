@@ -1,0 +1,65 @@
+/* Shared by daemon.c and the files with RPC handlers. */
+#pragma once
+
+#include "base/cancel.h"
+#include "base/loop.h"
+#include "daemon/daemon.h"
+#include "image/image.h"
+#include "ops/op.h"
+#include "rpc/server.h"
+#include "store/store.h"
+#include "vm/vm.h"
+
+struct daemon {
+    struct daemon_params params;
+    char *agent_path, *mkroot_path;
+    char *run_dir; /* <runtime dir>/vms */
+    int64_t started_ms;
+    int state_fd, cache_fd, runtime_fd, run_fd, lock_fd;
+    struct cancel *stop; /* triggered by daemon.stop */
+    struct store *store;
+    struct loop *control_loop, *guest_loop;
+    struct image_registry *images;
+    struct op_registry *vm_creates, *image_ops, *kernel_ops;
+    struct vms *vms;
+    struct rpc_server *server;
+};
+
+/* Handlers of all methods; ctx is the daemon. */
+extern const struct rpc_handler daemon_handlers[];
+
+/* One list for the daemon's operation registries: ends with NULL. */
+void daemon_op_registries(struct daemon *d, struct op_registry *ret_list[4]);
+
+#define HANDLER(name)                                                                          \
+    int name(struct rpc_call *call, void *ctx, const json_t *params, json_t **ret_result,      \
+             struct err *err)
+
+/* rpc_vm.c */
+HANDLER(rpc_vm_create_begin);
+HANDLER(rpc_vm_list);
+HANDLER(rpc_vm_show);
+HANDLER(rpc_vm_start);
+HANDLER(rpc_vm_stop);
+HANDLER(rpc_vm_delete);
+HANDLER(rpc_vm_wait);
+HANDLER(rpc_vm_logs);
+HANDLER(rpc_vm_ping);
+/* rpc_session.c */
+HANDLER(rpc_session_start);
+HANDLER(rpc_session_attach);
+HANDLER(rpc_session_list);
+HANDLER(rpc_session_wait);
+/* rpc_image.c */
+HANDLER(rpc_image_list);
+HANDLER(rpc_image_register_begin);
+HANDLER(rpc_kernel_list);
+HANDLER(rpc_kernel_import_begin);
+/* rpc_daemon.c */
+HANDLER(rpc_daemon_ping);
+HANDLER(rpc_daemon_status);
+HANDLER(rpc_daemon_stop);
+HANDLER(rpc_op_list);
+HANDLER(rpc_op_status);
+HANDLER(rpc_op_watch);
+HANDLER(rpc_op_cancel);

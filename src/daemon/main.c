@@ -1,0 +1,162 @@
+/* bangerd: arguments, paths, configuration, then daemon_open, daemon_serve, daemon_close. */
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "daemon/daemon.h"
+#include "version.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <libgen.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+static const char usage[] =
+    "usage: bangerd [--config FILE] [--state-dir DIR] [--cache-dir DIR] [--runtime-dir DIR]\n"
+    "               [--socket PATH] [--debug] [--ready-fd N] [--version] [--help]\n"
+    "\n"
+    "The daemon that owns microVMs, images and guest sessions. `banger` starts it when it is\n"
+    "needed; it runs until `banger daemon stop`, SIGTERM or SIGINT.\n";
+
+/* The flags that override a path are variables, as far as paths_resolve is concerned. */
+static const struct {
+    const char *flag, *variable;
+} path_flags[] = {
+    {"config", "BANGER_CONFIG"},           {"state-dir", "BANGER_STATE_DIR"},
+    {"cache-dir", "BANGER_CACHE_DIR"},     {"runtime-dir", "BANGER_RUNTIME_DIR"},
+    {"socket", "BANGER_SOCKET"},
+};
+
+enum { OPT_DEBUG = 100, OPT_READY_FD, OPT_VERSION, OPT_HELP };
+
+struct options {
+    int ready_fd;
+    bool debug;
+};
+
+/* -1: go on; else the exit status. */
+static int parse_options(int argc, char **argv, struct options *ret)
+{
+    struct option longs[ARRAY_LEN(path_flags) + 5] = {{0}};
+    size_t n = 0;
+    uint64_t fd;
+    int c;
+
+    for (; n < ARRAY_LEN(path_flags); n++) {
+        longs[n] = (struct option){path_flags[n].flag, required_argument, NULL, (int)n + 1};
+    }
+    longs[n++] = (struct option){"debug", no_argument, NULL, OPT_DEBUG};
+    longs[n++] = (struct option){"ready-fd", required_argument, NULL, OPT_READY_FD};
+    longs[n++] = (struct option){"version", no_argument, NULL, OPT_VERSION};
+    longs[n++] = (struct option){"help", no_argument, NULL, OPT_HELP};
+    while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+        if (c >= 1 && c <= (int)ARRAY_LEN(path_flags)) {
+            (void)setenv(path_flags[c - 1].variable, optarg, 1);
+        } else if (c == OPT_DEBUG) {
+            ret->debug = true;
+        } else if (c == OPT_READY_FD && str_to_u64(optarg, 1023, &fd) == 0) {
+            ret->ready_fd = (int)fd;
+        } else if (c == OPT_VERSION) {
+            printf("bangerd %s\n", BANGER_VERSION);
+            return 0;
+        } else if (c == OPT_HELP) {
+            (void)fputs(usage, stdout);
+            return 0;
+        } else {
+            (void)fputs(usage, stderr);
+            return 2;
+        }
+    }
+    if (optind < argc) {
+        (void)fprintf(stderr, "bangerd: unexpected argument '%s'\n%s", argv[optind], usage);
+        return 2;
+    }
+    return -1;
+}
+
+/* Helper programs lie beside this one in a build tree, in ../libexec/banger when installed. */
+static char *find_helper(const char *name)
+{
+    char self[4096];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    const char *dir;
+    char *path;
+
+    self[n > 0 ? n : 0] = '\0';
+    dir = dirname(self);
+    path = x_asprintf("%s/%s", dir, name);
+    if (access(path, R_OK) == 0) {
+        return path;
+    }
+    free(path);
+    return x_asprintf("%s/../libexec/banger/%s", dir, name);
+}
+
+static void say_ready(int fd, const char *text)
+{
+    if (fd >= 0) {
+        (void)fs_write_all(fd, text, strlen(text));
+        (void)close(fd);
+    }
+}
+
+static int run(const struct options *o, struct err *err)
+{
+    _cleanup_free_ char *agent = find_helper("banger-agent");
+    _cleanup_free_ char *mkroot = find_helper("banger-mkroot");
+    _cleanup_config_ struct config config = {0};
+    _cleanup_paths_ struct paths paths = {0};
+    struct paths_env env = paths_process_env();
+    struct daemon *d = NULL;
+    int r;
+
+    if (paths_resolve(&env, &paths, err) < 0 || config_load(paths.config, &config, err) < 0) {
+        return -1;
+    }
+    if (daemon_open(&(struct daemon_params){.paths = &paths,
+                                            .config = &config,
+                                            .vmm = &vmm_qemu_ops,
+                                            .agent_path = agent,
+                                            .mkroot_path = mkroot},
+                    &d, err) < 0) {
+        return -1;
+    }
+    log_info("bangerd %s listens on '%s'", BANGER_VERSION, paths.socket);
+    say_ready(o->ready_fd, "ok\n");
+    r = daemon_serve(d, err);
+    daemon_close(d);
+    return r;
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = {.ready_fd = -1};
+    struct err err = {0};
+    sigset_t all;
+    int status = parse_options(argc, argv, &o);
+
+    if (status >= 0) {
+        return status;
+    }
+    if (o.ready_fd >= 0) {
+        (void)fcntl(o.ready_fd, F_SETFD, FD_CLOEXEC);
+    }
+    (void)umask(077);
+    log_init(o.debug ? LOG_DEBUG : LOG_INFO);
+    /* Before any thread: signals are read from a descriptor, SIGPIPE is an error code. */
+    sigfillset(&all);
+    (void)sigprocmask(SIG_BLOCK, &all, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    if (run(&o, &err) < 0) {
+        _cleanup_free_ char *text = x_asprintf("%s%s%s\n", err.message,
+                                               err.hint[0] ? "\nhint: " : "", err.hint);
+
+        log_error("%s", err.message);
+        say_ready(o.ready_fd, text);
+        return err.code == ERR_INVALID ? 2 : 1;
+    }
+    return 0;
+}

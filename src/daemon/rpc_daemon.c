@@ -1,0 +1,166 @@
+/* Handlers of daemon.* and op.*, and the table of all handlers. */
+#include "base/clock.h"
+#include "base/str.h"
+#include "daemon/daemon_priv.h"
+#include "version.h"
+
+#include <string.h>
+
+const struct rpc_handler daemon_handlers[] = {
+    {"daemon.ping", rpc_daemon_ping},
+    {"daemon.status", rpc_daemon_status},
+    {"daemon.stop", rpc_daemon_stop},
+    {"vm.create.begin", rpc_vm_create_begin},
+    {"vm.list", rpc_vm_list},
+    {"vm.show", rpc_vm_show},
+    {"vm.start", rpc_vm_start},
+    {"vm.stop", rpc_vm_stop},
+    {"vm.delete", rpc_vm_delete},
+    {"vm.wait", rpc_vm_wait},
+    {"vm.logs", rpc_vm_logs},
+    {"vm.ping", rpc_vm_ping},
+    {"session.start", rpc_session_start},
+    {"session.attach", rpc_session_attach},
+    {"session.list", rpc_session_list},
+    {"session.wait", rpc_session_wait},
+    {"op.list", rpc_op_list},
+    {"op.status", rpc_op_status},
+    {"op.watch", rpc_op_watch},
+    {"op.cancel", rpc_op_cancel},
+    {"image.list", rpc_image_list},
+    {"image.register.begin", rpc_image_register_begin},
+    {"kernel.list", rpc_kernel_list},
+    {"kernel.import.begin", rpc_kernel_import_begin},
+    {0},
+};
+
+HANDLER(rpc_daemon_ping)
+{
+    (void)call;
+    (void)ctx;
+    (void)params;
+    (void)err;
+    *ret_result = json_object();
+    return 0;
+}
+
+HANDLER(rpc_daemon_status)
+{
+    struct daemon *d = ctx;
+    char time[CLOCK_RFC3339_SIZE];
+    json_t *o = json_object(), *helper = json_object();
+
+    (void)call;
+    (void)params;
+    (void)err;
+    json_put_int(o, "pid", getpid());
+    json_put_str(o, "version", BANGER_VERSION);
+    json_put_str(o, "socket", d->params.paths->socket);
+    json_put_str(o, "state_dir", d->params.paths->state_dir);
+    json_put(o, "dns", json_null());
+    json_put(o, "web_url", json_null());
+    json_put_int(o, "owner", d->params.paths->owner_uid);
+    json_put_str(helper, "mode", "none");
+    json_put(o, "helper", helper);
+    json_put(o, "vms", vms_count_by_state(d->vms));
+    clock_format_rfc3339(d->started_ms, time);
+    json_put_str(o, "started_at", time);
+    *ret_result = o;
+    return 0;
+}
+
+HANDLER(rpc_daemon_stop)
+{
+    struct daemon *d = ctx;
+
+    (void)call;
+    (void)params;
+    (void)ret_result;
+    (void)err;
+    cancel_trigger(d->stop);
+    return 0;
+}
+
+/* ---- operations ---- */
+
+void daemon_op_registries(struct daemon *d, struct op_registry *ret_list[4])
+{
+    ret_list[0] = d->vm_creates;
+    ret_list[1] = d->image_ops;
+    ret_list[2] = d->kernel_ops;
+    ret_list[3] = NULL;
+}
+
+/* The registry that knows the operation. */
+static struct op_registry *registry_of(struct daemon *d, const char *id, struct err *err)
+{
+    struct op_registry *list[4];
+    json_t *op = NULL;
+
+    daemon_op_registries(d, list);
+    for (struct op_registry **r = list; *r; r++) {
+        if (op_show(*r, id, &op, err) == 0) {
+            json_decref(op);
+            return *r;
+        }
+    }
+    return NULL;
+}
+
+HANDLER(rpc_op_list)
+{
+    struct op_registry *list[4];
+    json_t *ops = json_array();
+
+    (void)call;
+    (void)params;
+    (void)err;
+    daemon_op_registries(ctx, list);
+    for (struct op_registry **r = list; *r; r++) {
+        op_list(*r, ops);
+    }
+    *ret_result = ops;
+    return 0;
+}
+
+HANDLER(rpc_op_status)
+{
+    const char *id = json_str(params, "op", "");
+    struct op_registry *r = registry_of(ctx, id, err);
+
+    (void)call;
+    return r ? op_show(r, id, ret_result, err) : -1;
+}
+
+HANDLER(rpc_op_cancel)
+{
+    const char *id = json_str(params, "op", "");
+    struct op_registry *r = registry_of(ctx, id, err);
+
+    (void)call;
+    return r && op_request_cancel(r, id, err) == 0 ? op_show(r, id, ret_result, err) : -1;
+}
+
+HANDLER(rpc_op_watch)
+{
+    const char *id = json_str(params, "op", "");
+    struct op_registry *r = registry_of(ctx, id, err);
+    _cleanup_(op_watch_end_p) struct op_watch *w = NULL;
+    bool ended = false;
+
+    if (!r || op_watch_begin(r, id, &w, err) < 0) {
+        return -1;
+    }
+    for (;;) {
+        json_t *op = NULL;
+
+        if (op_watch_next(w, rpc_call_cancel(call), &op, &ended, err) < 0) {
+            return -1;
+        }
+        if (ended) {
+            *ret_result = op;
+            return 0;
+        }
+        rpc_call_notify(call, "op.progress", op);
+    }
+}

@@ -1,0 +1,128 @@
+/* Handlers of vm.*: read params, call the owner, hand back its answer. */
+#include "base/clock.h"
+#include "base/str.h"
+#include "daemon/daemon_priv.h"
+
+#include <string.h>
+
+static int64_t deadline(const json_t *params, long long fallback_ms)
+{
+    long long ms = json_int(params, "timeout_ms", fallback_ms);
+
+    return ms > 0 ? clock_mono_ms() + ms : -1;
+}
+
+static int show(struct daemon *d, const json_t *params, json_t **ret_result, struct err *err)
+{
+    return vms_show(d->vms, json_str(params, "vm", ""), ret_result, err);
+}
+
+HANDLER(rpc_vm_create_begin)
+{
+    struct daemon *d = ctx;
+    bool held = json_flag(params, "hold", false);
+    struct vm_hold *hold = NULL;
+    char op[ID_SIZE];
+
+    if (vms_create_begin(d->vms, d->vm_creates, params, op, held ? &hold : NULL, err) < 0) {
+        return -1;
+    }
+    if (hold) {
+        rpc_call_on_close(call, vms_hold_closed, hold);
+    }
+    return op_show(d->vm_creates, op, ret_result, err);
+}
+
+HANDLER(rpc_vm_list)
+{
+    struct daemon *d = ctx;
+
+    (void)call;
+    (void)err;
+    *ret_result = vms_list(d->vms, json_flag(params, "all", true));
+    return 0;
+}
+
+HANDLER(rpc_vm_show)
+{
+    (void)call;
+    return show(ctx, params, ret_result, err);
+}
+
+HANDLER(rpc_vm_start)
+{
+    struct daemon *d = ctx;
+
+    if (vms_start(d->vms, json_str(params, "vm", ""), rpc_call_cancel(call), err) < 0) {
+        return -1;
+    }
+    return show(d, params, ret_result, err);
+}
+
+HANDLER(rpc_vm_stop)
+{
+    struct daemon *d = ctx;
+    char id[ID_SIZE];
+
+    if (vms_resolve(d->vms, json_str(params, "vm", ""), id, err) < 0 ||
+        vms_stop(d->vms, id, json_flag(params, "force", false), rpc_call_cancel(call),
+                 deadline(params, 30000), err) < 0) {
+        return -1;
+    }
+    if (vms_show(d->vms, id, ret_result, err) < 0) {
+        *ret_result = json_object(); /* auto_remove: it is gone */
+    }
+    return 0;
+}
+
+HANDLER(rpc_vm_delete)
+{
+    struct daemon *d = ctx;
+
+    (void)ret_result;
+    return vms_delete(d->vms, json_str(params, "vm", ""), json_flag(params, "force", false),
+                      rpc_call_cancel(call), err);
+}
+
+HANDLER(rpc_vm_wait)
+{
+    struct daemon *d = ctx;
+    const char *until = json_str(params, "until", "");
+    enum vm_wait_for what = str_eq(until, "running")   ? VM_WAIT_RUNNING
+                            : str_eq(until, "stopped") ? VM_WAIT_STOPPED
+                                                       : VM_WAIT_DELETED;
+
+    (void)ret_result;
+    return vms_wait(d->vms, json_str(params, "vm", ""), what, rpc_call_cancel(call),
+                    deadline(params, 0), err);
+}
+
+HANDLER(rpc_vm_logs)
+{
+    struct daemon *d = ctx;
+    _cleanup_free_ char *text = NULL;
+    size_t len = 0;
+
+    (void)call;
+    if (vms_logs(d->vms, json_str(params, "vm", ""), json_str(params, "source", "console"),
+                 (size_t)json_int(params, "tail_bytes", 65536), &text, &len, err) < 0) {
+        return -1;
+    }
+    *ret_result = json_object();
+    json_put(*ret_result, "text", json_bytes_new(text, len));
+    return 0;
+}
+
+HANDLER(rpc_vm_ping)
+{
+    struct daemon *d = ctx;
+    int64_t us;
+
+    if (vms_ping(d->vms, json_str(params, "vm", ""), rpc_call_cancel(call), deadline(params, 5000),
+                 &us, err) < 0) {
+        return -1;
+    }
+    *ret_result = json_object();
+    json_put_int(*ret_result, "us", us);
+    return 0;
+}

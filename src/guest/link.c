@@ -1,0 +1,535 @@
+/* Lock hierarchy: none here; all state is the guest loop's (see guest_priv.h). */
+#include "guest/guest_priv.h"
+
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+/* Most bytes read per wake-up, so that one guest cannot keep the loop for itself. */
+#define WAKEUP_BUDGET (256 * 1024)
+
+struct request {
+    struct list node;
+    uint32_t id;
+    uint8_t type;
+    struct latch done;
+    bool lost;
+    uint32_t errnum;
+    char text[256];
+};
+
+static void process_input(struct guest_link *link);
+
+struct session *link_find_stream(struct guest_link *link, uint32_t stream)
+{
+    struct list *bucket = &link->streams[stream % SESSION_BUCKETS];
+
+    list_for_each(it, bucket)
+    {
+        struct session *s = LIST_ENTRY(it, struct session, stream_node);
+
+        if (s->stream == stream) {
+            return s;
+        }
+    }
+    return NULL;
+}
+
+void link_add_stream(struct guest_link *link, struct session *s)
+{
+    s->link = link;
+    s->stream = ++link->last_stream;
+    list_append(&link->streams[s->stream % SESSION_BUCKETS], &s->stream_node);
+}
+
+static void lose_requests(struct guest_link *link)
+{
+    list_for_each(it, &link->requests)
+    {
+        struct request *r = LIST_ENTRY(it, struct request, node);
+
+        list_remove(&r->node);
+        r->lost = true;
+        latch_set(&r->done);
+    }
+}
+
+static void lose_sessions(struct guest_link *link)
+{
+    for (unsigned i = 0; i < SESSION_BUCKETS; i++) {
+        list_for_each(it, &link->streams[i])
+        {
+            struct session *s = LIST_ENTRY(it, struct session, stream_node);
+
+            list_remove(&s->stream_node);
+            session_on_link_lost(s, link->why);
+        }
+    }
+}
+
+/* Ends it without telling the owner. */
+static void end(struct guest_link *link, const char *why)
+{
+    if (link->fd < 0) {
+        return;
+    }
+    (void)snprintf(link->why, sizeof(link->why), "%s", why);
+    loop_source_free(STEAL_PTR(link->source));
+    close_p(&link->fd);
+    link->up = false;
+    lose_requests(link);
+    lose_sessions(link);
+    latch_set(&link->hello);
+}
+
+void link_break(struct guest_link *link, const char *fmt, ...)
+{
+    char why[256];
+    va_list ap;
+
+    if (link->fd < 0) {
+        return;
+    }
+    va_start(ap, fmt);
+    (void)vsnprintf(why, sizeof(why), fmt, ap);
+    va_end(ap);
+    end(link, why);
+    link->fn(link->arg, GUEST_LINK_BROKEN, link->why);
+}
+
+static void update_events(struct guest_link *link)
+{
+    loop_source_set_events(link->source, EPOLLIN | (link->out.len > 0 ? EPOLLOUT : 0));
+}
+
+void link_kick(struct guest_link *link)
+{
+    if (link->fd < 0) {
+        return;
+    }
+    while (link->out.len > 0) {
+        ssize_t n = buf_write_fd(&link->out, link->fd);
+
+        if (n == -EAGAIN) {
+            break;
+        }
+        if (n < 0) {
+            link_break(link, "write to the agent failed: %s", strerror((int)-n));
+            return;
+        }
+    }
+    update_events(link);
+}
+
+/* Clients that waited for room go on in the order in which they began to wait. */
+static void feed_starved(struct guest_link *link)
+{
+    while (link->fd >= 0 && link->out.len < LINK_DATA_HIGH && !list_is_empty(&link->starved)) {
+        struct list *node = link->starved.next;
+
+        list_remove(node);
+        attach_resume(attach_of_starved(node));
+    }
+}
+
+static void on_reply(struct guest_link *link, const struct frame *f)
+{
+    struct frame_reader reader = frame_reader(f);
+
+    list_for_each(it, &link->requests)
+    {
+        struct request *r = LIST_ENTRY(it, struct request, node);
+        bool matches = r->id == f->stream &&
+                       (f->type == FRAME_PONG) == (r->type == FRAME_PING);
+
+        if (!matches) {
+            continue;
+        }
+        if (f->type == FRAME_REPLY) {
+            _cleanup_free_ char *text = NULL;
+
+            if (frame_take_u32(&reader, &r->errnum) < 0) {
+                link_break(link, "the agent sent a malformed reply");
+                return;
+            }
+            text = str_escape((const char *)reader.p, reader.left, 60);
+            (void)snprintf(r->text, sizeof(r->text), "%s", text);
+        }
+        list_remove(&r->node);
+        latch_set(&r->done);
+        return;
+    }
+    /* The answer to a call that gave up: nothing waits for it. */
+}
+
+static void on_frame(struct guest_link *link, const struct frame *f)
+{
+    struct session *s;
+    const char *why = NULL;
+
+    switch (f->type) {
+    case FRAME_REPLY:
+    case FRAME_PONG:
+        on_reply(link, f);
+        return;
+    case FRAME_HELLO_OK:
+        return; /* of an earlier hello on this link */
+    case FRAME_FATAL: {
+        _cleanup_free_ char *text = str_escape((const char *)f->payload, f->length, 200);
+
+        link_break(link, "the guest's agent gave up: %s", text);
+        return;
+    }
+    case FRAME_GOING_DOWN:
+        link->fn(link->arg, GUEST_LINK_GOING_DOWN, "");
+        return;
+    case FRAME_STARTED:
+    case FRAME_FAILED:
+    case FRAME_EXITED:
+    case FRAME_SESSION:
+    case FRAME_DATA:
+    case FRAME_END:
+    case FRAME_WINDOW:
+        s = link_find_stream(link, f->stream);
+        /* Unknown: a session of an earlier daemon, or one that was released. */
+        if (s && session_on_frame(s, f, &why) < 0) {
+            link_break(link, "the agent broke the protocol: %s", why);
+        }
+        return;
+    default:
+        link_break(link, "the agent broke the protocol: frame type %u", f->type);
+    }
+}
+
+/* Looks for HELLO_OK with our nonce: what comes before it was meant for somebody else, and may
+ * begin in the middle of a frame. True when it was found and consumed. */
+static bool find_hello(struct guest_link *link)
+{
+    const uint8_t *head = buf_head(&link->in);
+    const uint8_t *at =
+        link->in.len > 0 ? memmem(head, link->in.len, link->nonce, FRAME_NONCE_SIZE) : NULL;
+    struct frame f;
+    int n;
+
+    if (!at || at - head < FRAME_HEADER_SIZE) {
+        size_t keep = FRAME_HEADER_SIZE + FRAME_NONCE_SIZE;
+
+        if (!at && link->in.len > keep) {
+            buf_consume(&link->in, link->in.len - keep);
+        } else if (at) {
+            buf_consume(&link->in, (size_t)(at - head) + 1);
+        }
+        return false;
+    }
+    buf_consume(&link->in, (size_t)(at - head) - FRAME_HEADER_SIZE);
+    n = frame_parse(buf_head(&link->in), link->in.len, &f);
+    if (n == 0) {
+        return false;
+    }
+    if (n < 0 || f.type != FRAME_HELLO_OK) {
+        buf_consume(&link->in, FRAME_HEADER_SIZE + 1);
+        return false;
+    }
+    buf_consume(&link->in, (size_t)n);
+    return true;
+}
+
+/* FATAL may come instead of HELLO_OK (no root disk): then it is the first thing on a fresh port. */
+static void find_early_fatal(struct guest_link *link)
+{
+    struct frame f;
+    int n = link->in.len > 0 ? frame_parse(buf_head(&link->in), link->in.len, &f) : 0;
+
+    if (n > 0 && f.type == FRAME_FATAL) {
+        on_frame(link, &f);
+        buf_consume(&link->in, (size_t)n);
+    }
+}
+
+static void process_input(struct guest_link *link)
+{
+    if (!link->up) {
+        find_early_fatal(link);
+        if (link->fd < 0 || !find_hello(link)) {
+            return;
+        }
+        link->up = true;
+        latch_set(&link->hello);
+    }
+    while (link->fd >= 0) {
+        struct frame f;
+        int n = frame_parse(buf_head(&link->in), link->in.len, &f);
+
+        if (n == 0) {
+            return;
+        }
+        if (n < 0) {
+            link_break(link, "the agent broke the protocol: malformed frame");
+            return;
+        }
+        on_frame(link, &f);
+        if (link->fd >= 0) {
+            buf_consume(&link->in, (size_t)n);
+        }
+    }
+}
+
+static void on_readable(struct guest_link *link)
+{
+    size_t budget = WAKEUP_BUDGET;
+
+    while (link->fd >= 0 && budget > 0) {
+        ssize_t n = buf_read_fd(&link->in, link->fd, LINK_IN_MAX);
+
+        if (n == -EAGAIN) {
+            return;
+        }
+        if (n <= 0) {
+            link_break(link, "%s", n == 0 ? "the connection to the agent ended"
+                                          : strerror((int)-n));
+            return;
+        }
+        budget -= (size_t)n < budget ? (size_t)n : budget;
+        process_input(link);
+    }
+}
+
+static void on_io(void *arg, uint32_t events)
+{
+    struct guest_link *link = arg;
+
+    if (events & EPOLLOUT) {
+        link_kick(link);
+    }
+    if (link->fd >= 0 && (events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
+        on_readable(link);
+    }
+    feed_starved(link);
+    if (link->fd >= 0) {
+        link_kick(link);
+    }
+}
+
+static void start_on_loop(void *arg)
+{
+    struct guest_link *link = arg;
+
+    link->source = loop_add_io(link->loop, link->fd, EPOLLIN, on_io, link);
+    (void)!frame_put_hello(&link->out, link->nonce); /* the buffer is empty: it fits */
+    link_kick(link);
+}
+
+struct guest_link *guest_link_open(struct loop *loop, int fd, struct session_registry *sessions,
+                                   guest_link_fn fn, void *arg)
+{
+    struct guest_link *link = x_calloc(1, sizeof(*link));
+
+    link->loop = loop;
+    link->sessions = sessions;
+    link->fn = fn;
+    link->arg = arg;
+    link->fd = fd;
+    random_bytes(link->nonce, sizeof(link->nonce));
+    if (latch_init(&link->hello) < 0) {
+        abort();
+    }
+    buf_init(&link->in, LINK_IN_MAX);
+    buf_init(&link->out, LINK_OUT_MAX);
+    list_init(&link->requests);
+    list_init(&link->starved);
+    for (unsigned i = 0; i < SESSION_BUCKETS; i++) {
+        list_init(&link->streams[i]);
+    }
+    loop_call(loop, start_on_loop, link);
+    return link;
+}
+
+struct closing {
+    struct guest_link *link;
+    const char *why;
+};
+
+static void close_on_loop(void *arg)
+{
+    struct closing *c = arg;
+
+    end(c->link, c->why);
+}
+
+void guest_link_end(struct guest_link *link, const char *why)
+{
+    loop_call(link->loop, close_on_loop, &(struct closing){.link = link, .why = why});
+}
+
+void guest_link_free(struct guest_link *link)
+{
+    if (!link) {
+        return;
+    }
+    guest_link_end(link, "");
+    buf_done(&link->in);
+    buf_done(&link->out);
+    latch_done(&link->hello);
+    free(link);
+}
+
+static int wait_error(int r, const char *what, struct err *err)
+{
+    if (r == -ETIMEDOUT) {
+        return err_set(err, ERR_TIMEOUT, "the guest did not answer in time: %s", what);
+    }
+    return err_set_errno(err, ERR_INTERNAL, r, "%s", what);
+}
+
+struct up_query {
+    struct guest_link *link;
+    bool up;
+    char why[256];
+};
+
+static void query_up(void *arg)
+{
+    struct up_query *q = arg;
+
+    q->up = q->link->up;
+    memcpy(q->why, q->link->why, sizeof(q->why));
+}
+
+bool guest_link_is_up(struct guest_link *link)
+{
+    struct up_query q = {.link = link};
+
+    loop_call(link->loop, query_up, &q);
+    return q.up;
+}
+
+int guest_link_wait_hello(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms,
+                          struct err *err)
+{
+    struct up_query q = {.link = link};
+    int r = latch_wait(&link->hello, cancel, deadline_ms);
+
+    if (r < 0) {
+        return wait_error(r, "hello", err);
+    }
+    loop_call(link->loop, query_up, &q);
+    return q.up ? 0 : err_set(err, ERR_GUEST, "the guest's agent is not there: %s", q.why);
+}
+
+struct sending {
+    struct guest_link *link;
+    struct request *request;
+    const uint8_t *body;
+    size_t len;
+    bool refused;
+};
+
+static void send_on_loop(void *arg)
+{
+    struct sending *s = arg;
+    struct guest_link *link = s->link;
+
+    if (link->fd < 0) {
+        s->request->lost = true;
+        latch_set(&s->request->done);
+        return;
+    }
+    s->request->id = ++link->last_request;
+    if (frame_put_body(&link->out, s->request->type, s->request->id, s->body, s->len) < 0) {
+        s->refused = true;
+        return;
+    }
+    list_append(&link->requests, &s->request->node);
+    link_kick(link);
+}
+
+static void forget_on_loop(void *arg)
+{
+    struct request *r = arg;
+
+    list_remove(&r->node);
+}
+
+static int call(struct guest_link *link, uint8_t type, const char *what, const uint8_t *body,
+                size_t len, struct cancel *cancel, int64_t deadline_ms, struct err *err)
+{
+    struct request request = {.type = type};
+    struct sending s = {.link = link, .request = &request, .body = body, .len = len};
+    int r = latch_init(&request.done);
+
+    if (r < 0) {
+        return err_set_errno(err, ERR_INTERNAL, r, "%s", what);
+    }
+    loop_call(link->loop, send_on_loop, &s);
+    if (!s.refused) {
+        r = latch_wait(&request.done, cancel, deadline_ms);
+        loop_call(link->loop, forget_on_loop, &request);
+    }
+    latch_done(&request.done);
+    if (s.refused) {
+        return err_set(err, ERR_GUEST, "%s: the guest takes no more requests", what);
+    }
+    if (r < 0) {
+        return wait_error(r, what, err);
+    }
+    if (request.lost) {
+        return err_set(err, ERR_GUEST, "%s: the connection to the guest's agent ended", what);
+    }
+    if (request.errnum != 0) {
+        return err_set(err, ERR_GUEST, "%s: the guest answered: %s", what, request.text);
+    }
+    return 0;
+}
+
+int guest_link_configure(struct guest_link *link, const struct guest_configure *params,
+                         struct cancel *cancel, int64_t deadline_ms, struct err *err)
+{
+    _cleanup_buf_ struct buf body;
+    uint8_t entropy[64], time[8];
+    int r;
+
+    buf_init(&body, 1024);
+    random_bytes(entropy, sizeof(entropy));
+    for (int i = 0; i < 8; i++) {
+        time[i] = (uint8_t)(params->time_ns >> (8 * i));
+    }
+    if (frame_put_tlv(&body, FRAME_TAG_ENTROPY, entropy, sizeof(entropy)) < 0 ||
+        frame_put_tlv(&body, FRAME_TAG_TIME, time, sizeof(time)) < 0 ||
+        frame_put_tlv(&body, FRAME_TAG_HOSTNAME, params->hostname, strlen(params->hostname)) < 0) {
+        return err_set(err, ERR_INVALID, "host name '%s' is too long", params->hostname);
+    }
+    r = call(link, FRAME_CONFIGURE, "configure", buf_head(&body), body.len, cancel, deadline_ms,
+             err);
+    explicit_bzero(entropy, sizeof(entropy));
+    return r;
+}
+
+int guest_link_sync(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms,
+                    struct err *err)
+{
+    return call(link, FRAME_SYNC, "sync", NULL, 0, cancel, deadline_ms, err);
+}
+
+int guest_link_poweroff(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms,
+                        struct err *err)
+{
+    return call(link, FRAME_POWEROFF, "power off", NULL, 0, cancel, deadline_ms, err);
+}
+
+int guest_link_ping(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms,
+                    int64_t *ret_us, struct err *err)
+{
+    int64_t start = clock_mono_us();
+
+    if (call(link, FRAME_PING, "ping", NULL, 0, cancel, deadline_ms, err) < 0) {
+        return -1;
+    }
+    *ret_us = clock_mono_us() - start;
+    return 0;
+}

@@ -1,0 +1,64 @@
+/*
+ * The daemon's end of the byte stream to one VM's agent (codec/frame.h), for one incarnation.
+ * All state is the guest loop's; the functions may be called from any thread, and block until
+ * their cancel or deadline. The guest is hostile: what breaks the protocol ends the link with
+ * GUEST_LINK_BROKEN and a reason, never the daemon. Failure: ERR_GUEST, ERR_TIMEOUT,
+ * ERR_CANCELLED, ERR_NOT_RUNNING after the link ended.
+ */
+#pragma once
+
+#include "base/cancel.h"
+#include "base/err.h"
+#include "base/loop.h"
+
+#include <stdint.h>
+
+struct guest_link;
+struct session_registry;
+
+enum guest_link_event {
+    GUEST_LINK_GOING_DOWN, /* the guest ends on purpose; its exit follows */
+    GUEST_LINK_BROKEN,     /* the last one; text says why: end of stream, broken protocol, or the
+                            * agent's own last words */
+};
+
+/* On the loop's thread. text is the guest's or ours, already escaped. */
+typedef void (*guest_link_fn)(void *arg, enum guest_link_event event, const char *text);
+
+/* Takes the connected socket and sends HELLO. Sessions started on the link go into `sessions`. */
+struct guest_link *guest_link_open(struct loop *loop, int fd, struct session_registry *sessions,
+                                   guest_link_fn fn, void *arg);
+
+/* Ends the link: running sessions become `lost`, attached clients are told `why`, pending calls
+ * fail; no event comes after it returns. May be repeated. Not on the loop's thread. */
+void guest_link_end(struct guest_link *link, const char *why);
+
+/* Frees an ended link that nobody calls into any more. Accepts NULL. */
+void guest_link_free(struct guest_link *link);
+
+/* Waits for the agent's HELLO_OK. */
+int guest_link_wait_hello(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms,
+                          struct err *err);
+
+/* True once HELLO_OK came. */
+bool guest_link_is_up(struct guest_link *link);
+
+struct guest_configure {
+    const char *hostname;
+    uint64_t time_ns; /* CLOCK_REALTIME */
+};
+
+/* Gives the guest its identity, the time, and fresh entropy. */
+int guest_link_configure(struct guest_link *link, const struct guest_configure *params,
+                         struct cancel *cancel, int64_t deadline_ms, struct err *err);
+
+int guest_link_sync(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms,
+                    struct err *err);
+
+/* Asks the guest to sync and end; returns once it has agreed. */
+int guest_link_poweroff(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms,
+                        struct err *err);
+
+/* Round trip to the agent in microseconds. */
+int guest_link_ping(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms,
+                    int64_t *ret_us, struct err *err);

@@ -1,0 +1,712 @@
+/*
+ * Lock hierarchy: registry->lock is a leaf. It guards the list and the records; nothing that waits
+ * or sends is called under it. Stream state is the guest loop's thread only.
+ */
+#include "guest/guest_priv.h"
+
+#include "base/clock.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+struct session_registry {
+    /* immutable */
+    struct loop *loop;
+    session_event_fn fn;
+    void *arg;
+
+    /* under lock */
+    struct lock lock;
+    struct list sessions; /* struct session, oldest first */
+};
+
+static const char *const state_names[] = {
+    [SESSION_STARTING] = "starting", [SESSION_RUNNING] = "running", [SESSION_EXITED] = "exited",
+    [SESSION_FAILED] = "failed",     [SESSION_LOST] = "lost",
+};
+
+struct session_registry *session_registry_new(struct loop *loop, session_event_fn fn, void *arg)
+{
+    struct session_registry *r = x_calloc(1, sizeof(*r));
+
+    r->loop = loop;
+    r->fn = fn;
+    r->arg = arg;
+    lock_init(&r->lock);
+    list_init(&r->sessions);
+    return r;
+}
+
+void session_registry_free(struct session_registry *r)
+{
+    if (!r) {
+        return;
+    }
+    list_for_each(it, &r->sessions)
+    {
+        struct session *s = LIST_ENTRY(it, struct session, node);
+
+        list_remove(&s->node);
+        session_put(s);
+    }
+    lock_done(&r->lock);
+    free(r);
+}
+
+static struct session *session_new(struct session_registry *r, const char *vm_id,
+                                   const json_t *spec)
+{
+    struct session *s = x_calloc(1, sizeof(*s));
+
+    s->registry = r;
+    id_generate(s->id);
+    (void)snprintf(s->vm_id, sizeof(s->vm_id), "%s", vm_id);
+    s->spec = json_deep_copy(spec);
+    s->refs = 1;
+    s->exit_code = -1;
+    s->started_ms = clock_real_ms();
+    if (!s->spec || latch_init(&s->started) < 0 || latch_init(&s->ended) < 0) {
+        abort();
+    }
+    return s;
+}
+
+static void session_free(struct session *s)
+{
+    json_decref(s->spec);
+    free(s->failure);
+    latch_done(&s->started);
+    latch_done(&s->ended);
+    free(s);
+}
+
+struct session *session_get(struct session *s)
+{
+    leaf_lock(&s->registry->lock);
+    s->refs++;
+    leaf_unlock(&s->registry->lock);
+    return s;
+}
+
+void session_put(struct session *s)
+{
+    int refs;
+
+    if (!s) {
+        return;
+    }
+    leaf_lock(&s->registry->lock);
+    refs = --s->refs;
+    leaf_unlock(&s->registry->lock);
+    if (refs == 0) {
+        session_free(s);
+    }
+}
+DEFINE_CLEANUP(struct session *, session_put);
+
+static bool has_ended(enum session_state state)
+{
+    return state >= SESSION_EXITED;
+}
+
+void session_set_readers(struct session *s, unsigned readers)
+{
+    leaf_lock(&s->registry->lock);
+    s->readers = readers;
+    leaf_unlock(&s->registry->lock);
+}
+
+void session_tell(struct session *s, enum session_event event)
+{
+    s->registry->fn(s->registry->arg, event, s->vm_id, s->id);
+}
+
+/* The first end counts. Loop thread; the owner hears of it after the lock is released. */
+static void mark_ended(struct session *s, enum session_state state, int code, int sig,
+                       const char *failure)
+{
+    bool first;
+
+    leaf_lock(&s->registry->lock);
+    first = !has_ended(s->state);
+    if (first) {
+        s->state = state;
+        s->exit_code = code;
+        s->exit_signal = sig;
+        s->failure = x_strdup(failure);
+        s->ended_ms = clock_real_ms();
+    }
+    leaf_unlock(&s->registry->lock);
+    if (first) {
+        latch_set(&s->started);
+        latch_set(&s->ended);
+        session_tell(s, SESSION_ENDED);
+    }
+}
+
+void session_release(struct session *s)
+{
+    struct guest_link *link = s->link;
+
+    if (!link) {
+        return;
+    }
+    list_remove(&s->stream_node);
+    s->link = NULL;
+    if (frame_put(&link->out, &(struct frame){.type = FRAME_RELEASE, .stream = s->stream}) < 0) {
+        link_break(link, "the agent does not read");
+    } else {
+        link_kick(link);
+    }
+    session_put(s);
+}
+
+void session_on_link_lost(struct session *s, const char *why)
+{
+    s->link = NULL;
+    mark_ended(s, SESSION_LOST, -1, 0, why);
+    if (s->client) {
+        attach_end(s->client, why);
+    }
+    session_put(s);
+}
+
+static int take_how(const struct frame *f, size_t skip, int *ret_code, int *ret_signal)
+{
+    struct frame_reader r = frame_reader(f);
+    const uint8_t *skipped;
+    uint32_t status;
+    uint8_t how;
+
+    if (frame_take_bytes(&r, skip, &skipped) < 0 || frame_take_u8(&r, &how) < 0 ||
+        frame_take_u32(&r, &status) < 0 || how > 1 || status > (how ? 127 : 255)) {
+        return -EPROTO;
+    }
+    *ret_code = how ? -1 : (int)status;
+    *ret_signal = how ? (int)status : 0;
+    return 0;
+}
+
+static int on_failed(struct session *s, const struct frame *f)
+{
+    struct frame_reader r = frame_reader(f);
+    _cleanup_free_ char *text = NULL;
+    uint32_t status, errnum;
+
+    if (frame_take_u32(&r, &status) < 0 || frame_take_u32(&r, &errnum) < 0 || status > 255) {
+        return -EPROTO;
+    }
+    text = str_escape((const char *)r.p, r.left, 1024);
+    mark_ended(s, SESSION_FAILED, (int)status, 0, text);
+    return 0;
+}
+
+static int on_stdin_window(struct session *s, const struct frame *f)
+{
+    struct frame_reader r = frame_reader(f);
+    uint64_t limit;
+
+    if (f->channel != FRAME_STDIN || frame_take_u64(&r, &limit) < 0 || f->offset > limit ||
+        f->offset > s->stdin_offset || limit - f->offset > FRAME_WINDOW_MAX ||
+        limit < s->stdin_limit) {
+        return -EPROTO;
+    }
+    s->stdin_acked = f->offset;
+    s->stdin_limit = limit;
+    return 0;
+}
+
+static int on_data(struct session *s, const struct frame *f)
+{
+    uint64_t end = f->offset + f->length;
+
+    if (f->channel == FRAME_STDIN || end < f->offset || end > s->granted[f->channel]) {
+        return -EPROTO;
+    }
+    leaf_lock(&s->registry->lock);
+    if (end > s->out_bytes[f->channel]) {
+        s->out_bytes[f->channel] = end;
+    }
+    leaf_unlock(&s->registry->lock);
+    return 0;
+}
+
+int session_on_frame(struct session *s, const struct frame *f, const char **ret_why)
+{
+    int code = -1, sig = 0;
+    int r = 0;
+
+    session_get(s); /* the end of the session may drop the link's reference */
+    switch (f->type) {
+    case FRAME_STARTED:
+        leaf_lock(&s->registry->lock);
+        s->state = s->state == SESSION_STARTING ? SESSION_RUNNING : s->state;
+        leaf_unlock(&s->registry->lock);
+        latch_set(&s->started);
+        break;
+    case FRAME_FAILED:
+        r = on_failed(s, f);
+        break;
+    case FRAME_SESSION:
+        if (f->length >= 6 && f->payload[0] == FRAME_SESSION_EXITED) {
+            r = take_how(f, 1, &code, &sig);
+            if (r == 0) {
+                mark_ended(s, SESSION_EXITED, code, sig, NULL);
+            }
+        }
+        break;
+    case FRAME_EXITED:
+        r = take_how(f, 0, &code, &sig);
+        if (r == 0) {
+            mark_ended(s, SESSION_EXITED, code, sig, NULL);
+        }
+        break;
+    case FRAME_WINDOW:
+        r = on_stdin_window(s, f);
+        break;
+    case FRAME_DATA:
+        r = on_data(s, f);
+        break;
+    default: /* FRAME_END */
+        r = f->channel == FRAME_STDIN ? -EPROTO : 0;
+        break;
+    }
+    if (r == 0 && s->client && f->type != FRAME_SESSION) {
+        r = attach_forward(s->client, f);
+    }
+    if (r < 0) {
+        *ret_why = f->type == FRAME_DATA     ? "session bytes beyond the window"
+                   : f->type == FRAME_WINDOW ? "a window that goes backwards or too far"
+                                             : "malformed session frame";
+    } else if (f->type == FRAME_FAILED || (f->type == FRAME_EXITED && s->client)) {
+        session_release(s);
+    }
+    session_put(s);
+    return r;
+}
+
+void session_put_end_frames(struct session *s, struct buf *out)
+{
+    uint8_t p[1100] = {0};
+    struct frame f = {.payload = p};
+
+    leaf_lock(&s->registry->lock);
+    if (s->state == SESSION_EXITED) {
+        uint32_t status = (uint32_t)(s->exit_signal ? s->exit_signal : s->exit_code);
+
+        p[0] = s->exit_signal ? 1 : 0;
+        p[1] = (uint8_t)status;
+        f.type = FRAME_EXITED;
+        f.length = 5;
+    } else {
+        const char *text = s->failure ? s->failure : "the session was lost";
+        size_t len = strnlen(text, 1024);
+
+        p[0] = (uint8_t)(s->state == SESSION_FAILED ? s->exit_code : 125);
+        memcpy(p + 8, text, len);
+        f.type = FRAME_FAILED;
+        f.length = (uint32_t)(8 + len);
+    }
+    leaf_unlock(&s->registry->lock);
+    (void)!frame_put(out, &f); /* a fresh client's buffer has room */
+}
+
+/* ---- starting ---- */
+
+static int put_bytes_tlv(struct buf *body, uint8_t tag, const json_t *value)
+{
+    _cleanup_free_ char *bytes = NULL;
+    size_t len;
+
+    if (!value) {
+        return 0;
+    }
+    if (json_bytes_get(value, &bytes, &len) < 0) {
+        return -EINVAL;
+    }
+    return frame_put_tlv(body, tag, bytes, len);
+}
+
+static int put_list_tlv(struct buf *body, uint8_t tag, const json_t *list)
+{
+    const json_t *value;
+    size_t i;
+    int r = 0;
+
+    json_array_foreach(list, i, value) {
+        r = put_bytes_tlv(body, tag, value);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+static int put_tty_tlv(struct buf *body, const json_t *tty)
+{
+    long long rows = json_int(tty, "rows", 24), columns = json_int(tty, "columns", 80);
+    uint8_t p[4] = {(uint8_t)rows, (uint8_t)(rows >> 8), (uint8_t)columns,
+                    (uint8_t)(columns >> 8)};
+
+    return tty ? frame_put_tlv(body, FRAME_TAG_TTY, p, sizeof(p)) : 0;
+}
+
+static int exec_body(const json_t *spec, struct buf *body, struct err *err)
+{
+    uint8_t mode = str_eq(json_str(spec, "stdin", "closed"), "pipe") ? FRAME_STDIN_PIPE
+                                                                     : FRAME_STDIN_CLOSED;
+    const char *user = json_str(spec, "user", NULL);
+    int r = 0;
+
+    if (json_array_size(json_object_get(spec, "command")) == 0) {
+        err_set(err, ERR_INVALID, "no command given, and the image has none");
+        return err_hint(err, "put the command after --, for example: banger run -- uname -a");
+    }
+    if (put_list_tlv(body, FRAME_TAG_ARG, json_object_get(spec, "command")) < 0 ||
+        put_list_tlv(body, FRAME_TAG_ENV, json_object_get(spec, "env")) < 0 ||
+        put_bytes_tlv(body, FRAME_TAG_CWD, json_object_get(spec, "cwd")) < 0 ||
+        (user && frame_put_tlv(body, FRAME_TAG_USER, user, strlen(user)) < 0) ||
+        frame_put_tlv(body, FRAME_TAG_STDIN, &mode, 1) < 0 ||
+        put_tty_tlv(body, json_object_get(spec, "tty")) < 0) {
+        r = err_set(err, ERR_LIMIT,
+                    "command and environment are larger than %d KiB together",
+                    FRAME_SPEC_MAX / 1024);
+        return err_hint(err, "pass large data through stdin");
+    }
+    return r;
+}
+
+struct starting {
+    struct guest_link *link;
+    struct session *session;
+    const struct buf *body;
+    bool refused;
+};
+
+static void start_on_loop(void *arg)
+{
+    struct starting *st = arg;
+    struct guest_link *link = st->link;
+
+    if (link->fd < 0 || !link->up) {
+        st->refused = true;
+        return;
+    }
+    link_add_stream(link, session_get(st->session));
+    if (frame_put_body(&link->out, FRAME_EXEC, st->session->stream, buf_head(st->body),
+                       st->body->len) < 0) {
+        list_remove(&st->session->stream_node);
+        st->session->link = NULL;
+        st->refused = true;
+        session_put(st->session);
+        return;
+    }
+    link_kick(link);
+}
+
+static void release_on_loop(void *arg)
+{
+    session_release(arg);
+}
+
+/* Adds s, dropping the oldest ended session of the VM when there are too many. */
+static int add_session(struct session_registry *r, struct session *s, struct err *err)
+{
+    struct session *drop = NULL;
+    unsigned count = 0;
+    bool full;
+
+    leaf_lock(&r->lock);
+    list_for_each(it, &r->sessions)
+    {
+        struct session *other = LIST_ENTRY(it, struct session, node);
+
+        if (str_eq(other->vm_id, s->vm_id)) {
+            count++;
+            drop = !drop && has_ended(other->state) && other->readers == 0 ? other : drop;
+        }
+    }
+    full = count >= SESSIONS_PER_VM_MAX && !drop;
+    drop = count >= SESSIONS_PER_VM_MAX ? drop : NULL;
+    if (drop) {
+        list_remove(&drop->node);
+    }
+    if (!full) {
+        s->refs++;
+        list_append(&r->sessions, &s->node);
+    }
+    leaf_unlock(&r->lock);
+    if (drop) {
+        loop_call(r->loop, release_on_loop, drop);
+        session_put(drop);
+    }
+    return full ? err_set(err, ERR_LIMIT, "the VM has %d running sessions already",
+                          SESSIONS_PER_VM_MAX)
+                : 0;
+}
+
+static void remove_session(struct session_registry *r, struct session *s)
+{
+    bool linked;
+
+    leaf_lock(&r->lock);
+    linked = list_is_linked(&s->node);
+    list_remove(&s->node);
+    leaf_unlock(&r->lock);
+    if (linked) {
+        session_put(s);
+    }
+}
+
+int session_start(struct session_registry *r, struct guest_link *link, const char *vm_id,
+                  const json_t *spec, struct cancel *cancel, int64_t deadline_ms,
+                  char ret_id[ID_SIZE], struct err *err)
+{
+    _cleanup_(session_put_p) struct session *s = NULL;
+    _cleanup_buf_ struct buf body;
+    struct starting st;
+    int waited;
+
+    buf_init(&body, FRAME_SPEC_MAX);
+    if (exec_body(spec, &body, err) < 0) {
+        return -1;
+    }
+    s = session_new(r, vm_id, spec);
+    if (add_session(r, s, err) < 0) {
+        return -1;
+    }
+    st = (struct starting){.link = link, .session = s, .body = &body};
+    loop_call(r->loop, start_on_loop, &st);
+    if (st.refused) {
+        remove_session(r, s);
+        return err_set(err, ERR_GUEST, "the guest's agent takes no commands");
+    }
+    waited = latch_wait(&s->started, cancel, deadline_ms);
+    if (waited < 0) {
+        loop_call(r->loop, release_on_loop, s);
+        remove_session(r, s);
+        return waited == -ETIMEDOUT
+                   ? err_set(err, ERR_TIMEOUT, "the guest did not start the command in time")
+                   : err_set_errno(err, ERR_INTERNAL, waited, "start of the command");
+    }
+    memcpy(ret_id, s->id, ID_SIZE);
+    return 0;
+}
+
+/* ---- records ---- */
+
+static json_t *session_json_locked(const struct session *s)
+{
+    char time[CLOCK_RFC3339_SIZE];
+    json_t *o = json_object(), *exit = json_object(), *bytes = json_object();
+    const json_t *command = json_object_get(s->spec, "command");
+
+    json_put_str(o, "id", s->id);
+    json_put_str(o, "vm", s->vm_id);
+    json_put(o, "name", json_null());
+    json_put_str(o, "state", state_names[s->state]);
+    json_put(o, "command", json_deep_copy(command));
+    json_put(o, "cwd", json_object_get(s->spec, "cwd")
+                           ? json_deep_copy(json_object_get(s->spec, "cwd"))
+                           : json_null());
+    json_put_str(o, "user", json_str(s->spec, "user", "root"));
+    json_put_bool(o, "tty", json_object_get(s->spec, "tty") != NULL);
+    json_put_str(o, "stdin", json_str(s->spec, "stdin", "closed"));
+    json_put(o, "tags", json_object());
+    json_put(exit, "code", s->exit_code >= 0 ? json_integer(s->exit_code) : json_null());
+    json_put(exit, "signal", s->exit_signal ? json_integer(s->exit_signal) : json_null());
+    json_put(o, "exit", has_ended(s->state) ? exit : json_null());
+    if (!has_ended(s->state)) {
+        json_decref(exit);
+    }
+    json_put_str(o, "error", s->failure);
+    clock_format_rfc3339(s->started_ms, time);
+    json_put_str(o, "started_at", time);
+    clock_format_rfc3339(s->ended_ms, time);
+    json_put_str(o, "ended_at", time[0] ? time : NULL);
+    json_put_int(o, "readers", s->readers);
+    json_put_int(o, "writer", s->readers > 0);
+    json_put_int(bytes, "out", (long long)s->out_bytes[FRAME_STDOUT]);
+    json_put_int(bytes, "err", (long long)s->out_bytes[FRAME_STDERR]);
+    json_put(o, "bytes", bytes);
+    return o;
+}
+
+/* A reference to the session of the VM whose id is, or uniquely starts with, ref. */
+static struct session *find(struct session_registry *r, const char *vm_id, const char *ref,
+                            struct err *err)
+{
+    struct session *found = NULL;
+    unsigned matches = 0;
+
+    leaf_lock(&r->lock);
+    list_for_each(it, &r->sessions)
+    {
+        struct session *s = LIST_ENTRY(it, struct session, node);
+
+        if (str_eq(s->vm_id, vm_id) && id_is_prefix(ref) && str_starts_with(s->id, ref)) {
+            found = s;
+            matches++;
+        }
+    }
+    if (matches == 1) {
+        found->refs++;
+    }
+    leaf_unlock(&r->lock);
+    if (matches == 1) {
+        return found;
+    }
+    err_set(err, matches ? ERR_CONFLICT : ERR_NOT_FOUND,
+            matches ? "session '%.64s' is ambiguous" : "no session '%.64s'", ref);
+    err_hint(err, "see what there is with: banger session list VM");
+    return NULL;
+}
+
+int session_show(struct session_registry *r, const char *vm_id, const char *ref, json_t **ret,
+                 struct err *err)
+{
+    _cleanup_(session_put_p) struct session *s = find(r, vm_id, ref, err);
+
+    if (!s) {
+        return -1;
+    }
+    leaf_lock(&r->lock);
+    *ret = session_json_locked(s);
+    leaf_unlock(&r->lock);
+    return 0;
+}
+
+json_t *session_list(struct session_registry *r, const char *vm_id)
+{
+    json_t *list = json_array();
+
+    leaf_lock(&r->lock);
+    list_for_each(it, &r->sessions)
+    {
+        struct session *s = LIST_ENTRY(it, struct session, node);
+
+        if (str_eq(s->vm_id, vm_id)) {
+            json_array_append_new(list, session_json_locked(s));
+        }
+    }
+    leaf_unlock(&r->lock);
+    return list;
+}
+
+int session_wait(struct session_registry *r, const char *vm_id, const char *ref,
+                 struct cancel *cancel, int64_t deadline_ms, struct err *err)
+{
+    _cleanup_(session_put_p) struct session *s = find(r, vm_id, ref, err);
+    int waited;
+
+    if (!s) {
+        return -1;
+    }
+    waited = latch_wait(&s->ended, cancel, deadline_ms);
+    if (waited == -ETIMEDOUT) {
+        return err_set(err, ERR_TIMEOUT, "session '%s' still runs", s->id);
+    }
+    return waited < 0 ? err_set_errno(err, ERR_INTERNAL, waited, "wait for session") : 0;
+}
+
+struct signalling {
+    struct session *session;
+    unsigned signal;
+};
+
+static void signal_on_loop(void *arg)
+{
+    struct signalling *sig = arg;
+    struct guest_link *link = sig->session->link;
+
+    if (link && frame_put_u32(&link->out, FRAME_SIGNAL, sig->session->stream, sig->signal) == 0) {
+        link_kick(link);
+    }
+}
+
+void session_signal(struct session_registry *r, const char *vm_id, const char *session_id,
+                    unsigned signal)
+{
+    struct err ignored; /* gone: nothing to signal */
+    _cleanup_(session_put_p) struct session *s = find(r, vm_id, session_id, &ignored);
+
+    if (s) {
+        loop_call(r->loop, signal_on_loop,
+                  &(struct signalling){.session = s, .signal = signal});
+    }
+}
+
+struct attaching {
+    struct session *session;
+    int fd;
+    const void *early;
+    size_t early_len;
+};
+
+static void attach_on_loop(void *arg)
+{
+    struct attaching *a = arg;
+    struct session *s = a->session;
+
+    if (s->client) {
+        attach_end(s->client, "another client took over the session");
+    }
+    attach_new(s->registry->loop, s, a->fd, a->early, a->early_len);
+}
+
+int session_attach(struct session_registry *r, const char *vm_id, const char *ref, int fd,
+                   const void *early, size_t early_len, struct err *err)
+{
+    _cleanup_(session_put_p) struct session *s = find(r, vm_id, ref, err);
+
+    if (!s) {
+        close_p(&fd);
+        return -1;
+    }
+    loop_call(r->loop, attach_on_loop,
+              &(struct attaching){.session = s, .fd = fd, .early = early, .early_len = early_len});
+    return 0;
+}
+
+unsigned session_count_running(struct session_registry *r, const char *vm_id)
+{
+    unsigned count = 0;
+
+    leaf_lock(&r->lock);
+    list_for_each(it, &r->sessions)
+    {
+        struct session *s = LIST_ENTRY(it, struct session, node);
+
+        count += str_eq(s->vm_id, vm_id) && !has_ended(s->state);
+    }
+    leaf_unlock(&r->lock);
+    return count;
+}
+
+void session_forget_vm(struct session_registry *r, const char *vm_id)
+{
+    struct list dropped;
+
+    list_init(&dropped);
+    leaf_lock(&r->lock);
+    list_for_each(it, &r->sessions)
+    {
+        struct session *s = LIST_ENTRY(it, struct session, node);
+
+        if (str_eq(s->vm_id, vm_id)) {
+            list_remove(&s->node);
+            list_append(&dropped, &s->node);
+        }
+    }
+    leaf_unlock(&r->lock);
+    list_for_each(it, &dropped)
+    {
+        struct session *s = LIST_ENTRY(it, struct session, node);
+
+        list_remove(&s->node);
+        session_put(s);
+    }
+}

@@ -1,0 +1,72 @@
+/*
+ * Sessions: commands in guests. The registry owns a record of each (state, exit, times), kept until
+ * its VM is deleted or the oldest ended ones make room, and the attached clients' connections.
+ * Locks: the registry's is a leaf and guards the records; streams and clients belong to the guest
+ * loop's thread. No guest call is made under a lock.
+ */
+#pragma once
+
+#include "base/cancel.h"
+#include "base/err.h"
+#include "base/id.h"
+#include "base/loop.h"
+#include "base/thread.h"
+#include "codec/json.h"
+
+#include <stdint.h>
+
+struct guest_link;
+struct session_registry;
+
+#define SESSIONS_PER_VM_MAX 1024
+
+enum session_state {
+    SESSION_STARTING,
+    SESSION_RUNNING,
+    SESSION_EXITED,
+    SESSION_FAILED, /* the command could not be started */
+    SESSION_LOST,   /* the guest ended, or the link to it broke, before the command did */
+};
+
+enum session_event {
+    SESSION_ENDED,     /* any of the last three states */
+    SESSION_DELIVERED, /* a client has been sent everything, its end included */
+};
+
+/* On the guest loop's thread. */
+typedef void (*session_event_fn)(void *arg, enum session_event event, const char *vm_id,
+                                 const char *session_id);
+
+/* `loop` is the guest loop, on which links and clients live. */
+struct session_registry *session_registry_new(struct loop *loop, session_event_fn fn, void *arg);
+void session_registry_free(struct session_registry *r); /* after all links are closed */
+
+/* `spec` is an object as api_session_params describes it, validated. Waits until the agent has
+ * started the command or said why not (that is a session in state failed, not an error).
+ * ret_id names it. */
+int session_start(struct session_registry *r, struct guest_link *link, const char *vm_id,
+                  const json_t *spec, struct cancel *cancel, int64_t deadline_ms,
+                  char ret_id[ID_SIZE], struct err *err) EXCLUDES(rank_leaf);
+
+/* The Session object of docs/PROTOCOL.md. Ids may be prefixes. */
+int session_show(struct session_registry *r, const char *vm_id, const char *ref, json_t **ret,
+                 struct err *err) EXCLUDES(rank_leaf);
+json_t *session_list(struct session_registry *r, const char *vm_id) EXCLUDES(rank_leaf);
+
+int session_wait(struct session_registry *r, const char *vm_id, const char *ref,
+                 struct cancel *cancel, int64_t deadline_ms, struct err *err) EXCLUDES(rank_leaf);
+
+/* Sends a signal to the session's process group; does nothing when it has ended. */
+void session_signal(struct session_registry *r, const char *vm_id, const char *session_id,
+                    unsigned signal) EXCLUDES(rank_leaf);
+
+/* Makes fd (taken, with bytes that were read from it already) a client of the session. One client
+ * at a time: the next one takes over, and the former one is told so. */
+int session_attach(struct session_registry *r, const char *vm_id, const char *ref, int fd,
+                   const void *early, size_t early_len, struct err *err) EXCLUDES(rank_leaf);
+
+/* How many sessions of the VM have not ended. */
+unsigned session_count_running(struct session_registry *r, const char *vm_id) EXCLUDES(rank_leaf);
+
+/* Drops the records of a VM that is deleted (its link is closed). */
+void session_forget_vm(struct session_registry *r, const char *vm_id) EXCLUDES(rank_leaf);

@@ -1,0 +1,55 @@
+/*
+ * The catalogue of images (read-only root disks) and kernels, both immutable, known by digest and
+ * named by movable names. Files live in the state directory:
+ *
+ *     images/<hex>.ext4          kernels/<hex>/{vmlinux,order,NN-name.ko}
+ *
+ * and initramfs files, which also depend on the agent, in the cache directory.
+ * Lock: image, held only around re-check and publish; slow work runs before it. Threads: any.
+ */
+#pragma once
+
+#include "base/cancel.h"
+#include "base/err.h"
+#include "base/thread.h"
+#include "codec/json.h"
+#include "store/store.h"
+
+struct image_registry;
+
+/* How the caller hears of progress; fn may be NULL. */
+struct image_progress {
+    void (*stage)(void *arg, const char *name);
+    void *arg;
+    struct cancel *cancel;
+};
+
+/* state_fd and cache_fd are borrowed for its life; helper programs by absolute path, copied. */
+int image_registry_new(struct store *store, int state_fd, int cache_fd, const char *agent_path,
+                       const char *mkroot_path, struct image_registry **ret, struct err *err);
+void image_registry_free(struct image_registry *r);
+
+/* Makes an image of the tar or ext4 image at path, and points name at it. *ret_json: Image. */
+int image_register(struct image_registry *r, const char *name, const char *path,
+                   const struct image_progress *progress, json_t **ret_json, struct err *err)
+    EXCLUDES(rank_leaf);
+
+/* Imports boot/vmlinuz-VERSION and its modules from an unpacked package. *ret_json: Kernel. */
+int kernel_import(struct image_registry *r, const char *name, const char *path,
+                  const struct image_progress *progress, json_t **ret_json, struct err *err)
+    EXCLUDES(rank_leaf);
+
+int image_list(struct image_registry *r, enum store_kind kind, json_t **ret_list, struct err *err);
+
+/* Finds an image or kernel by name or digest. */
+int image_find(struct image_registry *r, enum store_kind kind, const char *ref,
+               struct artifact_row *ret_row, struct err *err);
+/* The kernel to use when nobody named one: `preferred` if it is not NULL, else the newest. */
+int kernel_find_default(struct image_registry *r, const char *preferred,
+                        struct artifact_row *ret_row, struct err *err);
+
+/* Opens an image's root disk, read-only. The caller closes *ret_fd. */
+int image_open_disk(struct image_registry *r, const char *digest, int *ret_fd, struct err *err);
+/* Opens a kernel's vmlinux and the initramfs of this kernel and our agent, made when missing. */
+int kernel_open(struct image_registry *r, const char *digest, int *ret_kernel_fd,
+                int *ret_initramfs_fd, struct err *err);

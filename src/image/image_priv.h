@@ -1,0 +1,38 @@
+/* Shared by the files of image/ only. */
+#pragma once
+
+#include "image/image.h"
+
+#include "boot/modules.h"
+
+#define DIGEST_HEX_SIZE 65
+
+struct image_registry {
+    /* immutable */
+    struct store *store;
+    int images_fd, kernels_fd, cache_fd;
+    char *agent_path, *mkroot_path;
+
+    struct lock lock; /* rank image */
+};
+
+/* [a-z0-9] then [a-z0-9._/:-], at most STORE_NAME_MAX bytes. */
+int image_check_name(const char *what, const char *name, struct err *err);
+
+void image_stage(const struct image_progress *p, const char *name);
+
+/* SHA-256 of what is left of fd, as hex. Checks cancel every few MiB. */
+int image_hash_fd(int fd, struct cancel *cancel, char ret_hex[DIGEST_HEX_SIZE], struct err *err);
+
+/* A running hash for several pieces. */
+struct image_hash;
+struct image_hash *image_hash_new(void);
+void image_hash_add(struct image_hash *h, const void *data, size_t len);
+void image_hash_end(struct image_hash *h, char ret_hex[DIGEST_HEX_SIZE]); /* frees h */
+
+json_t *image_row_json(enum store_kind kind, const struct artifact_row *row);
+
+/* Publishes under the image lock: moves dir_fd/temp to dir_fd/final unless that is there already
+ * (then temp is removed), and commits the row. */
+int image_publish(struct image_registry *r, enum store_kind kind, int dir_fd, const char *temp,
+                  const char *final, struct artifact_row *row, const char *name, struct err *err);

@@ -1,0 +1,56 @@
+/*
+ * The JSON-RPC server on the daemon's socket: accepts, checks who is there, reads lines, validates
+ * them by the method table (codec/api.h), runs handlers on a small pool or, for methods that may
+ * wait, on a thread each, and writes the replies in any order. A client that hangs up cancels its
+ * requests. Connections belong to the control loop's thread; a handler gets a `struct rpc_call`.
+ * Bounds: connections, calls in flight, line length, unread output; beyond them, ERR_LIMIT or the
+ * end of the connection.
+ */
+#pragma once
+
+#include "base/cancel.h"
+#include "base/err.h"
+#include "base/loop.h"
+#include "codec/api.h"
+
+#include <sys/types.h>
+
+struct rpc_server;
+struct rpc_call;
+
+/* Answers one request. params are validated. On success *ret_result is new, NULL means {}. */
+typedef int (*rpc_fn)(struct rpc_call *call, void *ctx, const json_t *params, json_t **ret_result,
+                      struct err *err);
+
+struct rpc_handler {
+    const char *method; /* of api_methods */
+    rpc_fn fn;
+};
+
+/* Serves listen_fd (taken) with the handlers (ends with a NULL method; one for each method of the
+ * table but rpc.*). Peers other than owner and root are refused. version is for rpc.discover. */
+int rpc_server_new(struct loop *loop, int listen_fd, uid_t owner, const char *version,
+                   const struct rpc_handler *handlers, void *ctx, struct rpc_server **ret_server,
+                   struct err *err);
+
+/* Stops accepting, ends all connections (their hooks run), waits for handlers, frees. NULL is
+ * fine. Not on the loop's thread. */
+void rpc_server_free(struct rpc_server *s);
+
+/* ---- for handlers, on the handler's thread ---- */
+
+/* Triggered when the client cancels or hangs up. Borrowed. */
+struct cancel *rpc_call_cancel(struct rpc_call *call);
+
+/* Sends a notification before the reply; params are stolen. Dropped when the client lags. */
+void rpc_call_notify(struct rpc_call *call, const char *method, json_t *params);
+
+/* fn(arg) runs once, on a thread of its own, when the connection ends (at once if it has). */
+typedef void (*rpc_closed_fn)(void *arg);
+void rpc_call_on_close(struct rpc_call *call, rpc_closed_fn fn, void *arg);
+
+/* For methods with API_TAKES_OVER: once the reply is written, fn gets the connection's fd (to own)
+ * and the bytes that came after the request. It runs on a pool thread, also when the client hung
+ * up in between; fd is then -1, and only arg is to be freed. */
+typedef void (*rpc_takeover_fn)(void *arg, int fd, const void *early, size_t early_len);
+void rpc_call_take_over(struct rpc_call *call, rpc_takeover_fn fn, void *arg);

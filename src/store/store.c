@@ -1,0 +1,187 @@
+/* Opening, pragmas, migrations. Queries: store_vm.c, store_artifact.c. */
+#include "store/store_priv.h"
+
+#include "base/fs.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+/* Forward only; number n brings user_version from n to n + 1 in one transaction. Never edit one
+ * that was released: add the next. */
+static const char *const migrations[] = {
+    "CREATE TABLE vm ("
+    " id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, state TEXT NOT NULL, reason TEXT NOT NULL,"
+    " state_since_ms INTEGER NOT NULL, incarnation INTEGER NOT NULL,"
+    " image_name TEXT NOT NULL, image_digest TEXT NOT NULL REFERENCES image(digest),"
+    " kernel_name TEXT NOT NULL, kernel_digest TEXT NOT NULL REFERENCES kernel(digest),"
+    " vmm TEXT NOT NULL, vmm_version TEXT NOT NULL, accel TEXT NOT NULL, accel_why TEXT NOT NULL,"
+    " vcpus INTEGER NOT NULL, memory_mib INTEGER NOT NULL, disk_bytes INTEGER NOT NULL,"
+    " auto_remove INTEGER NOT NULL, created_ms INTEGER NOT NULL, started_ms INTEGER NOT NULL,"
+    " pid INTEGER NOT NULL, start_ticks INTEGER NOT NULL, boot_id TEXT NOT NULL,"
+    " exit_code INTEGER NOT NULL, exit_signal INTEGER NOT NULL,"
+    " timeline TEXT NOT NULL, labels TEXT NOT NULL) STRICT;"
+    "CREATE TABLE image (digest TEXT PRIMARY KEY, created_ms INTEGER NOT NULL,"
+    " size_bytes INTEGER NOT NULL, version TEXT NOT NULL, config TEXT NOT NULL) STRICT;"
+    "CREATE TABLE image_name (name TEXT PRIMARY KEY,"
+    " digest TEXT NOT NULL REFERENCES image(digest) ON DELETE CASCADE) STRICT;"
+    "CREATE TABLE kernel (digest TEXT PRIMARY KEY, created_ms INTEGER NOT NULL,"
+    " size_bytes INTEGER NOT NULL, version TEXT NOT NULL, config TEXT NOT NULL) STRICT;"
+    "CREATE TABLE kernel_name (name TEXT PRIMARY KEY,"
+    " digest TEXT NOT NULL REFERENCES kernel(digest) ON DELETE CASCADE) STRICT;",
+};
+
+int store_fail(struct store *s, struct err *err, const char *what)
+{
+    int code = sqlite3_errcode(s->db);
+    enum err_code e = code == SQLITE_FULL ? ERR_NO_SPACE : ERR_IO;
+
+    err_set(err, e, "store: %s: %s", what, sqlite3_errmsg(s->db));
+    if (code == SQLITE_FULL) {
+        err_hint(err, "free some space on the filesystem of the state directory");
+    } else if (code == SQLITE_READONLY || code == SQLITE_CANTOPEN) {
+        err_hint(err, "the state directory must be writable");
+    }
+    return -1;
+}
+
+sqlite3_stmt *store_prepare(struct store *s, const char *sql, struct err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+
+    if (sqlite3_prepare_v2(s->db, sql, -1, &stmt, NULL) != SQLITE_OK) {
+        (void)store_fail(s, err, "prepare");
+        return NULL;
+    }
+    return stmt;
+}
+
+int store_run(struct store *s, sqlite3_stmt *stmt, const char *what, struct err *err)
+{
+    int r;
+
+    if (!stmt) {
+        return -1;
+    }
+    r = sqlite3_step(stmt);
+    if (r != SQLITE_DONE) {
+        (void)store_fail(s, err, what);
+        sqlite3_finalize(stmt);
+        return -1;
+    }
+    sqlite3_finalize(stmt);
+    return 0;
+}
+
+int store_exec(struct store *s, const char *sql, struct err *err)
+{
+    if (sqlite3_exec(s->db, sql, NULL, NULL, NULL) != SQLITE_OK) {
+        return store_fail(s, err, "execute");
+    }
+    return 0;
+}
+
+void store_column_text(sqlite3_stmt *stmt, int column, char *field, size_t size)
+{
+    const char *text = (const char *)sqlite3_column_text(stmt, column);
+
+    (void)snprintf(field, size, "%s", text ? text : "");
+}
+
+static int read_version(struct store *s, int *ret, struct err *err)
+{
+    _cleanup_stmt_ sqlite3_stmt *stmt = store_prepare(s, "PRAGMA user_version", err);
+
+    if (!stmt) {
+        return -1;
+    }
+    if (sqlite3_step(stmt) != SQLITE_ROW) {
+        return store_fail(s, err, "read version");
+    }
+    *ret = sqlite3_column_int(stmt, 0);
+    return 0;
+}
+
+static int migrate(struct store *s, struct err *err)
+{
+    int version = 0;
+
+    if (read_version(s, &version, err) < 0) {
+        return -1;
+    }
+    if (version > (int)ARRAY_LEN(migrations)) {
+        err_set(err, ERR_UNSUPPORTED,
+                "store: the state directory was written by a newer banger (schema %d, this build "
+                "knows %zu)",
+                version, ARRAY_LEN(migrations));
+        return err_hint(err, "install the newer banger again, or use another state directory");
+    }
+    for (; version < (int)ARRAY_LEN(migrations); version++) {
+        char bump[64];
+
+        (void)snprintf(bump, sizeof(bump), "PRAGMA user_version = %d", version + 1);
+        if (store_exec(s, "BEGIN IMMEDIATE", err) < 0) {
+            return -1;
+        }
+        if (store_exec(s, migrations[version], err) < 0 || store_exec(s, bump, err) < 0 ||
+            store_exec(s, "COMMIT", err) < 0) {
+            (void)sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+            return err_wrap(err, "migration %d", version + 1);
+        }
+    }
+    return 0;
+}
+
+int store_open(int dir_fd, struct store **ret_store, struct err *err)
+{
+    _cleanup_free_ char *path = x_asprintf("/proc/self/fd/%d/banger.db", dir_fd);
+    _cleanup_close_ int fd = -1;
+    struct store *s;
+    char real[4200];
+    ssize_t n;
+
+    /* Made by us first, so that its mode is 0600 from birth whatever the umask. */
+    fd = openat(dir_fd, "banger.db", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        err_set_errno(err, ERR_IO, errno, "store: cannot open 'banger.db' in the state directory");
+        return err_hint(err, "the state directory must be writable and have free space");
+    }
+    free(STEAL_PTR(path));
+    path = x_asprintf("/proc/self/fd/%d", fd);
+    n = readlink(path, real, sizeof(real) - 1);
+    if (n < 0) {
+        return err_set_errno(err, ERR_IO, errno, "store: cannot resolve 'banger.db'");
+    }
+    real[n] = '\0';
+    s = x_calloc(1, sizeof(*s));
+    lock_init(&s->lock);
+    if (sqlite3_open_v2(real, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
+        SQLITE_OK) {
+        (void)store_fail(s, err, "open");
+        store_close(s);
+        return -1;
+    }
+    (void)sqlite3_busy_timeout(s->db, 5000);
+    (void)sqlite3_extended_result_codes(s->db, 0);
+    if (store_exec(s,
+                   "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
+                   "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;"
+                   "PRAGMA journal_size_limit = 4194304",
+                   err) < 0 ||
+        migrate(s, err) < 0) {
+        store_close(s);
+        return -1;
+    }
+    *ret_store = s;
+    return 0;
+}
+
+void store_close(struct store *s)
+{
+    if (s) {
+        (void)sqlite3_close(s->db);
+        lock_done(&s->lock);
+        free(s);
+    }
+}

@@ -1,0 +1,113 @@
+/*
+ * The store: one SQLite database in the state directory, and the only place that speaks SQL.
+ * Owner of its connection; lock: leaf (held over a commit, a few microseconds: WAL with
+ * synchronous=NORMAL survives our death, and FULL is set for what a power cut must not undo).
+ * Threads: any. Failure: ERR_IO, ERR_NO_SPACE; lookups ERR_NOT_FOUND; unique names
+ * ERR_ALREADY_EXISTS. Text that comes back is NUL-terminated in fixed fields or owned by the row.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/id.h"
+#include "base/thread.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define STORE_NAME_MAX 128
+#define STORE_DIGEST_SIZE 72 /* "sha256:" and 64 hex digits, and the NUL */
+#define STORE_REASON_SIZE 256
+#define STORE_PHASES_MAX 16
+
+struct store;
+
+/* Opens dir_fd/banger.db, making or migrating it. A database from a newer banger is refused
+ * (ERR_UNSUPPORTED), a damaged one is ERR_IO with what SQLite said. */
+int store_open(int dir_fd, struct store **ret_store, struct err *err);
+void store_close(struct store *s); /* accepts NULL */
+
+/* ---- VMs ---- */
+
+enum vm_state {
+    VM_CREATED,
+    VM_STARTING,
+    VM_RESTORING,
+    VM_RUNNING,
+    VM_PAUSED,
+    VM_SUSPENDED,
+    VM_STOPPING,
+    VM_STOPPED,
+    VM_POOLED,
+    VM_ERROR,
+    VM_STATE_COUNT,
+};
+const char *vm_state_name(enum vm_state state);
+
+struct vm_phase {
+    char name[24];
+    int64_t ms;
+};
+
+struct vm_row {
+    char id[ID_SIZE];
+    char name[64];
+    enum vm_state state;
+    char reason[STORE_REASON_SIZE]; /* "user", "vmm_died", "guest_panic: …" */
+    int64_t state_since_ms;         /* CLOCK_REALTIME, as all times here; 0 = never */
+    uint64_t incarnation;           /* +1 at every boot */
+    char image_name[STORE_NAME_MAX + 1];
+    char image_digest[STORE_DIGEST_SIZE];
+    char kernel_name[STORE_NAME_MAX + 1];
+    char kernel_digest[STORE_DIGEST_SIZE];
+    char vmm[16], vmm_version[32], accel[8], accel_why[160];
+    unsigned vcpus;
+    uint64_t memory_mib, disk_bytes;
+    bool auto_remove;
+    int64_t created_ms, started_ms;
+    pid_t pid; /* of the VMM; 0 = none */
+    uint64_t start_ticks;
+    char boot_id[40];
+    int exit_code; /* of the main session or the VMM; -1 = none */
+    int exit_signal;
+    struct vm_phase timeline[STORE_PHASES_MAX];
+    unsigned phase_count;
+    char *labels; /* JSON object, owned; never NULL in a row that was read */
+};
+
+void vm_row_copy(struct vm_row *to, const struct vm_row *from); /* `to` is uninitialised */
+void vm_row_done(struct vm_row *row);
+#define _cleanup_vm_row_ _cleanup_(vm_row_done)
+
+/* Inserts durably; the name must be free. */
+int store_vm_insert(struct store *s, const struct vm_row *row, struct err *err) EXCLUDES(rank_leaf);
+int store_vm_update(struct store *s, const struct vm_row *row, struct err *err) EXCLUDES(rank_leaf);
+int store_vm_delete(struct store *s, const char *id, struct err *err) EXCLUDES(rank_leaf);
+/* All rows, oldest first; the caller frees the array and each row. */
+int store_vm_list(struct store *s, struct vm_row **ret_rows, size_t *ret_count, struct err *err)
+    EXCLUDES(rank_leaf);
+
+/* ---- images and kernels: content by digest, names point at digests ---- */
+
+enum store_kind { STORE_IMAGE, STORE_KERNEL };
+
+struct artifact_row {
+    char digest[STORE_DIGEST_SIZE];
+    int64_t created_ms;
+    uint64_t size_bytes;
+    char version[STORE_NAME_MAX + 1]; /* kernel release; "" for images */
+    char *config;                     /* JSON object, owned */
+    char *names;                      /* JSON array of strings, owned */
+};
+
+void artifact_row_done(struct artifact_row *row);
+#define _cleanup_artifact_row_ _cleanup_(artifact_row_done)
+
+/* Adds the content unless it is known, and points name at it; one durable commit. */
+int store_artifact_publish(struct store *s, enum store_kind kind, const struct artifact_row *row,
+                           const char *name, struct err *err) EXCLUDES(rank_leaf);
+/* By name, digest, or digest prefix of at least 6 hex digits that is unique. */
+int store_artifact_find(struct store *s, enum store_kind kind, const char *ref,
+                        struct artifact_row *ret_row, struct err *err) EXCLUDES(rank_leaf);
+int store_artifact_list(struct store *s, enum store_kind kind, struct artifact_row **ret_rows,
+                        size_t *ret_count, struct err *err) EXCLUDES(rank_leaf);

@@ -1,0 +1,261 @@
+#include "store/store_priv.h"
+
+#include "base/str.h"
+#include "codec/json.h"
+
+#include <string.h>
+
+static const char *const state_names[VM_STATE_COUNT] = {
+    [VM_CREATED] = "created",   [VM_STARTING] = "starting", [VM_RESTORING] = "restoring",
+    [VM_RUNNING] = "running",   [VM_PAUSED] = "paused",     [VM_SUSPENDED] = "suspended",
+    [VM_STOPPING] = "stopping", [VM_STOPPED] = "stopped",   [VM_POOLED] = "pooled",
+    [VM_ERROR] = "error",
+};
+
+const char *vm_state_name(enum vm_state state)
+{
+    return state_names[state];
+}
+
+static enum vm_state state_from_name(const char *name)
+{
+    for (int i = 0; i < VM_STATE_COUNT; i++) {
+        if (str_eq(name, state_names[i])) {
+            return (enum vm_state)i;
+        }
+    }
+    return VM_ERROR;
+}
+
+void vm_row_copy(struct vm_row *to, const struct vm_row *from)
+{
+    *to = *from;
+    to->labels = x_strdup(from->labels ? from->labels : "{}");
+}
+
+void vm_row_done(struct vm_row *row)
+{
+    free(STEAL_PTR(row->labels));
+}
+
+static char *timeline_text(const struct vm_row *row)
+{
+    _cleanup_json_ json_t *list = json_array();
+
+    for (unsigned i = 0; i < row->phase_count; i++) {
+        json_t *phase = json_object();
+
+        json_put_str(phase, "phase", row->timeline[i].name);
+        json_put_int(phase, "ms", row->timeline[i].ms);
+        json_array_append_new(list, phase);
+    }
+    return json_print(list);
+}
+
+static void read_timeline(struct vm_row *row, const char *text)
+{
+    _cleanup_json_ json_t *list = NULL;
+    struct err ignored;
+    json_t *phase;
+    size_t i;
+
+    if (!text || json_parse(text, strlen(text), &list, &ignored) < 0) {
+        return;
+    }
+    json_array_foreach(list, i, phase) {
+        if (row->phase_count < STORE_PHASES_MAX) {
+            struct vm_phase *p = &row->timeline[row->phase_count++];
+
+            (void)snprintf(p->name, sizeof(p->name), "%s", json_str(phase, "phase", ""));
+            p->ms = json_int(phase, "ms", 0);
+        }
+    }
+}
+
+/* Parameter numbers of both statements below. */
+#define VM_COLUMNS                                                                             \
+    "id, name, state, reason, state_since_ms, incarnation, image_name, image_digest,"          \
+    " kernel_name, kernel_digest, vmm, vmm_version, accel, accel_why, vcpus, memory_mib,"      \
+    " disk_bytes, auto_remove, created_ms, started_ms, pid, start_ticks, boot_id, exit_code,"  \
+    " exit_signal, timeline, labels"
+#define VM_COLUMN_COUNT 27
+
+static void bind_row(sqlite3_stmt *stmt, const struct vm_row *row)
+{
+    const char *labels = row->labels ? row->labels : "{}";
+    const char *texts[] = {row->id, row->name, vm_state_name(row->state), row->reason};
+    const char *texts2[] = {row->image_name, row->image_digest, row->kernel_name,
+                            row->kernel_digest, row->vmm, row->vmm_version, row->accel,
+                            row->accel_why};
+    const int64_t numbers[] = {
+        (int64_t)row->vcpus,      (int64_t)row->memory_mib, (int64_t)row->disk_bytes,
+        row->auto_remove,         row->created_ms,          row->started_ms,
+        row->pid,                 (int64_t)row->start_ticks,
+    };
+    int n = 1;
+
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        sqlite3_bind_text(stmt, n++, texts[i], -1, SQLITE_TRANSIENT);
+    }
+    sqlite3_bind_int64(stmt, n++, row->state_since_ms);
+    sqlite3_bind_int64(stmt, n++, (int64_t)row->incarnation);
+    for (size_t i = 0; i < ARRAY_LEN(texts2); i++) {
+        sqlite3_bind_text(stmt, n++, texts2[i], -1, SQLITE_TRANSIENT);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        sqlite3_bind_int64(stmt, n++, numbers[i]);
+    }
+    sqlite3_bind_text(stmt, n++, row->boot_id, -1, SQLITE_TRANSIENT);
+    sqlite3_bind_int(stmt, n++, row->exit_code);
+    sqlite3_bind_int(stmt, n++, row->exit_signal);
+    sqlite3_bind_text(stmt, n++, timeline_text(row), -1, free);
+    sqlite3_bind_text(stmt, n++, labels, -1, SQLITE_TRANSIENT);
+}
+
+static void read_row(sqlite3_stmt *stmt, struct vm_row *row)
+{
+    char state[16];
+    int c = 0;
+
+    *row = (struct vm_row){0};
+    store_column_text(stmt, c++, row->id, sizeof(row->id));
+    store_column_text(stmt, c++, row->name, sizeof(row->name));
+    store_column_text(stmt, c++, state, sizeof(state));
+    row->state = state_from_name(state);
+    store_column_text(stmt, c++, row->reason, sizeof(row->reason));
+    row->state_since_ms = sqlite3_column_int64(stmt, c++);
+    row->incarnation = (uint64_t)sqlite3_column_int64(stmt, c++);
+    store_column_text(stmt, c++, row->image_name, sizeof(row->image_name));
+    store_column_text(stmt, c++, row->image_digest, sizeof(row->image_digest));
+    store_column_text(stmt, c++, row->kernel_name, sizeof(row->kernel_name));
+    store_column_text(stmt, c++, row->kernel_digest, sizeof(row->kernel_digest));
+    store_column_text(stmt, c++, row->vmm, sizeof(row->vmm));
+    store_column_text(stmt, c++, row->vmm_version, sizeof(row->vmm_version));
+    store_column_text(stmt, c++, row->accel, sizeof(row->accel));
+    store_column_text(stmt, c++, row->accel_why, sizeof(row->accel_why));
+    row->vcpus = (unsigned)sqlite3_column_int(stmt, c++);
+    row->memory_mib = (uint64_t)sqlite3_column_int64(stmt, c++);
+    row->disk_bytes = (uint64_t)sqlite3_column_int64(stmt, c++);
+    row->auto_remove = sqlite3_column_int(stmt, c++) != 0;
+    row->created_ms = sqlite3_column_int64(stmt, c++);
+    row->started_ms = sqlite3_column_int64(stmt, c++);
+    row->pid = sqlite3_column_int(stmt, c++);
+    row->start_ticks = (uint64_t)sqlite3_column_int64(stmt, c++);
+    store_column_text(stmt, c++, row->boot_id, sizeof(row->boot_id));
+    row->exit_code = sqlite3_column_int(stmt, c++);
+    row->exit_signal = sqlite3_column_int(stmt, c++);
+    read_timeline(row, (const char *)sqlite3_column_text(stmt, c++));
+    row->labels = x_strdup((const char *)sqlite3_column_text(stmt, c++));
+}
+
+/* synchronous=FULL for what a power cut must not undo (created, deleted). */
+static int run_durably(struct store *s, sqlite3_stmt *stmt, const char *what, struct err *err)
+{
+    int r;
+
+    if (!stmt) {
+        return -1;
+    }
+    (void)sqlite3_exec(s->db, "PRAGMA synchronous = FULL", NULL, NULL, NULL);
+    r = store_run(s, stmt, what, err);
+    (void)sqlite3_exec(s->db, "PRAGMA synchronous = NORMAL", NULL, NULL, NULL);
+    return r;
+}
+
+int store_vm_insert(struct store *s, const struct vm_row *row, struct err *err)
+{
+    sqlite3_stmt *stmt;
+    int r;
+
+    leaf_lock(&s->lock);
+    stmt = store_prepare(s,
+                         "INSERT INTO vm (" VM_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,"
+                         " ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,"
+                         " ?23, ?24, ?25, ?26, ?27)",
+                         err);
+    if (stmt) {
+        bind_row(stmt, row);
+    }
+    r = run_durably(s, stmt, "insert VM", err);
+    if (r < 0 && stmt && sqlite3_errcode(s->db) == SQLITE_CONSTRAINT) {
+        err_set(err, ERR_ALREADY_EXISTS, "VM '%s' exists already", row->name);
+        err_hint(err, "choose another --name, or delete it with: banger rm %s", row->name);
+    }
+    leaf_unlock(&s->lock);
+    return r;
+}
+
+int store_vm_update(struct store *s, const struct vm_row *row, struct err *err)
+{
+    sqlite3_stmt *stmt;
+    int r;
+
+    leaf_lock(&s->lock);
+    stmt = store_prepare(s,
+                         "UPDATE vm SET name = ?2, state = ?3, reason = ?4, state_since_ms = ?5,"
+                         " incarnation = ?6, image_name = ?7, image_digest = ?8, kernel_name = ?9,"
+                         " kernel_digest = ?10, vmm = ?11, vmm_version = ?12, accel = ?13,"
+                         " accel_why = ?14, vcpus = ?15, memory_mib = ?16, disk_bytes = ?17,"
+                         " auto_remove = ?18, created_ms = ?19, started_ms = ?20, pid = ?21,"
+                         " start_ticks = ?22, boot_id = ?23, exit_code = ?24, exit_signal = ?25,"
+                         " timeline = ?26, labels = ?27 WHERE id = ?1",
+                         err);
+    if (stmt) {
+        bind_row(stmt, row);
+    }
+    r = store_run(s, stmt, "update VM", err);
+    leaf_unlock(&s->lock);
+    return r;
+}
+
+int store_vm_delete(struct store *s, const char *id, struct err *err)
+{
+    sqlite3_stmt *stmt;
+    int r;
+
+    leaf_lock(&s->lock);
+    stmt = store_prepare(s, "DELETE FROM vm WHERE id = ?1", err);
+    if (stmt) {
+        sqlite3_bind_text(stmt, 1, id, -1, SQLITE_TRANSIENT);
+    }
+    r = run_durably(s, stmt, "delete VM", err);
+    leaf_unlock(&s->lock);
+    return r;
+}
+
+int store_vm_list(struct store *s, struct vm_row **ret_rows, size_t *ret_count, struct err *err)
+{
+    size_t count = 0, capacity = 16;
+    struct vm_row *rows = x_calloc(capacity, sizeof(*rows));
+    sqlite3_stmt *stmt;
+    int r;
+
+    leaf_lock(&s->lock);
+    stmt = store_prepare(s, "SELECT " VM_COLUMNS " FROM vm ORDER BY created_ms, id", err);
+    while (stmt && (r = sqlite3_step(stmt)) == SQLITE_ROW) {
+        if (count == capacity) {
+            capacity *= 2;
+            rows = reallocarray(rows, capacity, sizeof(*rows));
+            if (!rows) {
+                abort();
+            }
+        }
+        read_row(stmt, &rows[count++]);
+    }
+    if (!stmt || r != SQLITE_DONE) {
+        r = stmt ? store_fail(s, err, "list VMs") : -1;
+        while (count > 0) {
+            vm_row_done(&rows[--count]);
+        }
+        free(STEAL_PTR(rows));
+    } else {
+        r = 0;
+    }
+    sqlite3_finalize(stmt);
+    leaf_unlock(&s->lock);
+    if (r == 0) {
+        *ret_rows = rows;
+        *ret_count = count;
+    }
+    return r;
+}

@@ -1,0 +1,24 @@
+/*
+ * Keeps the file of a guest's serial console bounded: the VMM appends to it, the guest decides how
+ * much. When it grows beyond the maximum, its beginning is dropped. Watched by inotify, looked at
+ * once a second at most. On the loop's thread; _new and _free may be called from any.
+ */
+#pragma once
+
+#include "base/loop.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CONSOLE_MAX_BYTES (1024 * 1024)
+#define CONSOLE_KEEP_BYTES (256 * 1024)
+
+struct console_watch;
+
+/* fd: the console file, read-write (taken). NULL when it cannot be watched. */
+struct console_watch *console_watch_new(struct loop *loop, int fd);
+void console_watch_free(struct console_watch *w);
+
+/* The last bytes of the file, at most `most`, cut at the start of a line where there is one;
+ * escaped but for newlines. Free it. */
+char *console_tail(int fd, size_t most);

@@ -1,0 +1,93 @@
+/*
+ * VMs: the table of what there is, and the verbs. One `struct vms` owns the table (a leaf lock, by
+ * which records are copied out), the operation tokens (vm_locks.h, outermost) and the create lock
+ * (name uniqueness, at most one store commit under it). Slow work holds the VM's token and no lock.
+ * exec, attach, list and show take no token: they work on a reference to the incarnation, whose
+ * link fails cleanly when it ends.
+ * Threads: any but the loops', except where said.
+ */
+#pragma once
+
+#include "base/cancel.h"
+#include "base/err.h"
+#include "base/loop.h"
+#include "codec/json.h"
+#include "guest/session.h"
+#include "image/image.h"
+#include "ops/op.h"
+#include "store/store.h"
+#include "vmm/vmm.h"
+
+struct vms;
+
+enum vm_accel_choice { VM_ACCEL_AUTO, VM_ACCEL_KVM, VM_ACCEL_TCG };
+
+/* Collaborators are borrowed for its life; texts and numbers are copied. */
+struct vms_params {
+    struct store *store;
+    struct image_registry *images;
+    const struct vmm_ops *vmm;
+    struct loop *control_loop; /* VMM events, timers */
+    struct loop *guest_loop;   /* agent links and clients */
+    int state_fd;              /* vms/<id>/ : data disk, console */
+    int cache_fd;
+    int run_fd; /* vms/<id>/ : sockets of the running incarnation */
+    const char *run_dir; /* its absolute path */
+    enum vm_accel_choice accel;
+    const char *default_image, *default_kernel; /* default_kernel may be NULL */
+    unsigned boot_slots;
+    uint32_t tsc_khz; /* of the host; 0 = unknown */
+    int64_t boot_timeout_ms, boot_silence_ms;
+};
+
+struct vms *vms_new(const struct vms_params *params);
+
+/* Reads the store, adopts the VMs that still run and marks the others stopped; what an unfinished
+ * create left is removed. Once, before serving. */
+int vms_load(struct vms *v, struct err *err);
+
+/* Lets go of all running VMs (they go on) and frees. No verb may be under way. */
+void vms_free(struct vms *v);
+
+/* ---- looking ---- */
+
+/* The VM objects of docs/PROTOCOL.md. */
+int vms_show(struct vms *v, const char *ref, json_t **ret, struct err *err) EXCLUDES(rank_leaf);
+json_t *vms_list(struct vms *v, bool all) EXCLUDES(rank_leaf);
+/* {"running": 2, "stopped": 1}: states with their number of VMs. */
+json_t *vms_count_by_state(struct vms *v) EXCLUDES(rank_leaf);
+/* The id of the VM that ref names: a name, an id, or a unique prefix of one. */
+int vms_resolve(struct vms *v, const char *ref, char ret_id[ID_SIZE], struct err *err)
+    EXCLUDES(rank_leaf);
+
+enum vm_wait_for { VM_WAIT_RUNNING, VM_WAIT_STOPPED, VM_WAIT_DELETED };
+/* A VM that does not exist (any more) counts as deleted. */
+int vms_wait(struct vms *v, const char *ref, enum vm_wait_for what, struct cancel *cancel,
+             int64_t deadline_ms, struct err *err) EXCLUDES(rank_leaf);
+
+/* The end of a log, at most `most` bytes, as it is. */
+int vms_logs(struct vms *v, const char *ref, const char *source, size_t most, char **ret_text,
+             size_t *ret_len, struct err *err) EXCLUDES(rank_leaf);
+
+/* ---- verbs ---- */
+
+/* Begins the creation with validated params of vm.create.begin. *ret_hold, if wanted: what
+ * vms_hold_closed takes when the connection that holds the VM ends. */
+struct vm_hold;
+int vms_create_begin(struct vms *v, struct op_registry *ops, const json_t *params,
+                     char ret_op[ID_SIZE], struct vm_hold **ret_hold, struct err *err);
+/* Cancels the create, deletes an auto_remove VM, or hangs up the session. Frees hold. */
+void vms_hold_closed(void *hold);
+
+int vms_start(struct vms *v, const char *ref, struct cancel *cancel, struct err *err);
+int vms_stop(struct vms *v, const char *ref, bool force, struct cancel *cancel,
+             int64_t deadline_ms, struct err *err);
+int vms_delete(struct vms *v, const char *ref, bool force, struct cancel *cancel, struct err *err);
+int vms_ping(struct vms *v, const char *ref, struct cancel *cancel, int64_t deadline_ms,
+             int64_t *ret_us, struct err *err);
+
+/* Starts a command in a running VM: spec as in session.start. With ret_hold as above. */
+int vms_session_start(struct vms *v, const char *ref, const json_t *spec, struct cancel *cancel,
+                      json_t **ret_session, struct vm_hold **ret_hold, struct err *err);
+
+struct session_registry *vms_sessions(struct vms *v);

@@ -1,0 +1,423 @@
+/* Creating a VM: resolve with no lock, reserve under the create lock, build under its token. */
+#include "vm/vm_priv.h"
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "disk/data_disk.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SESSION_START_MS 30000
+#define SIGHUP_NUMBER 1
+
+/* A connection that holds a VM's main session, or another session. Two references: the
+ * connection's hook, and the operation while it runs. */
+struct vm_hold {
+    struct vms *vms;
+    struct op_registry *ops;
+    char op_id[ID_SIZE]; /* written before the hook is set */
+
+    /* table lock */
+    int refs;
+    bool closed, done;
+    char vm_id[ID_SIZE], session_id[ID_SIZE]; /* once done */
+    bool remove;                              /* the VM goes with the connection */
+};
+
+struct create {
+    struct vms *v;
+    json_t *params;
+    struct vm_hold *hold; /* a reference, or NULL */
+    struct vm_row row;
+    char session_id[ID_SIZE];
+};
+
+static struct vm_hold *hold_new(struct vms *v, int refs)
+{
+    struct vm_hold *h = x_calloc(1, sizeof(*h));
+
+    h->vms = v;
+    h->refs = refs;
+    return h;
+}
+
+static void hold_put(struct vm_hold *h)
+{
+    int refs;
+
+    if (!h) {
+        return;
+    }
+    leaf_lock(&h->vms->table);
+    refs = --h->refs;
+    leaf_unlock(&h->vms->table);
+    if (refs == 0) {
+        free(h);
+    }
+}
+
+void vms_hold_closed(void *arg)
+{
+    struct vm_hold *h = arg;
+    struct vms *v = h->vms;
+    struct err ignored; /* what is gone need not be ended */
+    bool done;
+
+    leaf_lock(&v->table);
+    h->closed = true;
+    done = h->done;
+    leaf_unlock(&v->table);
+    if (!done) {
+        (void)op_request_cancel(h->ops, h->op_id, &ignored);
+    } else if (h->remove) {
+        vm_run_worker(v, h->vm_id, vm_auto_remove);
+    } else if (h->session_id[0]) {
+        session_signal(v->sessions, h->vm_id, h->session_id, SIGHUP_NUMBER);
+    }
+    hold_put(h);
+}
+
+/* ---- checks, before anything is made ---- */
+
+static int check_name(const char *name, struct err *err)
+{
+    if (name && !str_is_dns_label(name)) {
+        _cleanup_free_ char *safe = str_escape(name, strlen(name), 63);
+
+        err_set(err, ERR_INVALID, "'%s' is not a name for a VM", safe);
+        return err_hint(err, "use 1 to 63 of a-z 0-9 and -, with no - at either end");
+    }
+    return 0;
+}
+
+/* NAME=value, the name not empty. */
+static int check_env(const json_t *main, struct err *err)
+{
+    const json_t *value;
+    size_t i;
+
+    json_array_foreach(json_object_get(main, "env"), i, value) {
+        _cleanup_free_ char *entry = NULL;
+        size_t len;
+
+        if (json_bytes_get(value, &entry, &len) < 0 || !strchr(entry, '=') || entry[0] == '=') {
+            /* The entry itself may be a secret. */
+            return err_set(err, ERR_INVALID, "environment entry %zu is not NAME=value", i + 1);
+        }
+    }
+    return 0;
+}
+
+static int check_cwd(const json_t *main, struct err *err)
+{
+    _cleanup_free_ char *cwd = NULL;
+    size_t len;
+
+    if (json_object_get(main, "cwd") &&
+        (json_bytes_get(json_object_get(main, "cwd"), &cwd, &len) < 0 || cwd[0] != '/')) {
+        return err_set(err, ERR_INVALID, "the working directory must be an absolute path");
+    }
+    return 0;
+}
+
+static int check_spec(const json_t *spec, struct err *err)
+{
+    if (json_array_size(json_object_get(spec, "command")) == 0) {
+        err_set(err, ERR_INVALID, "no command given, and the image has none");
+        return err_hint(err, "put the command after --, for example: banger run -- uname -a");
+    }
+    return check_env(spec, err) < 0 ? -1 : check_cwd(spec, err);
+}
+
+static int check_vmm(const struct vms *v, const char *vmm, struct err *err)
+{
+    if (!str_eq(vmm, "auto") && !str_eq(vmm, v->params.vmm->name)) {
+        err_set(err, ERR_UNSUPPORTED, "this build cannot run VMs with '%s'", vmm);
+        return err_hint(err, "use --vmm %s", v->params.vmm->name);
+    }
+    return 0;
+}
+
+static int resolve(struct create *c, struct err *err)
+{
+    _cleanup_artifact_row_ struct artifact_row image = {0}, kernel = {0};
+    const json_t *p = c->params, *labels = json_object_get(p, "labels");
+    const char *image_ref = json_str(p, "image", c->v->default_image);
+    const char *kernel_ref = json_str(p, "kernel", c->v->default_kernel);
+    struct vm_row *row = &c->row;
+
+    if (check_name(json_str(p, "name", NULL), err) < 0 ||
+        check_vmm(c->v, json_str(p, "vmm", "auto"), err) < 0 ||
+        (json_object_get(p, "main") && check_spec(json_object_get(p, "main"), err) < 0) ||
+        image_find(c->v->params.images, STORE_IMAGE, image_ref, &image, err) < 0 ||
+        kernel_find_default(c->v->params.images, kernel_ref, &kernel, err) < 0) {
+        return -1;
+    }
+    id_generate(row->id);
+    row->state = VM_CREATED;
+    (void)snprintf(row->reason, sizeof(row->reason), "creating");
+    (void)snprintf(row->name, sizeof(row->name), "%s", json_str(p, "name", ""));
+    (void)snprintf(row->image_name, sizeof(row->image_name), "%s", image_ref);
+    memcpy(row->image_digest, image.digest, sizeof(row->image_digest));
+    (void)snprintf(row->kernel_name, sizeof(row->kernel_name), "%s",
+                   kernel_ref ? kernel_ref : kernel.version);
+    memcpy(row->kernel_digest, kernel.digest, sizeof(row->kernel_digest));
+    (void)snprintf(row->vmm, sizeof(row->vmm), "%s", c->v->params.vmm->name);
+    row->vcpus = (unsigned)json_int(p, "vcpus", 1);
+    row->memory_mib = (uint64_t)json_int(p, "memory_mib", 512);
+    row->disk_bytes = (uint64_t)json_int(p, "disk_bytes", 8LL << 30) & ~4095ull;
+    row->auto_remove = json_flag(p, "auto_remove", false);
+    row->exit_code = -1;
+    row->labels = labels ? json_print(labels) : x_strdup("{}");
+    return 0;
+}
+
+/* ---- reserve ---- */
+
+static bool name_taken(struct vms *v, const char *name)
+{
+    bool taken = false;
+
+    leaf_lock(&v->table);
+    list_for_each(it, &v->entries)
+    {
+        taken = taken || str_eq(LIST_ENTRY(it, struct vm_entry, node)->row.name, name);
+    }
+    leaf_unlock(&v->table);
+    return taken;
+}
+
+/* The name is checked, and taken by the row, in one hold of the create lock. */
+static int reserve(struct create *c, struct err *err)
+{
+    struct vms *v = c->v;
+    struct vm_entry *e;
+    int r = 0;
+
+    create_lock(&v->create);
+    while (c->row.name[0] == '\0' || (!json_str(c->params, "name", NULL) &&
+                                      name_taken(v, c->row.name))) {
+        vm_generate_name(c->row.name);
+    }
+    c->row.created_ms = c->row.state_since_ms = clock_real_ms();
+    r = store_vm_insert(v->params.store, &c->row, err);
+    if (r == 0) {
+        e = x_calloc(1, sizeof(*e));
+        vm_row_copy(&e->row, &c->row);
+        e->held = c->hold != NULL;
+        leaf_lock(&v->table);
+        list_append(&v->entries, &e->node);
+        vm_changed_locked(v);
+        leaf_unlock(&v->table);
+    }
+    create_unlock(&v->create);
+    return r;
+}
+
+/* ---- build ---- */
+
+static int make_disk(struct create *c, struct op *op, struct err *err)
+{
+    struct vms *v = c->v;
+    _cleanup_close_ int vms_fd = -1, dir = -1;
+
+    op_stage(op, "disk");
+    vms_fd = fs_open_dir(v->params.state_fd, "vms", true);
+    dir = vms_fd < 0 ? vms_fd : fs_open_dir(vms_fd, c->row.id, true);
+    if (dir < 0) {
+        return err_set_errno(err, ERR_IO, dir, "cannot make the VM's directory");
+    }
+    return data_disk_create(v->params.cache_fd, dir, "data.ext4", c->row.disk_bytes, op_cancel(op),
+                            err);
+}
+
+static int start_main(struct create *c, struct op *op, struct err *err)
+{
+    struct vms *v = c->v;
+    const json_t *spec = json_object_get(c->params, "main");
+    _cleanup_vm_run_ struct vm_run *run = NULL;
+    struct vm_entry *e;
+
+    op_stage(op, "session");
+    run = vm_run_get(v, c->row.id, err);
+    if (!run || session_start(v->sessions, run->link, c->row.id, spec, op_cancel(op),
+                              clock_mono_ms() + SESSION_START_MS, c->session_id, err) < 0) {
+        return -1;
+    }
+    leaf_lock(&v->table);
+    e = vm_find_locked(v, c->row.id);
+    memcpy(e->main_session, c->session_id, ID_SIZE);
+    leaf_unlock(&v->table);
+    return 0;
+}
+
+/* The connection may have ended while the last step ran: then nobody wants the VM. */
+static int finish_hold(struct create *c, struct err *err)
+{
+    struct vm_hold *h = c->hold;
+    bool closed;
+
+    if (!h) {
+        return 0;
+    }
+    leaf_lock(&c->v->table);
+    closed = h->closed;
+    h->done = !closed;
+    h->remove = c->row.auto_remove;
+    memcpy(h->vm_id, c->row.id, ID_SIZE);
+    memcpy(h->session_id, c->session_id, ID_SIZE);
+    leaf_unlock(&c->v->table);
+    return closed ? err_set_errno(err, ERR_CANCELLED, ECANCELED, "the client went away") : 0;
+}
+
+static int build(struct create *c, struct op *op, struct err *err) REQUIRES(rank_vm)
+{
+    bool start = json_flag(c->params, "start", true);
+
+    if (make_disk(c, op, err) < 0) {
+        return -1;
+    }
+    if (start && vm_boot(c->v, c->row.id, op, op_cancel(op), err) < 0) {
+        return -1;
+    }
+    if (!start && vm_set_state(c->v, c->row.id, VM_CREATED, "", err) < 0) {
+        return -1;
+    }
+    if (start && json_object_get(c->params, "main") && start_main(c, op, err) < 0) {
+        return -1;
+    }
+    return finish_hold(c, err);
+}
+
+static int result_json(struct create *c, json_t **ret_result, struct err *err)
+{
+    json_t *vm = NULL, *session = NULL, *result;
+
+    if (vms_show(c->v, c->row.id, &vm, err) < 0) {
+        return -1;
+    }
+    if (c->session_id[0] &&
+        session_show(c->v->sessions, c->row.id, c->session_id, &session, err) < 0) {
+        json_decref(vm);
+        return -1;
+    }
+    result = json_object();
+    json_put(result, "vm", vm);
+    json_put(result, "session", session ? session : json_null());
+    *ret_result = result;
+    return 0;
+}
+
+/* A detached auto_remove VM whose command was over before anybody noted its session. */
+static void check_early_end(struct create *c)
+{
+    if (c->row.auto_remove && !c->hold && c->session_id[0] &&
+        session_count_running(c->v->sessions, c->row.id) == 0) {
+        vm_run_worker(c->v, c->row.id, vm_auto_remove);
+    }
+}
+
+static int create_with_token(struct create *c, struct op *op, json_t **ret_result, struct err *err)
+    REQUIRES(rank_vm)
+{
+    struct err undo;
+
+    if (reserve(c, err) < 0) {
+        return -1;
+    }
+    op_set_target(op, c->row.name);
+    if (build(c, op, err) < 0 || result_json(c, ret_result, err) < 0) {
+        if (vm_remove(c->v, c->row.id, &undo) < 0) {
+            err_append(err, "; and the undo failed: %s", undo.message);
+        }
+        return -1;
+    }
+    check_early_end(c);
+    return 0;
+}
+
+static int create_run(struct op *op, void *arg, json_t **ret_result, struct err *err)
+{
+    struct create *c = arg;
+    struct vm_token *token;
+    int r = -1;
+
+    if (resolve(c, err) == 0 &&
+        !vm_locks_acquire(c->v->locks, c->row.id, "create", op_cancel(op), -1, &token, err)) {
+        r = create_with_token(c, op, ret_result, err);
+        vm_locks_release(token);
+    }
+    hold_put(c->hold);
+    vm_row_done(&c->row);
+    json_decref(c->params);
+    free(c);
+    return r;
+}
+
+int vms_create_begin(struct vms *v, struct op_registry *ops, const json_t *params,
+                     char ret_op[ID_SIZE], struct vm_hold **ret_hold, struct err *err)
+{
+    struct create *c = x_calloc(1, sizeof(*c));
+    struct vm_hold *hold = ret_hold ? hold_new(v, 2) : NULL;
+
+    c->v = v;
+    c->params = json_deep_copy(params);
+    c->hold = hold;
+    if (op_begin(ops, json_str(params, "name", ""), create_run, c, ret_op, err) < 0) {
+        json_decref(c->params);
+        free(hold);
+        free(c);
+        return -1;
+    }
+    if (hold) {
+        hold->ops = ops;
+        memcpy(hold->op_id, ret_op, ID_SIZE);
+        *ret_hold = hold;
+    }
+    return 0;
+}
+
+int vms_session_start(struct vms *v, const char *ref, const json_t *spec, struct cancel *cancel,
+                      json_t **ret_session, struct vm_hold **ret_hold, struct err *err)
+{
+    _cleanup_vm_run_ struct vm_run *run = NULL;
+    char id[ID_SIZE], session_id[ID_SIZE];
+
+    if (check_spec(spec, err) < 0 || vms_resolve(v, ref, id, err) < 0) {
+        return -1;
+    }
+    run = vm_run_get(v, id, err);
+    if (!run || session_start(v->sessions, run->link, id, spec, cancel,
+                              clock_mono_ms() + SESSION_START_MS, session_id, err) < 0) {
+        return -1;
+    }
+    if (session_show(v->sessions, id, session_id, ret_session, err) < 0) {
+        return -1;
+    }
+    if (ret_hold) {
+        struct vm_hold *h = hold_new(v, 1);
+
+        h->done = true;
+        memcpy(h->vm_id, id, ID_SIZE);
+        memcpy(h->session_id, session_id, ID_SIZE);
+        *ret_hold = h;
+    }
+    return 0;
+}
+
+int vms_ping(struct vms *v, const char *ref, struct cancel *cancel, int64_t deadline_ms,
+             int64_t *ret_us, struct err *err)
+{
+    _cleanup_vm_run_ struct vm_run *run = NULL;
+    char id[ID_SIZE];
+
+    if (vms_resolve(v, ref, id, err) < 0) {
+        return -1;
+    }
+    run = vm_run_get(v, id, err);
+    return run ? guest_link_ping(run->link, cancel, deadline_ms, ret_us, err) : -1;
+}

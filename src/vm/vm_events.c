@@ -1,0 +1,87 @@
+/* What the VMM, the agent's link and sessions report. On the loops' threads: note it, wake a
+ * worker, wait for nothing. */
+#include "vm/vm_priv.h"
+
+#include "base/log.h"
+#include "base/str.h"
+
+#include <stdio.h>
+
+static void set_io_stopped(struct vms *v, const char *id)
+{
+    struct err err;
+
+    log_warn("VM %.12s: a disk write failed on the host: paused", id);
+    if (vm_set_state(v, id, VM_PAUSED, "disk_full", &err) < 0) {
+        log_error("VM %.12s: %s", id, err.message);
+    }
+}
+
+static void set_resumed(struct vms *v, const char *id)
+{
+    struct err err;
+
+    if (vm_set_state(v, id, VM_RUNNING, "", &err) < 0) {
+        log_error("VM %.12s: %s", id, err.message);
+    }
+}
+
+void vm_on_vmm_event(void *arg, enum vmm_event event)
+{
+    struct vm_run *run = arg;
+    struct vms *v = run->vms;
+
+    switch (event) {
+    case VMM_EXITED:
+        leaf_lock(&v->table);
+        run->exited = true;
+        leaf_unlock(&v->table);
+        vm_run_worker(v, run->vm_id, vm_on_exit);
+        break;
+    case VMM_PORT_CLOSED:
+        vm_run_worker(v, run->vm_id, vm_on_exit);
+        break;
+    case VMM_GUEST_RESET: /* the exit follows */
+        break;
+    case VMM_IO_STOPPED:
+        vm_run_worker(v, run->vm_id, set_io_stopped);
+        break;
+    case VMM_RESUMED:
+        vm_run_worker(v, run->vm_id, set_resumed);
+        break;
+    }
+}
+
+void vm_on_link_event(void *arg, enum guest_link_event event, const char *text)
+{
+    struct vm_run *run = arg;
+    struct vms *v = run->vms;
+
+    leaf_lock(&v->table);
+    if (event == GUEST_LINK_GOING_DOWN) {
+        run->going_down = true;
+    } else {
+        (void)snprintf(run->why, sizeof(run->why), "%s", text);
+    }
+    leaf_unlock(&v->table);
+    if (event == GUEST_LINK_BROKEN) {
+        vm_run_worker(v, run->vm_id, vm_on_exit);
+    }
+}
+
+void vm_on_session_event(void *arg, enum session_event event, const char *vm_id,
+                         const char *session_id)
+{
+    struct vms *v = arg;
+    struct vm_entry *e;
+    bool remove;
+
+    leaf_lock(&v->table);
+    e = vm_find_locked(v, vm_id);
+    remove = e && e->row.auto_remove && str_eq(e->main_session, session_id) &&
+             (event == SESSION_DELIVERED || !e->held);
+    leaf_unlock(&v->table);
+    if (remove) {
+        vm_run_worker(v, vm_id, vm_auto_remove);
+    }
+}

@@ -1,0 +1,125 @@
+/* What a daemon finds when it starts: VMs that run on, VMs that do not, halves of VMs. */
+#include "vm/vm_priv.h"
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+static void add_entry(struct vms *v, const struct vm_row *row)
+{
+    struct vm_entry *e = x_calloc(1, sizeof(*e));
+
+    vm_row_copy(&e->row, row);
+    leaf_lock(&v->table);
+    list_append(&v->entries, &e->node);
+    leaf_unlock(&v->table);
+}
+
+/* A create or a delete that the last daemon did not finish. */
+static bool is_half(const struct vm_row *row)
+{
+    return str_eq(row->reason, "creating") || str_eq(row->reason, "deleting");
+}
+
+static int settle(struct vms *v, const struct vm_row *row, struct err *err) REQUIRES(rank_vm)
+{
+    bool same_boot = row->boot_id[0] && str_eq(row->boot_id, v->boot_id);
+    bool was_up = row->pid > 0 && row->state != VM_STOPPED;
+    bool adopted = false;
+
+    if (was_up && same_boot) {
+        adopted = vm_adopt(v, row->id, err) == 0;
+        log_info("VM %.12s '%s': %s", row->id, row->name,
+                 adopted ? "still runs, adopted" : err->message);
+    }
+    /* An auto_remove VM belongs to a command whose client lost it with the last daemon; a VM that
+     * was being started belongs to an operation that is gone. */
+    if (is_half(row) || row->auto_remove || (adopted && row->state == VM_STARTING)) {
+        return vm_remove(v, row->id, err);
+    }
+    if (adopted || row->state == VM_STOPPED || row->state == VM_CREATED) {
+        return 0;
+    }
+    (void)fs_remove_tree(v->params.run_fd, row->id);
+    return vm_set_state(v, row->id, VM_STOPPED, same_boot ? "vmm_died" : "host_reboot", err);
+}
+
+static void settle_logged(struct vms *v, const struct vm_row *row)
+{
+    struct vm_token *token;
+    struct err err;
+
+    if (vm_locks_acquire(v->locks, row->id, "adopt", NULL, -1, &token, &err)) {
+        return;
+    }
+    if (settle(v, row, &err) < 0) {
+        log_error("VM %.12s '%s': %s", row->id, row->name, err.message);
+    }
+    vm_locks_release(token);
+}
+
+int vms_load(struct vms *v, struct err *err)
+{
+    struct vm_row *rows;
+    size_t count;
+
+    if (store_vm_list(v->params.store, &rows, &count, err) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < count; i++) {
+        add_entry(v, &rows[i]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        settle_logged(v, &rows[i]);
+        vm_row_done(&rows[i]);
+    }
+    free(rows);
+    return 0;
+}
+
+/* ---- logs ---- */
+
+static int read_tail(int dir_fd, const char *path, size_t most, char **ret_text, size_t *ret_len,
+                     struct err *err)
+{
+    _cleanup_close_ int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC);
+    _cleanup_free_ char *text = x_calloc(1, most + 1);
+    struct stat st;
+    ssize_t n;
+
+    if (fd < 0 && errno == ENOENT) {
+        *ret_text = STEAL_PTR(text);
+        *ret_len = 0;
+        return 0;
+    }
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        return err_set_errno(err, ERR_IO, errno, "cannot open the log");
+    }
+    n = pread(fd, text, most, st.st_size > (off_t)most ? st.st_size - (off_t)most : 0);
+    if (n < 0) {
+        return err_set_errno(err, ERR_IO, errno, "cannot read the log");
+    }
+    *ret_text = STEAL_PTR(text);
+    *ret_len = (size_t)n;
+    return 0;
+}
+
+int vms_logs(struct vms *v, const char *ref, const char *source, size_t most, char **ret_text,
+             size_t *ret_len, struct err *err)
+{
+    bool console = str_eq(source, "console");
+    char id[ID_SIZE], path[96];
+
+    if (vms_resolve(v, ref, id, err) < 0) {
+        return -1;
+    }
+    (void)snprintf(path, sizeof(path), console ? "vms/%s/console.log" : "%s/vmm.log", id);
+    return read_tail(console ? v->params.state_fd : v->params.run_fd, path, most, ret_text,
+                     ret_len, err);
+}

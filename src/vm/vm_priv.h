@@ -1,0 +1,118 @@
+/* Shared by the files of vm/ only. */
+#pragma once
+
+#include "base/list.h"
+#include "base/thread.h"
+#include "guest/link.h"
+#include "vm/boot_slots.h"
+#include "vm/console.h"
+#include "vm/vm.h"
+#include "vm/vm_locks.h"
+
+/* One incarnation that runs: counted references, so that exec and the like may use its link while
+ * somebody stops it. */
+struct vm_run {
+    /* immutable once published in the table */
+    struct vms *vms;
+    char vm_id[ID_SIZE];
+    uint64_t incarnation;
+    struct vmm *vmm;
+    struct guest_link *link;
+    struct console_watch *console;
+    int run_fd; /* its run directory */
+
+    /* table lock */
+    int refs;
+    bool going_down; /* the guest said that it ends on purpose */
+    bool exited;
+    char why[256]; /* why the link broke, "" if it did not */
+};
+
+/* One VM in the table; everything under the table lock. */
+struct vm_entry {
+    struct list node;
+    struct vm_row row;
+    struct vm_run *run;       /* a reference, or NULL */
+    char main_session[ID_SIZE]; /* "" = none */
+    bool held;                /* a connection holds it: the end of its main session waits for
+                               * delivery */
+};
+
+struct vms {
+    /* immutable */
+    struct vms_params params;
+    char *run_dir, *default_image, *default_kernel;
+    struct session_registry *sessions;
+    struct vm_locks *locks;
+    struct boot_slots *slots;
+    struct boot_slots *probe; /* one: who probes for KVM */
+    char boot_id[40]; /* of the host */
+
+    struct lock create; /* rank create */
+
+    /* table lock, a leaf */
+    struct lock table;
+    struct list entries;  /* struct vm_entry, oldest first */
+    struct list watchers; /* struct watcher (vm_table.c) */
+    bool accel_known;
+    enum vmm_accel accel;
+    char accel_why[160];
+    unsigned workers; /* threads that clean up after exits */
+    bool closing;
+    struct latch idle; /* set when closing and workers is 0 */
+};
+
+/* ---- vm_table.c ---- */
+
+/* The entry of that id, or NULL. */
+struct vm_entry *vm_find_locked(struct vms *v, const char *id);
+void vm_changed_locked(struct vms *v); /* wakes those who wait for a change */
+int vm_get_row(struct vms *v, const char *id, struct vm_row *ret_row, struct err *err);
+
+/* Applies change(row, arg) to the row under the table lock, then writes it to the store. The store
+ * lags by at most the failed write, which is the error. */
+typedef void (*vm_change_fn)(struct vm_row *row, void *arg);
+int vm_update(struct vms *v, const char *id, vm_change_fn change, void *arg, struct err *err);
+/* The common change: state and reason. */
+int vm_set_state(struct vms *v, const char *id, enum vm_state state, const char *reason,
+                 struct err *err);
+
+struct vm_run *vm_run_get(struct vms *v, const char *id, struct err *err); /* ERR_NOT_RUNNING */
+void vm_run_put(struct vm_run *run);
+DEFINE_CLEANUP(struct vm_run *, vm_run_put);
+#define _cleanup_vm_run_ _cleanup_(vm_run_put_p)
+
+/* Runs fn(v, id) on a thread of its own; vms_free waits for it. Any thread, the loops' too. */
+typedef void (*vm_worker_fn)(struct vms *v, const char *id);
+void vm_run_worker(struct vms *v, const char *id, vm_worker_fn fn);
+
+/* ---- vm_start.c: the caller holds the VM's token ---- */
+
+/* Boots it; op may be NULL. On failure nothing of the attempt is left but the reason. */
+int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel, struct err *err)
+    REQUIRES(rank_vm);
+/* Takes over a VM that an earlier daemon started. */
+int vm_adopt(struct vms *v, const char *id, struct err *err) REQUIRES(rank_vm);
+
+/* ---- vm_stop.c ---- */
+
+/* Ends the process at once, waits for it, removes its run directory, sets stopped with reason. */
+int vm_kill(struct vms *v, const char *id, const char *reason, struct err *err) REQUIRES(rank_vm);
+/* Kills it, removes its files and its row. */
+int vm_remove(struct vms *v, const char *id, struct err *err) REQUIRES(rank_vm);
+/* Worker: the VMM process is gone, or its guest is. */
+void vm_on_exit(struct vms *v, const char *id);
+/* Worker: delete an auto_remove VM whose main session is over. */
+void vm_auto_remove(struct vms *v, const char *id);
+
+/* ---- vm_events.c ---- */
+void vm_on_vmm_event(void *run, enum vmm_event event);
+void vm_on_link_event(void *run, enum guest_link_event event, const char *text);
+void vm_on_session_event(void *vms, enum session_event event, const char *vm_id,
+                         const char *session_id);
+
+/* ---- vm_json.c ---- */
+json_t *vm_row_json(const struct vm_row *row, unsigned sessions);
+
+/* ---- vm_names.c ---- */
+void vm_generate_name(char ret_name[64]);

@@ -1,0 +1,332 @@
+/* Stopping, deleting, and what follows a VM's own end. */
+#include "vm/vm_priv.h"
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#define EXIT_WAIT_MS 10000
+/* How long a guest whose agent is gone may take to end by itself: a panic takes a moment. */
+#define LAST_BREATH_MS 5000
+/* How long start, stop and delete wait for whoever works on the VM. */
+#define TOKEN_WAIT_MS 60000
+
+/* Takes the run out of the table; the caller gets the table's reference. */
+static struct vm_run *unpublish(struct vms *v, const char *id)
+{
+    struct vm_run *run = NULL;
+    struct vm_entry *e;
+
+    leaf_lock(&v->table);
+    e = vm_find_locked(v, id);
+    if (e) {
+        run = STEAL_PTR(e->run);
+    }
+    leaf_unlock(&v->table);
+    return run;
+}
+
+struct ending {
+    const char *reason;
+    struct vmm_exit exit;
+};
+
+static void set_stopped(struct vm_row *row, void *arg)
+{
+    const struct ending *end = arg;
+
+    row->state = VM_STOPPED;
+    (void)snprintf(row->reason, sizeof(row->reason), "%s", end->reason);
+    row->state_since_ms = clock_real_ms();
+    row->pid = 0;
+    row->exit_code = end->exit.code;
+    row->exit_signal = end->exit.signal;
+}
+
+/* The process has ended: lets go of everything of the incarnation. */
+static int clean_up(struct vms *v, const char *id, const struct ending *end, struct err *err)
+{
+    _cleanup_vm_run_ struct vm_run *run = unpublish(v, id);
+    int r;
+
+    if (run && run->link) {
+        guest_link_end(run->link, "the VM has stopped");
+    }
+    r = fs_remove_tree(v->params.run_fd, id);
+    if (r < 0) {
+        log_error("VM %.12s: cannot remove its run directory: %s", id, strerror(-r));
+    }
+    return vm_update(v, id, set_stopped, (void *)end, err);
+}
+
+int vm_kill(struct vms *v, const char *id, const char *reason, struct err *err)
+{
+    struct ending end = {.reason = reason, .exit = {.code = -1}};
+    struct err none;
+    _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, id, &none);
+
+    if (run) {
+        v->params.vmm->kill(run->vmm);
+        if (v->params.vmm->wait_exit(run->vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, &end.exit) <
+            0) {
+            (void)vm_set_state(v, id, VM_ERROR, "its process does not end", &none);
+            return err_set(err, ERR_VMM, "the VM's process does not end");
+        }
+    }
+    return clean_up(v, id, &end, err);
+}
+
+static void forget_entry(struct vms *v, const char *id)
+{
+    struct vm_entry *e;
+
+    leaf_lock(&v->table);
+    e = vm_find_locked(v, id);
+    if (e) {
+        list_remove(&e->node);
+        vm_changed_locked(v);
+    }
+    leaf_unlock(&v->table);
+    if (e) {
+        vm_row_done(&e->row);
+        free(e);
+    }
+}
+
+int vm_remove(struct vms *v, const char *id, struct err *err)
+{
+    char dir[64];
+    int r;
+
+    /* Said first: a daemon that dies in the middle leaves a VM that the next one goes on
+     * deleting, never half of one. */
+    if (vm_kill(v, id, "deleting", err) < 0) {
+        return -1;
+    }
+    session_forget_vm(v->sessions, id);
+    (void)snprintf(dir, sizeof(dir), "vms/%s", id);
+    r = fs_remove_tree(v->params.state_fd, dir);
+    if (r < 0) {
+        struct err none;
+
+        err_set_errno(err, ERR_IO, r, "cannot remove the VM's files");
+        (void)vm_set_state(v, id, VM_ERROR, err->message, &none);
+        return -1;
+    }
+    if (store_vm_delete(v->params.store, id, err) < 0) {
+        return -1;
+    }
+    forget_entry(v, id);
+    return 0;
+}
+
+/* ---- verbs ---- */
+
+int vms_start(struct vms *v, const char *ref, struct cancel *cancel, struct err *err)
+{
+    struct vm_token *token;
+    char id[ID_SIZE];
+    int r;
+
+    if (vms_resolve(v, ref, id, err) < 0) {
+        return -1;
+    }
+    if (vm_locks_acquire(v->locks, id, "start", cancel, clock_mono_ms() + TOKEN_WAIT_MS, &token,
+                         err)) {
+        return -1;
+    }
+    r = vm_boot(v, id, NULL, cancel, err);
+    vm_locks_release(token);
+    return r;
+}
+
+/* The guest syncs and goes down by itself. */
+static int stop_gently(struct vms *v, const char *id, struct cancel *cancel, int64_t deadline_ms,
+                       struct err *err) REQUIRES(rank_vm)
+{
+    struct ending end = {.reason = "user", .exit = {.code = -1}};
+    _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, id, err);
+    struct err none;
+
+    if (!run || vm_set_state(v, id, VM_STOPPING, "user", err) < 0) {
+        return -1;
+    }
+    if (guest_link_poweroff(run->link, cancel, deadline_ms, err) < 0) {
+        /* It keeps running: nothing of the guest's is lost without consent. */
+        (void)vm_set_state(v, id, VM_RUNNING, "stop failed", &none);
+        if (err->code != ERR_CANCELLED) {
+            err_wrap(err, "the VM keeps running");
+            err_hint(err, "banger stop --force ends it, and loses what the guest has not "
+                          "written yet");
+        }
+        return -1;
+    }
+    if (v->params.vmm->wait_exit(run->vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, &end.exit) < 0) {
+        log_warn("VM %.12s: has synced, but its process does not end: killed", id);
+        return vm_kill(v, id, "user", err);
+    }
+    return clean_up(v, id, &end, err);
+}
+
+static int stop_locked(struct vms *v, const char *id, bool force, struct cancel *cancel,
+                       int64_t deadline_ms, struct err *err) REQUIRES(rank_vm)
+{
+    _cleanup_vm_row_ struct vm_row row = {0};
+
+    if (vm_get_row(v, id, &row, err) < 0) {
+        return -1;
+    }
+    if (row.state == VM_STOPPED || row.state == VM_CREATED) {
+        return 0;
+    }
+    if (force) {
+        if (vm_kill(v, id, "user", err) < 0) {
+            return -1;
+        }
+    } else if (stop_gently(v, id, cancel, deadline_ms, err) < 0) {
+        return -1;
+    }
+    return row.auto_remove ? vm_remove(v, id, err) : 0;
+}
+
+int vms_stop(struct vms *v, const char *ref, bool force, struct cancel *cancel,
+             int64_t deadline_ms, struct err *err)
+{
+    struct vm_token *token;
+    char id[ID_SIZE];
+    int r;
+
+    if (vms_resolve(v, ref, id, err) < 0) {
+        return -1;
+    }
+    if (force) {
+        vm_locks_cancel_holder(v->locks, id);
+    }
+    if (vm_locks_acquire(v->locks, id, "stop", cancel, deadline_ms, &token, err)) {
+        return -1;
+    }
+    r = stop_locked(v, id, force, cancel, deadline_ms, err);
+    vm_locks_release(token);
+    return r;
+}
+
+static int delete_locked(struct vms *v, const char *id, bool force, struct err *err)
+    REQUIRES(rank_vm)
+{
+    _cleanup_vm_row_ struct vm_row row = {0};
+
+    if (vm_get_row(v, id, &row, err) < 0) {
+        return -1;
+    }
+    if (!force && row.state != VM_STOPPED && row.state != VM_CREATED && row.state != VM_ERROR) {
+        err_set(err, ERR_CONFLICT, "VM '%s' is %s", row.name, vm_state_name(row.state));
+        return err_hint(err, "stop it first (banger stop %s), or delete it with --force", row.name);
+    }
+    return vm_remove(v, id, err);
+}
+
+int vms_delete(struct vms *v, const char *ref, bool force, struct cancel *cancel, struct err *err)
+{
+    struct vm_token *token;
+    char id[ID_SIZE];
+    int r;
+
+    if (vms_resolve(v, ref, id, err) < 0) {
+        return -1;
+    }
+    if (force) {
+        vm_locks_cancel_holder(v->locks, id);
+    }
+    if (vm_locks_acquire(v->locks, id, "delete", cancel, clock_mono_ms() + TOKEN_WAIT_MS, &token,
+                         err)) {
+        return -1;
+    }
+    r = delete_locked(v, id, force, err);
+    vm_locks_release(token);
+    return r;
+}
+
+/* ---- workers ---- */
+
+void vm_auto_remove(struct vms *v, const char *id)
+{
+    struct vm_token *token;
+    struct err err;
+
+    if (vm_locks_acquire(v->locks, id, "remove", NULL, -1, &token, &err)) {
+        return;
+    }
+    if (vm_remove(v, id, &err) < 0 && err.code != ERR_NOT_FOUND) {
+        log_error("VM %.12s: cannot be removed: %s", id, err.message);
+    }
+    vm_locks_release(token);
+}
+
+static void reason_of(struct vms *v, struct vm_run *run, const struct vmm_exit *ended,
+                      char ret_reason[STORE_REASON_SIZE])
+{
+    bool going_down;
+    char why[256];
+
+    leaf_lock(&v->table);
+    going_down = run->going_down;
+    memcpy(why, run->why, sizeof(why));
+    leaf_unlock(&v->table);
+    if (going_down) {
+        (void)snprintf(ret_reason, STORE_REASON_SIZE, "guest_poweroff");
+    } else if (ended->signal) {
+        (void)snprintf(ret_reason, STORE_REASON_SIZE, "vmm_died: killed by signal %d",
+                       ended->signal);
+    } else if (ended->code > 0) {
+        (void)snprintf(ret_reason, STORE_REASON_SIZE, "vmm_died: ended with status %d",
+                       ended->code);
+    } else {
+        (void)snprintf(ret_reason, STORE_REASON_SIZE, "guest_panic");
+    }
+}
+
+static void exit_locked(struct vms *v, const char *id) REQUIRES(rank_vm)
+{
+    struct err err;
+    _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, id, &err);
+    _cleanup_vm_row_ struct vm_row row = {0};
+    char reason[STORE_REASON_SIZE];
+    struct ending end = {.reason = reason, .exit = {.code = -1}};
+
+    if (!run || vm_get_row(v, id, &row, &err) < 0) {
+        return; /* somebody stopped it meanwhile */
+    }
+    if (v->params.vmm->wait_exit(run->vmm, NULL, clock_mono_ms() + LAST_BREATH_MS, &end.exit) <
+        0) {
+        /* The machine runs without its agent: the user decides (stop --force). */
+        (void)snprintf(reason, sizeof(reason), "agent_lost: %.200s", run->why);
+        log_warn("VM %.12s: %s", id, reason);
+        if (vm_set_state(v, id, row.state, reason, &err) < 0) {
+            log_error("VM %.12s: %s", id, err.message);
+        }
+        return;
+    }
+    reason_of(v, run, &end.exit, reason);
+    log_info("VM %.12s '%s' ended: %s", id, row.name, reason);
+    if (clean_up(v, id, &end, &err) < 0 || (row.auto_remove && vm_remove(v, id, &err) < 0)) {
+        log_error("VM %.12s: %s", id, err.message);
+    }
+}
+
+void vm_on_exit(struct vms *v, const char *id)
+{
+    struct vm_token *token;
+    struct err err;
+
+    if (vm_locks_acquire(v->locks, id, "clean up", NULL, -1, &token, &err)) {
+        return;
+    }
+    exit_locked(v, id);
+    vm_locks_release(token);
+}

@@ -1,0 +1,412 @@
+/* Lock hierarchy: vms->table is a leaf; the store's lock is one too, so rows are copied out first. */
+#include "vm/vm_priv.h"
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+struct watcher {
+    struct list node; /* in vms->watchers */
+    int fd;           /* eventfd */
+};
+
+struct vms *vms_new(const struct vms_params *params)
+{
+    struct vms *v = x_calloc(1, sizeof(*v));
+    _cleanup_free_ char *boot_id = NULL;
+    size_t len;
+
+    v->params = *params;
+    v->run_dir = x_strdup(params->run_dir);
+    v->default_image = x_strdup(params->default_image);
+    v->default_kernel = x_strdup(params->default_kernel);
+    v->sessions = session_registry_new(params->guest_loop, vm_on_session_event, v);
+    v->locks = vm_locks_new();
+    v->slots = boot_slots_new(params->boot_slots);
+    v->probe = boot_slots_new(1);
+    lock_init(&v->create);
+    lock_init(&v->table);
+    list_init(&v->entries);
+    list_init(&v->watchers);
+    if (latch_init(&v->idle) < 0) {
+        abort();
+    }
+    if (fs_read_file(-1, "/proc/sys/kernel/random/boot_id", 64, &boot_id, &len) == 0) {
+        (void)snprintf(v->boot_id, sizeof(v->boot_id), "%.36s", boot_id);
+    }
+    return v;
+}
+
+void vms_free(struct vms *v)
+{
+    bool idle;
+
+    if (!v) {
+        return;
+    }
+    leaf_lock(&v->table);
+    v->closing = true;
+    idle = v->workers == 0;
+    leaf_unlock(&v->table);
+    if (!idle) {
+        (void)latch_wait(&v->idle, NULL, -1);
+    }
+    list_for_each(it, &v->entries)
+    {
+        struct vm_entry *e = LIST_ENTRY(it, struct vm_entry, node);
+
+        list_remove(&e->node);
+        if (e->run && e->run->link) {
+            guest_link_end(e->run->link, "the daemon is stopping; the VM goes on");
+        }
+        vm_run_put(e->run);
+        vm_row_done(&e->row);
+        free(e);
+    }
+    session_registry_free(v->sessions);
+    vm_locks_free(v->locks);
+    boot_slots_free(v->slots);
+    boot_slots_free(v->probe);
+    latch_done(&v->idle);
+    lock_done(&v->create);
+    lock_done(&v->table);
+    free(v->run_dir);
+    free(v->default_image);
+    free(v->default_kernel);
+    free(v);
+}
+
+struct session_registry *vms_sessions(struct vms *v)
+{
+    return v->sessions;
+}
+
+struct vm_entry *vm_find_locked(struct vms *v, const char *id)
+{
+    list_for_each(it, &v->entries)
+    {
+        struct vm_entry *e = LIST_ENTRY(it, struct vm_entry, node);
+
+        if (str_eq(e->row.id, id)) {
+            return e;
+        }
+    }
+    return NULL;
+}
+
+void vm_changed_locked(struct vms *v)
+{
+    list_for_each(it, &v->watchers)
+    {
+        (void)eventfd_write(LIST_ENTRY(it, struct watcher, node)->fd, 1);
+    }
+}
+
+static int gone(const char *id, struct err *err)
+{
+    err_set(err, ERR_NOT_FOUND, "no VM '%.64s'", id);
+    return err_hint(err, "see what there is with: banger ps -a");
+}
+
+int vm_get_row(struct vms *v, const char *id, struct vm_row *ret_row, struct err *err)
+{
+    struct vm_entry *e;
+
+    leaf_lock(&v->table);
+    e = vm_find_locked(v, id);
+    if (e) {
+        vm_row_copy(ret_row, &e->row);
+    }
+    leaf_unlock(&v->table);
+    return e ? 0 : gone(id, err);
+}
+
+int vm_update(struct vms *v, const char *id, vm_change_fn change, void *arg, struct err *err)
+{
+    _cleanup_vm_row_ struct vm_row copy = {0};
+    struct vm_entry *e;
+
+    leaf_lock(&v->table);
+    e = vm_find_locked(v, id);
+    if (e) {
+        change(&e->row, arg);
+        vm_row_copy(&copy, &e->row);
+        vm_changed_locked(v);
+    }
+    leaf_unlock(&v->table);
+    if (!e) {
+        return gone(id, err);
+    }
+    return store_vm_update(v->params.store, &copy, err);
+}
+
+struct state_change {
+    enum vm_state state;
+    const char *reason;
+};
+
+static void change_state(struct vm_row *row, void *arg)
+{
+    const struct state_change *c = arg;
+
+    row->state = c->state;
+    (void)snprintf(row->reason, sizeof(row->reason), "%s", c->reason);
+    row->state_since_ms = clock_real_ms();
+    if (c->state == VM_STOPPED) {
+        row->pid = 0;
+    }
+}
+
+int vm_set_state(struct vms *v, const char *id, enum vm_state state, const char *reason,
+                 struct err *err)
+{
+    return vm_update(v, id, change_state, &(struct state_change){.state = state, .reason = reason},
+                     err);
+}
+
+struct vm_run *vm_run_get(struct vms *v, const char *id, struct err *err)
+{
+    enum vm_state state = VM_STOPPED;
+    struct vm_run *run = NULL;
+    struct vm_entry *e;
+
+    leaf_lock(&v->table);
+    e = vm_find_locked(v, id);
+    if (e) {
+        state = e->row.state;
+        run = e->run;
+        if (run) {
+            run->refs++;
+        }
+    }
+    leaf_unlock(&v->table);
+    if (!e) {
+        (void)gone(id, err);
+    } else if (!run) {
+        err_set(err, ERR_NOT_RUNNING, "the VM is not running (it is %s)", vm_state_name(state));
+        err_hint(err, "start it with: banger start NAME");
+    }
+    return run;
+}
+
+void vm_run_put(struct vm_run *run)
+{
+    struct vms *v;
+    int refs;
+
+    if (!run) {
+        return;
+    }
+    v = run->vms;
+    leaf_lock(&v->table);
+    refs = --run->refs;
+    leaf_unlock(&v->table);
+    if (refs > 0) {
+        return;
+    }
+    guest_link_free(run->link);
+    v->params.vmm->free(run->vmm);
+    console_watch_free(run->console);
+    close_p(&run->run_fd);
+    free(run);
+}
+
+/* ---- workers ---- */
+
+struct worker {
+    struct vms *vms;
+    char id[ID_SIZE];
+    vm_worker_fn fn;
+};
+
+static void *worker_main(void *arg)
+{
+    struct worker *w = arg;
+    struct vms *v = w->vms;
+
+    w->fn(v, w->id);
+    free(w);
+    leaf_lock(&v->table);
+    v->workers--;
+    if (v->closing && v->workers == 0) {
+        latch_set(&v->idle);
+    }
+    leaf_unlock(&v->table);
+    return NULL;
+}
+
+void vm_run_worker(struct vms *v, const char *id, vm_worker_fn fn)
+{
+    struct worker *w = x_calloc(1, sizeof(*w));
+    bool closing;
+
+    w->vms = v;
+    w->fn = fn;
+    (void)snprintf(w->id, sizeof(w->id), "%s", id);
+    leaf_lock(&v->table);
+    closing = v->closing;
+    v->workers += !closing;
+    leaf_unlock(&v->table);
+    /* A daemon that ends leaves this to the next one's start. */
+    if (closing) {
+        free(w);
+    } else if (thread_start_detached("vm-worker", 256, worker_main, w) < 0) {
+        abort();
+    }
+}
+
+/* ---- looking ---- */
+
+int vms_resolve(struct vms *v, const char *ref, char ret_id[ID_SIZE], struct err *err)
+{
+    unsigned matches = 0;
+    bool exact = false;
+
+    leaf_lock(&v->table);
+    list_for_each(it, &v->entries)
+    {
+        const struct vm_row *row = &LIST_ENTRY(it, struct vm_entry, node)->row;
+
+        /* A name wins over an id that starts alike. */
+        if (!exact && (str_eq(row->name, ref) ||
+                       (id_is_prefix(ref) && str_starts_with(row->id, ref)))) {
+            exact = str_eq(row->name, ref) || str_eq(row->id, ref);
+            matches = exact ? 1 : matches + 1;
+            memcpy(ret_id, row->id, ID_SIZE);
+        }
+    }
+    leaf_unlock(&v->table);
+    if (matches == 1) {
+        return 0;
+    }
+    if (matches > 1) {
+        return err_set(err, ERR_CONFLICT, "'%.64s' is ambiguous: %u VM ids start so", ref, matches);
+    }
+    {
+        _cleanup_free_ char *safe = str_escape(ref, strlen(ref), 64);
+
+        return gone(safe, err);
+    }
+}
+
+/* The session registry's lock is a leaf too, so the counts are put in after the table's. */
+static void put_session_counts(struct vms *v, json_t *list)
+{
+    json_t *vm;
+    size_t i;
+
+    json_array_foreach(list, i, vm) {
+        json_put_int(vm, "sessions", session_count_running(v->sessions, json_str(vm, "id", "")));
+    }
+}
+
+int vms_show(struct vms *v, const char *ref, json_t **ret, struct err *err)
+{
+    _cleanup_vm_row_ struct vm_row row = {0};
+    char id[ID_SIZE];
+
+    if (vms_resolve(v, ref, id, err) < 0 || vm_get_row(v, id, &row, err) < 0) {
+        return -1;
+    }
+    *ret = vm_row_json(&row, session_count_running(v->sessions, id));
+    return 0;
+}
+
+json_t *vms_list(struct vms *v, bool all)
+{
+    json_t *list = json_array();
+
+    leaf_lock(&v->table);
+    list_for_each(it, &v->entries)
+    {
+        const struct vm_row *row = &LIST_ENTRY(it, struct vm_entry, node)->row;
+
+        if (all || row->state != VM_STOPPED) {
+            json_array_append_new(list, vm_row_json(row, 0));
+        }
+    }
+    leaf_unlock(&v->table);
+    put_session_counts(v, list);
+    return list;
+}
+
+json_t *vms_count_by_state(struct vms *v)
+{
+    unsigned counts[VM_STATE_COUNT] = {0};
+    json_t *o = json_object();
+
+    leaf_lock(&v->table);
+    list_for_each(it, &v->entries)
+    {
+        counts[LIST_ENTRY(it, struct vm_entry, node)->row.state]++;
+    }
+    leaf_unlock(&v->table);
+    for (int i = 0; i < VM_STATE_COUNT; i++) {
+        if (counts[i] > 0) {
+            json_put_int(o, vm_state_name((enum vm_state)i), counts[i]);
+        }
+    }
+    return o;
+}
+
+static bool wait_is_over(struct vms *v, const char *id, enum vm_wait_for what, enum vm_state *state)
+{
+    struct vm_entry *e;
+
+    leaf_lock(&v->table);
+    e = vm_find_locked(v, id);
+    *state = e ? e->row.state : VM_STATE_COUNT;
+    leaf_unlock(&v->table);
+    switch (what) {
+    case VM_WAIT_RUNNING:
+        return *state == VM_RUNNING;
+    case VM_WAIT_STOPPED:
+        return *state == VM_STOPPED || *state == VM_CREATED || *state == VM_STATE_COUNT;
+    default:
+        return *state == VM_STATE_COUNT;
+    }
+}
+
+int vms_wait(struct vms *v, const char *ref, enum vm_wait_for what, struct cancel *cancel,
+             int64_t deadline_ms, struct err *err)
+{
+    struct watcher w = {0};
+    enum vm_state state;
+    char id[ID_SIZE];
+    eventfd_t value;
+    int r = 0;
+
+    if (vms_resolve(v, ref, id, err) < 0) {
+        return what == VM_WAIT_DELETED && err->code == ERR_NOT_FOUND ? 0 : -1;
+    }
+    w.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (w.fd < 0) {
+        return err_set_errno(err, ERR_LIMIT, errno, "cannot wait for a VM");
+    }
+    leaf_lock(&v->table);
+    list_append(&v->watchers, &w.node);
+    leaf_unlock(&v->table);
+    while (r == 0 && !wait_is_over(v, id, what, &state)) {
+        if (state == VM_STATE_COUNT) {
+            r = gone(ref, err);
+            break;
+        }
+        r = cancel_wait_fd(cancel, w.fd, POLLIN, deadline_ms);
+        (void)eventfd_read(w.fd, &value);
+        if (r < 0) {
+            err_set_errno(err, ERR_INTERNAL, r, "VM '%.64s' is still %s", ref,
+                          vm_state_name(state));
+        }
+    }
+    leaf_lock(&v->table);
+    list_remove(&w.node);
+    leaf_unlock(&v->table);
+    close_p(&w.fd);
+    return r < 0 ? -1 : 0;
+}

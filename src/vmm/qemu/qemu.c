@@ -1,0 +1,574 @@
+/*
+ * The QEMU back end. One QEMU per VM, in a session of its own, so that it outlives us; we hold its
+ * pidfd and one connection to its QMP socket. QEMU takes the next client on the same sockets when
+ * this one goes, which is what adoption rests on.
+ */
+#include "vmm/vmm.h"
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/spawn.h"
+#include "base/str.h"
+#include "codec/json.h"
+#include "vmm/process.h"
+#include "vmm/qemu/qemu_cmdline.h"
+#include "vmm/qemu/qmp.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+
+#define AGENT_SOCKET "agent.sock"
+#define QMP_SOCKET "qmp.sock"
+/* The daemon, and a connection of an earlier one that QEMU has not yet seen the end of. */
+#define SOCKET_BACKLOG 4
+#define VERSION_DEADLINE_MS 10000
+#define VERSION_OUTPUT_MAX 4096
+#define VERSION_SIZE 32
+
+struct vmm {
+    /* immutable */
+    struct loop *loop;
+    vmm_event_fn fn;
+    void *arg;
+    struct vmm_process process;
+    int pidfd;
+
+    /* loop thread only */
+    struct loop_source *exit_source; /* NULL once it has exited */
+    struct qmp *qmp;                 /* NULL: the socket could not be connected to */
+    bool starting;                   /* the RESUME that comes next is the start's */
+    bool port_open;                  /* the guest holds the agent's port open */
+    bool write_failed;               /* and the STOP that this causes has not come yet */
+    bool in_event;
+
+    /* written on the loop's thread before `exited` is set, not after */
+    struct vmm_exit exit;
+    struct latch exited;
+};
+
+/* Events -------------------------------------------------------------------------------------- */
+
+static void emit(struct vmm *vmm, enum vmm_event event)
+{
+    vmm->in_event = true;
+    vmm->fn(vmm->arg, event);
+    vmm->in_event = false;
+}
+
+static void on_port_change(struct vmm *vmm, bool open)
+{
+    bool was_open = vmm->port_open;
+
+    vmm->port_open = open;
+    if (was_open && !open) {
+        emit(vmm, VMM_PORT_CLOSED);
+    }
+}
+
+static void on_qmp_event(void *arg, const char *name, const json_t *data)
+{
+    struct vmm *vmm = arg;
+
+    if (str_eq(name, "VSERPORT_CHANGE")) {
+        if (str_eq(json_str(data, "id", ""), "agent")) {
+            on_port_change(vmm, json_flag(data, "open", false));
+        }
+    } else if (str_eq(name, "SHUTDOWN")) {
+        /* Otherwise it was told to end by a signal. */
+        if (json_flag(data, "guest", false)) {
+            emit(vmm, VMM_GUEST_RESET);
+        }
+    } else if (str_eq(name, "BLOCK_IO_ERROR")) {
+        /* Several may come before the CPUs are stopped, and none is followed by a STOP when they
+         * were stopped already. */
+        vmm->write_failed |= str_eq(json_str(data, "action", ""), "stop");
+    } else if (str_eq(name, "STOP")) {
+        if (vmm->write_failed) {
+            vmm->write_failed = false;
+            emit(vmm, VMM_IO_STOPPED);
+        }
+    } else if (str_eq(name, "RESUME")) {
+        vmm->write_failed = false;
+        if (vmm->starting) {
+            vmm->starting = false;
+        } else {
+            emit(vmm, VMM_RESUMED);
+        }
+    }
+}
+
+/* The CPUs wait for this, so that the guest does nothing before we are told of its events. */
+static void start_cpus(struct vmm *vmm)
+{
+    struct err err;
+
+    vmm->starting = true;
+    (void)qmp_execute(vmm->qmp, "cont", NULL, NULL, NULL, &err);
+}
+
+/* What happened before this connection was made: the events of that time went to somebody else. */
+static void on_chardevs(void *arg, const json_t *result, const struct err *err)
+{
+    struct vmm *vmm = arg;
+    size_t i;
+    json_t *dev;
+
+    (void)err;
+    json_array_foreach (result, i, dev) {
+        if (str_eq(json_str(dev, "label", ""), "agent")) {
+            on_port_change(vmm, json_flag(dev, "frontend-open", false));
+        }
+    }
+}
+
+static void on_status(void *arg, const json_t *result, const struct err *err)
+{
+    const char *status = json_str(result, "status", "");
+    struct vmm *vmm = arg;
+
+    (void)err;
+    if (str_eq(status, "io-error")) {
+        emit(vmm, VMM_IO_STOPPED);
+    } else if (str_eq(status, "prelaunch")) {
+        start_cpus(vmm); /* the launching daemon died too early */
+    }
+}
+
+static void on_exit_readable(void *arg, uint32_t events)
+{
+    struct vmm *vmm = arg;
+
+    (void)events;
+    loop_source_free(vmm->exit_source);
+    vmm->exit_source = NULL;
+    if (vmm->qmp) {
+        qmp_drain(vmm->qmp);
+    }
+    process_collect(vmm->pidfd, &vmm->exit);
+    latch_set(&vmm->exited);
+    emit(vmm, VMM_EXITED);
+}
+
+/* Making and freeing -------------------------------------------------------------------------- */
+
+struct attaching {
+    struct vmm *vmm;
+    int qmp_fd;
+    bool adopted;
+};
+
+static void attach(void *arg)
+{
+    struct attaching *a = arg;
+    struct vmm *vmm = a->vmm;
+    struct err err;
+
+    vmm->exit_source = loop_add_io(vmm->loop, vmm->pidfd, EPOLLIN, on_exit_readable, vmm);
+    if (a->qmp_fd >= 0) {
+        const struct qmp_handler handler = {.event = on_qmp_event, .arg = vmm};
+
+        vmm->qmp = qmp_new(vmm->loop, a->qmp_fd, &handler);
+        if (a->adopted) {
+            (void)qmp_execute(vmm->qmp, "query-chardev", NULL, on_chardevs, vmm, &err);
+            (void)qmp_execute(vmm->qmp, "query-status", NULL, on_status, vmm, &err);
+        } else {
+            start_cpus(vmm);
+        }
+    }
+}
+
+static void detach(void *arg)
+{
+    struct vmm *vmm = arg;
+
+    assert(!vmm->in_event);
+    loop_source_free(vmm->exit_source);
+    vmm->exit_source = NULL;
+    qmp_free(vmm->qmp);
+    vmm->qmp = NULL;
+}
+
+/* Takes over both descriptors; qmp_fd may be -1. */
+static struct vmm *vmm_new(struct loop *loop, const struct vmm_process *process, int pidfd,
+                           int qmp_fd, bool adopted, vmm_event_fn fn, void *arg)
+{
+    struct vmm *vmm = x_calloc(1, sizeof(*vmm));
+    struct attaching a = {.vmm = vmm, .qmp_fd = qmp_fd, .adopted = adopted};
+
+    vmm->loop = loop;
+    vmm->fn = fn;
+    vmm->arg = arg;
+    vmm->process = *process;
+    vmm->pidfd = pidfd;
+    if (latch_init(&vmm->exited) < 0) {
+        abort();
+    }
+    loop_call(loop, attach, &a);
+    return vmm;
+}
+
+static void qemu_free(struct vmm *vmm)
+{
+    struct vmm_exit unused;
+
+    if (!vmm) {
+        return;
+    }
+    loop_call(vmm->loop, detach, vmm);
+    if (!latch_is_set(&vmm->exited)) {
+        process_collect(vmm->pidfd, &unused); /* in case it ended just now: leave no zombie */
+    }
+    close_p(&vmm->pidfd);
+    latch_done(&vmm->exited);
+    free(vmm);
+}
+
+/* Launch -------------------------------------------------------------------------------------- */
+
+/* QEMU opens a disk or file by descriptor only in the mode that the descriptor has. */
+static int check_mode(int fd, int mode, const char *what, struct err *err)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0) {
+        return err_set_errno(err, ERR_INTERNAL, errno, "%s", what);
+    }
+    if ((flags & O_ACCMODE) != mode) {
+        return err_set(err, ERR_INTERNAL, "%s: the descriptor has another access mode", what);
+    }
+    return 0;
+}
+
+static int check_descriptors(const struct vmm_spec *spec, struct err *err)
+{
+    if (spec->root_disk_fd >= 0 && check_mode(spec->root_disk_fd, O_RDONLY, "root disk", err) < 0) {
+        return -1;
+    }
+    if (spec->data_disk_fd >= 0 && check_mode(spec->data_disk_fd, O_RDWR, "data disk", err) < 0) {
+        return -1;
+    }
+    return check_mode(spec->console_fd, O_WRONLY, "console", err);
+}
+
+/* What launch holds until the process runs. */
+struct launching {
+    struct qemu_cmdline cmdline;
+    int log_fd, qmp_listen_fd, agent_listen_fd, qmp_fd;
+};
+
+static void launching_done(struct launching *l)
+{
+    qemu_cmdline_done(&l->cmdline);
+    close_p(&l->log_fd);
+    close_p(&l->qmp_listen_fd);
+    close_p(&l->agent_listen_fd);
+    close_p(&l->qmp_fd);
+}
+
+static int prepare(const struct vmm_spec *spec, struct launching *l, struct err *err)
+{
+    if (qemu_cmdline_build(spec, &l->cmdline, err) < 0 || check_descriptors(spec, err) < 0) {
+        return -1;
+    }
+    l->log_fd = openat(spec->run_dir_fd, "vmm.log",
+                       O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (l->log_fd < 0) {
+        return err_set_errno(err, ERR_IO, errno, "'%s/vmm.log'", spec->run_dir);
+    }
+    l->agent_listen_fd = fs_unix_listen(spec->run_dir_fd, AGENT_SOCKET, SOCKET_BACKLOG);
+    if (l->agent_listen_fd < 0) {
+        return err_set_errno(err, ERR_IO, l->agent_listen_fd, "'%s/" AGENT_SOCKET "'",
+                             spec->run_dir);
+    }
+    l->qmp_listen_fd = fs_unix_listen(spec->run_dir_fd, QMP_SOCKET, SOCKET_BACKLOG);
+    if (l->qmp_listen_fd < 0) {
+        return err_set_errno(err, ERR_IO, l->qmp_listen_fd, "'%s/" QMP_SOCKET "'", spec->run_dir);
+    }
+    /* Before the launch, so that nobody is in front of us in the queue. */
+    l->qmp_fd = fs_unix_connect(spec->run_dir_fd, QMP_SOCKET);
+    if (l->qmp_fd < 0) {
+        return err_set_errno(err, ERR_IO, l->qmp_fd, "'%s/" QMP_SOCKET "'", spec->run_dir);
+    }
+    return 0;
+}
+
+static int spawn_error(int r, struct err *err)
+{
+    if (r == -ENOENT) {
+        (void)err_set(err, ERR_UNSUPPORTED, "'" QEMU_PROGRAM "' is not installed");
+        return err_hint(err, "install qemu-system-x86 (apt-get install qemu-system-x86)");
+    }
+    return err_set_errno(err, ERR_VMM, r, "cannot start '" QEMU_PROGRAM "'");
+}
+
+static int spawn_qemu(const struct vmm_spec *spec, const struct launching *l, pid_t *ret_pid,
+                      int *ret_pidfd, struct err *err)
+{
+    const struct spawn_fd all[] = {
+        {.fd = l->log_fd, .as = STDOUT_FILENO},
+        {.fd = l->log_fd, .as = STDERR_FILENO},
+        {.fd = spec->kernel_fd, .as = QEMU_FD_KERNEL},
+        {.fd = spec->initramfs_fd, .as = QEMU_FD_INITRAMFS},
+        {.fd = spec->root_disk_fd, .as = QEMU_FD_ROOT_DISK},
+        {.fd = spec->data_disk_fd, .as = QEMU_FD_DATA_DISK},
+        {.fd = spec->console_fd, .as = QEMU_FD_CONSOLE},
+        {.fd = l->qmp_listen_fd, .as = QEMU_FD_QMP},
+        {.fd = l->agent_listen_fd, .as = QEMU_FD_AGENT},
+    };
+    struct spawn_fd fds[ARRAY_LEN(all)];
+    struct spawn_params params = {
+        .argv = (const char *const *)l->cmdline.argv,
+        .fds = fds,
+        .new_session = true,
+    };
+    int r;
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        if (all[i].fd >= 0) {
+            fds[params.fd_count++] = all[i];
+        }
+    }
+    r = spawn_process(&params, ret_pid, ret_pidfd);
+    return r < 0 ? spawn_error(r, err) : 0;
+}
+
+static void reap(pid_t pid)
+{
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
+    }
+}
+
+static int qemu_launch(struct loop *loop, const struct vmm_spec *spec, vmm_event_fn fn, void *arg,
+                       struct vmm **ret_vmm, struct err *err)
+{
+    _cleanup_(launching_done) struct launching l = {
+        .log_fd = -1,
+        .qmp_listen_fd = -1,
+        .agent_listen_fd = -1,
+        .qmp_fd = -1,
+    };
+    _cleanup_close_ int pidfd = -1;
+    struct vmm_process process;
+    pid_t pid;
+    int r;
+
+    if (prepare(spec, &l, err) < 0 || spawn_qemu(spec, &l, &pid, &pidfd, err) < 0) {
+        return -1;
+    }
+    r = process_identify(pid, &process);
+    if (r < 0) {
+        (void)pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+        reap(pid);
+        return err_set_errno(err, ERR_VMM, r, "cannot read the start time of process %d", pid);
+    }
+    *ret_vmm = vmm_new(loop, &process, STEAL_FD(pidfd), STEAL_FD(l.qmp_fd), false, fn, arg);
+    return 0;
+}
+
+static int qemu_adopt(struct loop *loop, const char *run_dir, int run_dir_fd,
+                      const struct vmm_process *process, vmm_event_fn fn, void *arg,
+                      struct vmm **ret_vmm, struct err *err)
+{
+    int pidfd = process_open(process, run_dir);
+    int qmp_fd;
+
+    if (pidfd == -ESRCH) {
+        return err_set(err, ERR_NOT_FOUND, "no process %d of '%s'", process->pid, run_dir);
+    }
+    if (pidfd < 0) {
+        return err_set_errno(err, ERR_VMM, pidfd, "cannot take over process %d", process->pid);
+    }
+    /* Without its socket (somebody removed it) the VM still can be watched and killed. */
+    qmp_fd = fs_unix_connect(run_dir_fd, QMP_SOCKET);
+    *ret_vmm = vmm_new(loop, process, pidfd, qmp_fd < 0 ? -1 : qmp_fd, true, fn, arg);
+    return 0;
+}
+
+/* Version ------------------------------------------------------------------------------------- */
+
+/* Everything until the end of the stream. 0 or -errno. */
+static int read_output(int fd, struct buf *out)
+{
+    int64_t deadline_ms = clock_mono_ms() + VERSION_DEADLINE_MS;
+
+    for (;;) {
+        int r = cancel_wait_fd(NULL, fd, POLLIN, deadline_ms);
+        ssize_t n = r < 0 ? r : buf_read_fd(out, fd, VERSION_OUTPUT_MAX);
+
+        if (n <= 0) {
+            return (int)n;
+        }
+    }
+}
+
+static int qemu_version(char *ret_version, struct err *err)
+{
+    static const char *const argv[] = {QEMU_PROGRAM, "--version", NULL};
+    _cleanup_free_ char *text = NULL;
+    _cleanup_buf_ struct buf out = {.max = VERSION_OUTPUT_MAX};
+    _cleanup_close_ int read_fd = -1, write_fd = -1, pidfd = -1;
+    int pipe_fds[2], r;
+    pid_t pid;
+
+    if (pipe2(pipe_fds, O_CLOEXEC) < 0) {
+        return err_set_errno(err, ERR_VMM, errno, "pipe");
+    }
+    read_fd = pipe_fds[0];
+    write_fd = pipe_fds[1];
+    r = spawn_process(
+        &(struct spawn_params){
+            .argv = argv,
+            .fds = &(struct spawn_fd){.fd = write_fd, .as = STDOUT_FILENO},
+            .fd_count = 1,
+        },
+        &pid, &pidfd);
+    if (r < 0) {
+        return spawn_error(r, err);
+    }
+    close_p(&write_fd);
+    r = read_output(read_fd, &out);
+    if (r < 0) {
+        (void)pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+    }
+    reap(pid);
+    if (r < 0) {
+        return err_set_errno(err, ERR_VMM, r, "'" QEMU_PROGRAM " --version'");
+    }
+    text = buf_steal_str(&out);
+    if (qemu_parse_version(text, ret_version, VERSION_SIZE) < 0) {
+        return err_set(err, ERR_UNSUPPORTED, "'" QEMU_PROGRAM " --version' names no version");
+    }
+    return 0;
+}
+
+/* Control ------------------------------------------------------------------------------------- */
+
+static const struct vmm_process *qemu_process(const struct vmm *vmm)
+{
+    return &vmm->process;
+}
+
+/* One command and its answer; shared by the waiting thread and the loop, as the wait may end first.
+ */
+struct command {
+    atomic_int refs;
+    struct vmm *vmm; /* for send_command only */
+    const char *name;
+
+    /* written on the loop's thread before `answered` is set, not after */
+    int result;
+    struct err err;
+    struct latch answered;
+};
+
+static void command_put(struct command *c)
+{
+    if (atomic_fetch_sub(&c->refs, 1) == 1) {
+        latch_done(&c->answered);
+        free(c);
+    }
+}
+DEFINE_CLEANUP(struct command *, command_put);
+
+/* Consumes the loop's reference. */
+static void on_answer(void *arg, const json_t *result, const struct err *err)
+{
+    struct command *c = arg;
+
+    (void)result;
+    if (err) {
+        c->err = *err;
+        c->result = -1;
+    }
+    latch_set(&c->answered);
+    command_put(c);
+}
+
+static void send_command(void *arg)
+{
+    struct command *c = arg;
+    struct err err;
+
+    if (!c->vmm->exit_source) {
+        (void)err_set(&err, ERR_NOT_RUNNING, "QEMU has ended");
+        on_answer(c, NULL, &err);
+    } else if (!c->vmm->qmp) {
+        (void)err_set(&err, ERR_VMM, "QEMU's control socket is gone");
+        on_answer(c, NULL, &err);
+    } else if (qmp_execute(c->vmm->qmp, c->name, NULL, on_answer, c, &err) < 0) {
+        on_answer(c, NULL, &err);
+    }
+}
+
+static int execute(struct vmm *vmm, const char *name, struct cancel *cancel, int64_t deadline_ms,
+                   struct err *err)
+{
+    _cleanup_(command_put_p) struct command *c = x_calloc(1, sizeof(*c));
+    int r;
+
+    assert(!loop_is_current(vmm->loop));
+    atomic_init(&c->refs, 2);
+    c->vmm = vmm;
+    c->name = name;
+    if (latch_init(&c->answered) < 0) {
+        abort();
+    }
+    loop_call(vmm->loop, send_command, c);
+    r = latch_wait(&c->answered, cancel, deadline_ms);
+    if (r < 0) {
+        return err_set_errno(err, ERR_VMM, r, "QEMU has not answered '%s'", name);
+    }
+    if (c->result < 0) {
+        *err = c->err;
+        return err_wrap(err, "'%s'", name);
+    }
+    return 0;
+}
+
+static int qemu_pause(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms, struct err *err)
+{
+    return execute(vmm, "stop", cancel, deadline_ms, err);
+}
+
+static int qemu_resume(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms, struct err *err)
+{
+    return execute(vmm, "cont", cancel, deadline_ms, err);
+}
+
+static void qemu_kill(struct vmm *vmm)
+{
+    (void)pidfd_send_signal(vmm->pidfd, SIGKILL, NULL, 0);
+}
+
+static int qemu_wait_exit(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms,
+                          struct vmm_exit *ret_exit)
+{
+    int r = latch_wait(&vmm->exited, cancel, deadline_ms);
+
+    if (r < 0) {
+        return r;
+    }
+    *ret_exit = vmm->exit;
+    return 0;
+}
+
+const struct vmm_ops vmm_qemu_ops = {
+    .name = "qemu",
+    .version = qemu_version,
+    .launch = qemu_launch,
+    .adopt = qemu_adopt,
+    .process = qemu_process,
+    .pause = qemu_pause,
+    .resume = qemu_resume,
+    .kill = qemu_kill,
+    .wait_exit = qemu_wait_exit,
+    .free = qemu_free,
+};

@@ -1,0 +1,44 @@
+/*
+ * A QMP client on a loop: commands with ids and replies, and events. All functions and callbacks
+ * are for the loop's thread. What the peer may make us hold is bounded (QMP_LINE_MAX, one reply per
+ * command, QMP_PENDING_MAX commands); any breach of the protocol ends the connection.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/loop.h"
+
+#include <jansson.h>
+
+#define QMP_LINE_MAX (1U << 20)
+#define QMP_PENDING_MAX 32
+
+struct qmp;
+
+struct qmp_handler {
+    /* data may be NULL; both are the client's. Neither function may free the client. */
+    void (*event)(void *arg, const char *name, const json_t *data);
+    /* The connection ended by itself, once; every command has had its (failed) reply before. */
+    void (*closed)(void *arg, const struct err *why);
+    void *arg;
+};
+
+/* Exactly one of result (the client's) and err is given. */
+typedef void (*qmp_reply_fn)(void *arg, const json_t *result, const struct err *err);
+
+/* Takes over fd, a connected non-blocking stream socket. Commands may follow at once: they are
+ * written behind the handshake, whenever the server is ready for it. */
+struct qmp *qmp_new(struct loop *loop, int fd, const struct qmp_handler *handler);
+
+/* Ends the connection; replies that are due fail with ERR_CANCELLED, and closed is not called.
+ * Accepts NULL. */
+void qmp_free(struct qmp *q);
+
+/* Sends a command; arguments (may be NULL) are stolen in any case. fn may be NULL. Fails, without
+ * calling fn, when the connection has ended or too many commands wait. */
+int qmp_execute(struct qmp *q, const char *command, json_t *arguments, qmp_reply_fn fn, void *arg,
+                struct err *err);
+
+/* Handles everything that the peer has sent, up to the end of the stream: for a peer that is known
+ * to be dead, whose last events are still in the socket. */
+void qmp_drain(struct qmp *q);

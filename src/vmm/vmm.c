@@ -1,0 +1,31 @@
+#include "vmm/vmm.h"
+
+#include "base/str.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#define LOG_TAIL_MAX (64U * 1024)
+
+const char *vmm_accel_name(enum vmm_accel accel)
+{
+    return accel == VMM_ACCEL_KVM ? "kvm" : "tcg";
+}
+
+char *vmm_log_tail(int run_dir_fd, size_t most)
+{
+    _cleanup_close_ int fd = openat(run_dir_fd, "vmm.log", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    _cleanup_free_ char *data = NULL;
+    struct stat st;
+    ssize_t n = 0;
+
+    most = most < LOG_TAIL_MAX ? most : LOG_TAIL_MAX;
+    data = x_calloc(1, most + 1);
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
+        n = pread(fd, data, most, st.st_size > (off_t)most ? st.st_size - (off_t)most : 0);
+    }
+    while (n > 0 && data[n - 1] == '\n') {
+        n--;
+    }
+    return str_escape(data, n > 0 ? (size_t)n : 0, most);
+}

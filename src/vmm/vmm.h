@@ -1,0 +1,105 @@
+/*
+ * One interface over the programs that run VMs. A back end is a table of ops (vmm/qemu, later
+ * vmm/firecracker and vmm/fake) and keeps no state but in `struct vmm`, one running VMM process.
+ *
+ * A `struct vmm` is made by launch, or by adopt for a process that an earlier daemon left. Its
+ * events come on the loop's thread; all its functions may be called from any thread, block no
+ * longer than their cancel allows, and fill err with ERR_VMM or a more exact code.
+ * The run directory holds everything of one incarnation that has a path: agent.sock, qmp.sock,
+ * vmm.log. It is on the process's command line, so a pid can be checked to be ours.
+ */
+#pragma once
+
+#include "base/cancel.h"
+#include "base/err.h"
+#include "base/loop.h"
+
+#include <stdint.h>
+#include <sys/types.h>
+
+struct vmm;
+
+enum vmm_accel {
+    VMM_ACCEL_TCG, /* emulation */
+    VMM_ACCEL_KVM,
+};
+const char *vmm_accel_name(enum vmm_accel accel); /* "tcg", "kvm" */
+
+enum vmm_event {
+    VMM_EXITED,      /* the process is gone and, when it was our child, reaped; always the last */
+    VMM_GUEST_RESET, /* the guest ended the machine: reboot, power-off or panic; exit follows */
+    VMM_PORT_CLOSED, /* the guest closed the agent's port: the agent is gone */
+    VMM_IO_STOPPED,  /* a disk write failed (host disk full): the guest's CPUs are stopped */
+    VMM_RESUMED,
+};
+
+/* On the loop's thread. */
+typedef void (*vmm_event_fn)(void *arg, enum vmm_event event);
+
+/* What names a process beyond its pid, which the kernel reuses. */
+struct vmm_process {
+    pid_t pid;
+    uint64_t start_ticks; /* field 22 of /proc/PID/stat, proc(5) */
+    char boot_id[40];     /* /proc/sys/kernel/random/boot_id of the host */
+};
+
+struct vmm_exit {
+    int code;   /* exit status, -1 when unknown (adopted process) */
+    int signal; /* 0, or what killed it */
+};
+
+/* Everything borrowed for the call. */
+struct vmm_spec {
+    const char *name;    /* of the VM, for the process title */
+    const char *run_dir; /* absolute path, exists, ours, 0700 */
+    int run_dir_fd;
+    enum vmm_accel accel;
+    unsigned vcpus;
+    uint64_t memory_mib;
+    int kernel_fd;    /* vmlinux ELF with a PVH note, readable */
+    int initramfs_fd; /* readable */
+    const char *cmdline;
+    int root_disk_fd; /* O_RDONLY raw image, serial "banger-root" in the guest; -1 = none */
+    int data_disk_fd; /* O_RDWR raw image, serial "banger-data"; -1 = none */
+    int console_fd;   /* O_WRONLY | O_APPEND: the serial console; may be truncated at any time */
+};
+
+struct vmm_ops {
+    const char *name; /* "qemu" */
+
+    /* Finds the program and its version, e.g. "7.2.22". ERR_UNSUPPORTED with a hint when it is
+     * not installed. ret_version has room for 32 bytes. */
+    int (*version)(char *ret_version, struct err *err);
+
+    /* Starts the process: sockets are bound and listening before, so the agent's may be connected
+     * to at once. Returns once the process runs, not once the guest does. */
+    int (*launch)(struct loop *loop, const struct vmm_spec *spec, vmm_event_fn fn, void *arg,
+                  struct vmm **ret_vmm, struct err *err);
+
+    /* Takes over a process that is still there. ERR_NOT_FOUND when it is gone, or is not ours. */
+    int (*adopt)(struct loop *loop, const char *run_dir, int run_dir_fd,
+                 const struct vmm_process *process, vmm_event_fn fn, void *arg,
+                 struct vmm **ret_vmm, struct err *err);
+
+    const struct vmm_process *(*process)(const struct vmm *vmm);
+
+    /* Suspends and resumes the guest's CPUs. */
+    int (*pause)(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms, struct err *err);
+    int (*resume)(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms, struct err *err);
+
+    /* SIGKILL; VMM_EXITED follows. Does nothing when it is gone already. */
+    void (*kill)(struct vmm *vmm);
+
+    /* Waits for the exit. 0 (then *ret_exit is set), -ECANCELED or -ETIMEDOUT. */
+    int (*wait_exit)(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms,
+                     struct vmm_exit *ret_exit);
+
+    /* Lets go of the handle, not of the process; no event comes after it returns. Must not be
+     * called from the event function. Accepts NULL. */
+    void (*free)(struct vmm *vmm);
+};
+
+/* The process's last words: up to `most` bytes of run_dir/vmm.log, escaped, "" if none. Free it. */
+char *vmm_log_tail(int run_dir_fd, size_t most);
+
+extern const struct vmm_ops vmm_qemu_ops;

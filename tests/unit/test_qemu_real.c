@@ -1,0 +1,546 @@
+/*
+ * vmm/qemu with the real QEMU and a guest of a few bytes: an ELF file with a PVH note, whose 32-bit
+ * code writes to the serial port and then idles or resets the machine.
+ */
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/str.h"
+#include "vmm/vmm.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#define DEADLINE_MS 30000
+#define LOAD_ADDRESS 0x100000
+#define CODE_OFFSET 0x1000
+#define PVH_ENTRY_NOTE 18
+
+static const struct vmm_ops *const ops = &vmm_qemu_ops;
+
+/* One test starts a thread after a fork, in a process that has no other thread then. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+    return "die_after_fork=0";
+}
+
+/* mov dx,0x3f8; mov al,'h'; out dx,al; mov al,'i'; out dx,al; then: */
+#define SAY_HI 0x66, 0xBA, 0xF8, 0x03, 0xB0, 'h', 0xEE, 0xB0, 'i', 0xEE
+/* hlt; jmp back to it */
+static const uint8_t idle_code[] = {SAY_HI, 0xF4, 0xEB, 0xFD};
+/* lidt of six zero bytes; int3: no handler, so a triple fault, which resets the machine */
+static const uint8_t reset_code[] = {SAY_HI,
+                                     0x0F,
+                                     0x01,
+                                     0x1D,
+                                     LOAD_ADDRESS & 0xFF,
+                                     LOAD_ADDRESS >> 8 & 0xFF,
+                                     LOAD_ADDRESS >> 16 & 0xFF,
+                                     0,
+                                     0xCC};
+
+struct image {
+    Elf64_Ehdr header;
+    Elf64_Phdr load, note;
+    struct {
+        Elf64_Nhdr header;
+        char name[4];
+        uint64_t entry;
+    } __attribute__((packed)) pvh;
+};
+
+/* The code follows eight zero bytes at LOAD_ADDRESS. */
+static int kernel_new(const uint8_t *code, size_t len)
+{
+    struct image image = {
+        .header =
+            {
+                .e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB,
+                            EV_CURRENT},
+                .e_type = ET_EXEC,
+                .e_machine = EM_X86_64,
+                .e_version = EV_CURRENT,
+                .e_entry = LOAD_ADDRESS + 8,
+                .e_phoff = offsetof(struct image, load),
+                .e_ehsize = sizeof(Elf64_Ehdr),
+                .e_phentsize = sizeof(Elf64_Phdr),
+                .e_phnum = 2,
+            },
+        .load =
+            {
+                .p_type = PT_LOAD,
+                .p_flags = PF_R | PF_X,
+                .p_offset = CODE_OFFSET,
+                .p_vaddr = LOAD_ADDRESS,
+                .p_paddr = LOAD_ADDRESS,
+                .p_filesz = 8 + len,
+                .p_memsz = 8 + len,
+                .p_align = 4096,
+            },
+        .note =
+            {
+                .p_type = PT_NOTE,
+                .p_offset = offsetof(struct image, pvh),
+                .p_filesz = sizeof(image.pvh),
+                .p_memsz = sizeof(image.pvh),
+                .p_align = 4,
+            },
+        .pvh =
+            {
+                .header = {.n_namesz = 4, .n_descsz = 8, .n_type = PVH_ENTRY_NOTE},
+                .name = "Xen",
+                .entry = LOAD_ADDRESS + 8,
+            },
+    };
+    int fd = memfd_create("kernel", MFD_CLOEXEC);
+
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, CODE_OFFSET + 4096), 0);
+    assert_int_equal(pwrite(fd, &image, sizeof(image), 0), sizeof(image));
+    assert_int_equal(pwrite(fd, code, len, CODE_OFFSET + 8), (ssize_t)len);
+    return fd;
+}
+
+struct fixture {
+    char dir[64];
+    int dir_fd;
+    struct loop *loop;
+    int kernel_fd, initramfs_fd, console_fd, data_fd;
+    struct vmm *vmm;
+
+    /* loop thread; read after `exited` or `event` */
+    char events[128];
+    struct latch event, exited;
+};
+
+static void on_event(void *arg, enum vmm_event event)
+{
+    static const char *const names[] = {
+        [VMM_EXITED] = "exited", [VMM_GUEST_RESET] = "reset", [VMM_PORT_CLOSED] = "port",
+        [VMM_IO_STOPPED] = "io", [VMM_RESUMED] = "resumed",
+    };
+    struct fixture *f = arg;
+    size_t used = strlen(f->events);
+
+    snprintf(f->events + used, sizeof(f->events) - used, "%s ", names[event]);
+    latch_set(event == VMM_EXITED ? &f->exited : &f->event);
+}
+
+static int64_t soon(void)
+{
+    return clock_mono_ms() + DEADLINE_MS;
+}
+
+static void skip_without_qemu(void)
+{
+    char version[32];
+    struct err err;
+
+    if (ops->version(version, &err) < 0) {
+        print_message("no QEMU: %s\n", err.message);
+        skip();
+    }
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = x_calloc(1, sizeof(*f));
+
+    snprintf(f->dir, sizeof(f->dir), "/tmp/test-qemu-XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    f->dir_fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    f->initramfs_fd = memfd_create("initramfs", MFD_CLOEXEC);
+    assert_int_equal(write(f->initramfs_fd, "none", 4), 4);
+    f->console_fd = openat(f->dir_fd, "console", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    f->data_fd = memfd_create("data", MFD_CLOEXEC);
+    assert_int_equal(ftruncate(f->data_fd, 1 << 20), 0);
+    f->kernel_fd = -1;
+    assert_int_equal(latch_init(&f->event), 0);
+    assert_int_equal(latch_init(&f->exited), 0);
+    assert_int_equal(loop_new("vmm", &f->loop), 0);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+
+    if (f->vmm) {
+        struct vmm_exit unused;
+
+        ops->kill(f->vmm);
+        (void)ops->wait_exit(f->vmm, NULL, soon(), &unused);
+    }
+    ops->free(f->vmm);
+    loop_free(f->loop);
+    latch_done(&f->event);
+    latch_done(&f->exited);
+    close_p(&f->dir_fd);
+    close_p(&f->initramfs_fd);
+    close_p(&f->console_fd);
+    close_p(&f->data_fd);
+    close_p(&f->kernel_fd);
+    assert_int_equal(fs_remove_tree(AT_FDCWD, f->dir), 0);
+    free(f);
+    return 0;
+}
+
+static struct vmm_spec spec_of(struct fixture *f, const uint8_t *code, size_t len)
+{
+    close_p(&f->kernel_fd);
+    f->kernel_fd = kernel_new(code, len);
+    return (struct vmm_spec){
+        .name = "tiny",
+        .run_dir = f->dir,
+        .run_dir_fd = f->dir_fd,
+        .accel = VMM_ACCEL_TCG,
+        .vcpus = 1,
+        .memory_mib = 32,
+        .kernel_fd = f->kernel_fd,
+        .initramfs_fd = f->initramfs_fd,
+        .cmdline = "",
+        .root_disk_fd = -1,
+        .data_disk_fd = f->data_fd,
+        .console_fd = f->console_fd,
+    };
+}
+#define SPEC(f, code) spec_of(f, code, sizeof(code))
+
+static struct vmm *launch(struct fixture *f, struct loop *loop, const struct vmm_spec *spec)
+{
+    struct vmm *vmm = NULL;
+    struct err err;
+
+    if (ops->launch(loop, spec, on_event, f, &vmm, &err) < 0) {
+        fail_msg("launch: %s", err.message);
+    }
+    return vmm;
+}
+
+static void assert_file(struct fixture *f, const char *name, const char *content)
+{
+    char *text;
+    size_t len;
+
+    assert_int_equal(fs_read_file(f->dir_fd, name, 65536, &text, &len), 0);
+    assert_string_equal(text, content);
+    free(text);
+}
+
+static void a_reset_ends_the_machine_and_exit_comes_last(void **state)
+{
+    struct fixture *f = *state;
+    struct vmm_exit end = {.code = 99};
+    struct vmm_spec spec;
+
+    skip_without_qemu();
+    spec = SPEC(f, reset_code);
+    f->vmm = launch(f, f->loop, &spec);
+    assert_int_equal(ops->wait_exit(f->vmm, NULL, soon(), &end), 0);
+    assert_int_equal(end.code, 0);
+    assert_int_equal(end.signal, 0);
+    assert_int_equal(latch_wait(&f->exited, NULL, soon()), 0);
+    assert_string_equal(f->events, "reset exited ");
+    assert_file(f, "console", "hi");
+    assert_file(f, "vmm.log", "");
+    ops->kill(f->vmm); /* nothing left to kill */
+}
+
+static void pause_and_resume_are_answered(void **state)
+{
+    struct fixture *f = *state;
+    struct vmm_exit end;
+    struct vmm_spec spec;
+    struct err err;
+
+    skip_without_qemu();
+    spec = SPEC(f, idle_code);
+    f->vmm = launch(f, f->loop, &spec);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(ops->pause(f->vmm, NULL, soon(), &err), 0);
+        assert_int_equal(ops->resume(f->vmm, NULL, soon(), &err), 0);
+    }
+    ops->kill(f->vmm);
+    assert_int_equal(ops->wait_exit(f->vmm, NULL, soon(), &end), 0);
+    assert_int_equal(end.code, -1);
+    assert_int_equal(end.signal, SIGKILL);
+    assert_int_equal(latch_wait(&f->exited, NULL, soon()), 0);
+    assert_string_equal(f->events, "resumed resumed resumed exited ");
+    assert_int_equal(ops->pause(f->vmm, NULL, soon(), &err), -1);
+    assert_int_equal(err.code, ERR_NOT_RUNNING);
+}
+
+static void a_stuck_vmm_delays_nobody_past_the_deadline(void **state)
+{
+    struct fixture *f = *state;
+    struct cancel *cancel = cancel_new();
+    struct vmm_exit end;
+    struct vmm_spec spec;
+    struct err err;
+
+    skip_without_qemu();
+    spec = SPEC(f, idle_code);
+    f->vmm = launch(f, f->loop, &spec);
+    assert_int_equal(kill(ops->process(f->vmm)->pid, SIGSTOP), 0);
+    assert_int_equal(ops->pause(f->vmm, cancel, clock_mono_ms() + 50, &err), -1);
+    assert_int_equal(err.code, ERR_TIMEOUT);
+    assert_int_equal(ops->wait_exit(f->vmm, cancel, clock_mono_ms() + 50, &end), -ETIMEDOUT);
+    cancel_trigger(cancel);
+    assert_int_equal(ops->pause(f->vmm, cancel, soon(), &err), -1);
+    assert_int_equal(err.code, ERR_CANCELLED);
+    assert_int_equal(ops->wait_exit(f->vmm, cancel, soon(), &end), -ECANCELED);
+    ops->kill(f->vmm);
+    assert_int_equal(ops->wait_exit(f->vmm, NULL, soon(), &end), 0);
+    cancel_put(cancel);
+}
+
+static void a_later_handle_takes_over(void **state)
+{
+    struct fixture *f = *state;
+    struct vmm_process process;
+    struct vmm *vmm = NULL;
+    struct vmm_exit end;
+    struct vmm_spec spec;
+    struct loop *other;
+    struct err err;
+
+    skip_without_qemu();
+    spec = SPEC(f, idle_code);
+    vmm = launch(f, f->loop, &spec);
+    process = *ops->process(vmm);
+    /* Its arguments can be read a moment after the spawn has returned, not before. */
+    assert_int_equal(ops->pause(vmm, NULL, soon(), &err), 0);
+    ops->free(vmm);
+    assert_string_equal(f->events, "");
+
+    assert_int_equal(loop_new("second", &other), 0);
+    process.start_ticks++;
+    assert_int_equal(ops->adopt(other, f->dir, f->dir_fd, &process, on_event, f, &vmm, &err), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+    process.start_ticks--;
+    assert_int_equal(ops->adopt(other, "/tmp", f->dir_fd, &process, on_event, f, &vmm, &err), 0);
+    ops->free(vmm); /* the test's directory is inside /tmp: that is "ours" too */
+    assert_int_equal(ops->adopt(other, "/run", f->dir_fd, &process, on_event, f, &vmm, &err), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+
+    assert_int_equal(ops->adopt(other, f->dir, f->dir_fd, &process, on_event, f, &vmm, &err), 0);
+    assert_int_equal(ops->process(vmm)->pid, process.pid);
+    assert_int_equal(ops->pause(vmm, NULL, soon(), &err), 0);
+    assert_int_equal(ops->resume(vmm, NULL, soon(), &err), 0);
+    ops->kill(vmm);
+    assert_int_equal(ops->wait_exit(vmm, NULL, soon(), &end), 0);
+    assert_int_equal(latch_wait(&f->exited, NULL, soon()), 0);
+    assert_string_equal(f->events, "resumed exited ");
+    ops->free(vmm);
+    assert_int_equal(ops->adopt(other, f->dir, f->dir_fd, &process, on_event, f, &vmm, &err), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+    loop_free(other);
+}
+
+/* Launches in a grandchild that exits, under a child that reaps what is left to it. Returns the
+ * child; no thread of ours may run across the fork. */
+static pid_t launch_elsewhere(struct fixture *f, const struct vmm_spec *spec,
+                              struct vmm_process *ret_process)
+{
+    struct loop *loop;
+    struct vmm *vmm;
+    struct err err;
+    int fds[2];
+    pid_t child;
+
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    child = fork();
+    if (child == 0) {
+        if (prctl(PR_SET_CHILD_SUBREAPER, 1) == 0 && fork() == 0) {
+            if (loop_new("child", &loop) == 0 &&
+                ops->launch(loop, spec, on_event, f, &vmm, &err) == 0 &&
+                ops->pause(vmm, NULL, soon(), &err) == 0) {
+                (void)!write(fds[1], ops->process(vmm), sizeof(*ret_process));
+            }
+            _exit(0);
+        }
+        close(fds[1]);
+        while (wait(NULL) > 0) {
+        }
+        _exit(0);
+    }
+    close(fds[1]);
+    assert_int_equal(read(fds[0], ret_process, sizeof(*ret_process)), sizeof(*ret_process));
+    close(fds[0]);
+    return child;
+}
+
+static void a_process_of_an_earlier_daemon_is_adopted(void **state)
+{
+    struct fixture *f = *state;
+    struct vmm_process process;
+    struct vmm_exit end = {0};
+    struct vmm_spec spec;
+    struct err err;
+    pid_t child;
+
+    skip_without_qemu();
+    spec = SPEC(f, idle_code);
+    loop_free(f->loop);
+    f->loop = NULL;
+    child = launch_elsewhere(f, &spec, &process);
+    assert_int_equal(loop_new("vmm", &f->loop), 0);
+    assert_int_equal(ops->adopt(f->loop, f->dir, f->dir_fd, &process, on_event, f, &f->vmm, &err),
+                     0);
+    assert_int_equal(ops->pause(f->vmm, NULL, soon(), &err), 0);
+    ops->kill(f->vmm);
+    assert_int_equal(ops->wait_exit(f->vmm, NULL, soon(), &end), 0);
+    assert_int_equal(end.code, -1); /* only its parent knows */
+    assert_int_equal(end.signal, 0);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+}
+
+/* The first connection is gone before QEMU has read that the CPUs may start. */
+static void a_guest_that_was_never_started_is_started_by_adoption(void **state)
+{
+    struct fixture *f = *state;
+    struct vmm_exit end = {.code = 99};
+    struct vmm_process process;
+    struct vmm_spec spec;
+    struct err err;
+    siginfo_t info;
+
+    skip_without_qemu();
+    spec = SPEC(f, reset_code);
+    f->vmm = launch(f, f->loop, &spec);
+    process = *ops->process(f->vmm);
+    assert_int_equal(kill(process.pid, SIGSTOP), 0);
+    assert_int_equal(waitid(P_PID, (id_t)process.pid, &info, WSTOPPED | WNOWAIT), 0);
+    ops->free(f->vmm);
+    f->vmm = NULL;
+    assert_int_equal(ops->adopt(f->loop, f->dir, f->dir_fd, &process, on_event, f, &f->vmm, &err),
+                     0);
+    assert_int_equal(kill(process.pid, SIGCONT), 0);
+    assert_int_equal(ops->wait_exit(f->vmm, NULL, soon(), &end), 0);
+    assert_int_equal(end.code, 0);
+}
+
+static void no_event_comes_after_free(void **state)
+{
+    struct fixture *f = *state;
+    struct vmm_process process;
+    struct vmm_spec spec;
+    struct vmm *vmm;
+
+    skip_without_qemu();
+    spec = SPEC(f, reset_code);
+    for (int i = 0; i < 5; i++) {
+        size_t seen;
+
+        vmm = launch(f, f->loop, &spec);
+        process = *ops->process(vmm);
+        /* Sooner or later in the life of a guest that ends by itself. */
+        (void)latch_wait(&f->event, NULL, clock_mono_ms() + i * 40);
+        ops->free(vmm);
+        seen = strlen(f->events);
+        (void)kill(process.pid, SIGKILL);
+        (void)waitpid(process.pid, NULL, 0);
+        assert_int_equal(strlen(f->events), seen);
+    }
+}
+
+static void wrong_descriptors_are_refused_before_the_start(void **state)
+{
+    struct fixture *f = *state;
+    struct vmm_spec spec;
+    struct vmm *vmm;
+    struct err err;
+
+    skip_without_qemu();
+    spec = SPEC(f, idle_code);
+    spec.root_disk_fd = f->data_fd;
+    assert_int_equal(ops->launch(f->loop, &spec, on_event, f, &vmm, &err), -1);
+    assert_int_equal(err.code, ERR_INTERNAL);
+    spec.root_disk_fd = -1;
+    spec.console_fd = f->data_fd;
+    assert_int_equal(ops->launch(f->loop, &spec, on_event, f, &vmm, &err), -1);
+    assert_int_equal(err.code, ERR_INTERNAL);
+}
+
+static void a_vmm_that_cannot_start_leaves_its_reason(void **state)
+{
+    static const uint8_t nothing[] = {0};
+    struct fixture *f = *state;
+    struct vmm_exit end;
+    struct vmm_spec spec;
+    char *tail;
+
+    skip_without_qemu();
+    spec = SPEC(f, nothing);
+    assert_int_equal(ftruncate(f->kernel_fd, 0), 0);
+    f->vmm = launch(f, f->loop, &spec);
+    assert_int_equal(ops->wait_exit(f->vmm, NULL, soon(), &end), 0);
+    assert_int_equal(end.code, 1);
+    tail = vmm_log_tail(f->dir_fd, 200);
+    assert_non_null(strstr(tail, "kernel"));
+    free(tail);
+}
+
+static void the_version_is_asked_from_the_program(void **state)
+{
+    char version[32] = "";
+    struct err err;
+
+    (void)state;
+    skip_without_qemu();
+    assert_int_equal(ops->version(version, &err), 0);
+    assert_true(strlen(version) >= 3);
+    assert_true(strspn(version, "0123456789.") == strlen(version));
+}
+
+static void a_missing_qemu_is_unsupported_with_a_hint(void **state)
+{
+    _cleanup_free_ char *path = x_strdup(getenv("PATH"));
+    struct fixture *f = *state;
+    struct vmm_spec spec = SPEC(f, idle_code);
+    char version[32];
+    struct vmm *vmm;
+    struct err err;
+
+    setenv("PATH", f->dir, 1);
+    assert_int_equal(ops->version(version, &err), -1);
+    assert_int_equal(err.code, ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.hint, "apt-get install qemu-system-x86"));
+    assert_int_equal(ops->launch(f->loop, &spec, on_event, f, &vmm, &err), -1);
+    assert_int_equal(err.code, ERR_UNSUPPORTED);
+    setenv("PATH", path, 1);
+}
+
+int main(void)
+{
+#define WITH(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        WITH(a_reset_ends_the_machine_and_exit_comes_last),
+        WITH(pause_and_resume_are_answered),
+        WITH(a_stuck_vmm_delays_nobody_past_the_deadline),
+        WITH(a_later_handle_takes_over),
+        WITH(a_process_of_an_earlier_daemon_is_adopted),
+        WITH(a_guest_that_was_never_started_is_started_by_adoption),
+        WITH(no_event_comes_after_free),
+        WITH(wrong_descriptors_are_refused_before_the_start),
+        WITH(a_vmm_that_cannot_start_leaves_its_reason),
+        WITH(the_version_is_asked_from_the_program),
+        WITH(a_missing_qemu_is_unsupported_with_a_hint),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
