@@ -1,4 +1,5 @@
-/* Compiler attributes and ownership helpers. Header only, libc only: the guest agent uses it too. */
+/* Compiler attributes and ownership helpers. Header only, libc only: the guest agent uses it too.
+ */
 #pragma once
 
 #include <stddef.h>
@@ -14,29 +15,29 @@
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
 /* Hand-over of ownership, visible at the place where it happens. */
-#define STEAL_PTR(p)                   \
-    ({                                 \
-        __typeof__(p) *steal_p = &(p); \
-        __typeof__(p) steal_v = *steal_p; \
-        *steal_p = NULL;               \
-        steal_v;                       \
+#define STEAL_PTR(p)                                                                               \
+    ({                                                                                             \
+        __typeof__(p) *steal_p = &(p);                                                             \
+        __typeof__(p) steal_v = *steal_p;                                                          \
+        *steal_p = NULL;                                                                           \
+        steal_v;                                                                                   \
     })
-#define STEAL_FD(fd)            \
-    ({                          \
-        int *steal_p = &(fd);   \
-        int steal_v = *steal_p; \
-        *steal_p = -1;          \
-        steal_v;                \
+#define STEAL_FD(fd)                                                                               \
+    ({                                                                                             \
+        int *steal_p = &(fd);                                                                      \
+        int steal_v = *steal_p;                                                                    \
+        *steal_p = -1;                                                                             \
+        steal_v;                                                                                   \
     })
 
 /* Defines `name_p`, the cleanup function of a local of type T freed by f (which accepts NULL). */
-#define DEFINE_CLEANUP(T, f)              \
-    static inline void f##_p(T *p)        \
-    {                                     \
-        if (*p) {                         \
-            f(*p);                        \
-        }                                 \
-    }                                     \
+#define DEFINE_CLEANUP(T, f)                                                                       \
+    static inline void f##_p(T *p)                                                                 \
+    {                                                                                              \
+        if (*p) {                                                                                  \
+            f(*p);                                                                                 \
+        }                                                                                          \
+    }                                                                                              \
     struct define_cleanup_##f##_semicolon
 
 static inline void free_p(void *p)

@@ -36,16 +36,17 @@ enum err_code {
 
 struct err {
     enum err_code code;
-    int errnum;          /* errno behind it, 0 if none */
-    char message[2048];  /* what and why; cut at a UTF-8 boundary when longer */
-    char hint[512];      /* what to do, or "" */
+    int errnum;         /* errno behind it, 0 if none */
+    char message[2048]; /* what and why; cut at a UTF-8 boundary when longer */
+    char hint[512];     /* what to do, or "" */
 };
 
 /* Sets *err and returns -1, so that an error is set and returned in one statement. */
 int err_set(struct err *err, enum err_code code, const char *fmt, ...) _printf_(3, 4);
 
 /* As err_set, with ": <strerror(errnum)>" appended; errnum is positive or negative. ENOSPC and
- * EDQUOT turn ERR_IO into ERR_NO_SPACE, ECANCELED into ERR_CANCELLED, ETIMEDOUT into ERR_TIMEOUT. */
+ * EDQUOT turn ERR_IO into ERR_NO_SPACE, ECANCELED into ERR_CANCELLED, ETIMEDOUT into ERR_TIMEOUT.
+ */
 int err_set_errno(struct err *err, enum err_code code, int errnum, const char *fmt, ...)
     _printf_(4, 5);
 

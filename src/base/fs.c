@@ -208,10 +208,9 @@ static int unix_address(int dir_fd, const char *name, struct sockaddr_un *ret_ad
     int n;
 
     *ret_addr = (struct sockaddr_un){.sun_family = AF_UNIX};
-    n = dir_fd == AT_FDCWD
-            ? snprintf(ret_addr->sun_path, sizeof(ret_addr->sun_path), "%s", name)
-            : snprintf(ret_addr->sun_path, sizeof(ret_addr->sun_path), "/proc/self/fd/%d/%s",
-                       dir_fd, name);
+    n = dir_fd == AT_FDCWD ? snprintf(ret_addr->sun_path, sizeof(ret_addr->sun_path), "%s", name)
+                           : snprintf(ret_addr->sun_path, sizeof(ret_addr->sun_path),
+                                      "/proc/self/fd/%d/%s", dir_fd, name);
     return n >= (int)sizeof(ret_addr->sun_path) ? -ENAMETOOLONG : 0;
 }
 

@@ -4,8 +4,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define ID_SIZE 33   /* with the terminating NUL */
-#define ID_SHORT 12  /* digits shown to people */
+#define ID_SIZE 33  /* with the terminating NUL */
+#define ID_SHORT 12 /* digits shown to people */
 
 /* Fills buf with len random bytes from getrandom(2); does not fail. */
 void random_bytes(void *buf, size_t len);

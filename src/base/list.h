@@ -44,6 +44,6 @@ static inline void list_remove(struct list *node)
 }
 
 /* The loop body may remove `it`. */
-#define list_for_each(it, head)                                                     \
-    for (struct list *it = (head)->next, *it##_next = it->next; it != (head); \
+#define list_for_each(it, head)                                                                    \
+    for (struct list *it = (head)->next, *it##_next = it->next; it != (head);                      \
          it = it##_next, it##_next = it->next)

@@ -14,8 +14,8 @@ struct spawn_fd {
 };
 
 struct spawn_params {
-    const char *const *argv; /* argv[0] is looked up in the caller's PATH unless it has a '/' */
-    const char *const *env;  /* NULL-terminated, the whole environment; NULL = PATH only */
+    const char *const *argv;    /* argv[0] is looked up in the caller's PATH unless it has a '/' */
+    const char *const *env;     /* NULL-terminated, the whole environment; NULL = PATH only */
     const struct spawn_fd *fds; /* what the child gets; 0, 1, 2 not named here are /dev/null */
     size_t fd_count;            /* ≤ SPAWN_FDS_MAX */
     bool new_session;           /* setsid: the child outlives our terminal and process group */

@@ -230,7 +230,7 @@ static int unlz4(const uint8_t *data, size_t len, struct sink *out)
 }
 
 int decompress_blob(enum compression kind, const uint8_t *data, size_t len, size_t max,
-               uint8_t **ret_data, size_t *ret_len)
+                    uint8_t **ret_data, size_t *ret_len)
 {
     _cleanup_(sink_done) struct sink out = {.max = max};
     int r;

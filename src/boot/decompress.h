@@ -31,4 +31,4 @@ const char *compression_name(enum compression kind);
  * 0; -EOPNOTSUPP for a kind that is not supported; -EFBIG when more than max bytes come out;
  * -EPROTO when the data are damaged or cut short. */
 int decompress_blob(enum compression kind, const uint8_t *data, size_t len, size_t max,
-               uint8_t **ret_data, size_t *ret_len) _must_check_;
+                    uint8_t **ret_data, size_t *ret_len) _must_check_;

@@ -1,61 +1,68 @@
 #include "codec/api.h"
 
-#define PARAMS(...) (const struct api_param[]){__VA_ARGS__, {0}}
-#define NO_PARAMS (const struct api_param[]){{0}}
+#define PARAMS(...)                                                                                \
+    (const struct api_param[])                                                                     \
+    {                                                                                              \
+        __VA_ARGS__, {0}                                                                           \
+    }
+#define NO_PARAMS                                                                                  \
+    (const struct api_param[])                                                                     \
+    {{0}}
 
 /* Shared parameters. */
-#define P_VM                                                                          \
-    {                                                                                 \
-        .name = "vm", .type = API_STRING, .required = true, .min = 1, .max = 64,      \
-        .doc = "Name, id or unique id prefix of a VM."                                \
-    }
-#define P_SESSION                                                                     \
-    {                                                                                 \
-        .name = "session", .type = API_STRING, .required = true, .min = 1, .max = 64, \
-        .doc = "Id of a session."                                                     \
-    }
-#define P_OP                                                                          \
-    {                                                                                 \
-        .name = "op", .type = API_STRING, .required = true, .min = 1, .max = 64,      \
-        .doc = "Id of an operation."                                                  \
-    }
-#define P_TIMEOUT(ms, text)                                                           \
-    {                                                                                 \
-        .name = "timeout_ms", .type = API_INT, .min = 0, .max = 86400000,             \
-        .fallback = ms, .doc = text                                                   \
-    }
+#define P_VM                                                                                       \
+    {.name = "vm",                                                                                 \
+     .type = API_STRING,                                                                           \
+     .required = true,                                                                             \
+     .min = 1,                                                                                     \
+     .max = 64,                                                                                    \
+     .doc = "Name, id or unique id prefix of a VM."}
+#define P_SESSION                                                                                  \
+    {.name = "session",                                                                            \
+     .type = API_STRING,                                                                           \
+     .required = true,                                                                             \
+     .min = 1,                                                                                     \
+     .max = 64,                                                                                    \
+     .doc = "Id of a session."}
+#define P_OP                                                                                       \
+    {.name = "op",                                                                                 \
+     .type = API_STRING,                                                                           \
+     .required = true,                                                                             \
+     .min = 1,                                                                                     \
+     .max = 64,                                                                                    \
+     .doc = "Id of an operation."}
+#define P_TIMEOUT(ms, text)                                                                        \
+    {.name = "timeout_ms", .type = API_INT, .min = 0, .max = 86400000, .fallback = ms, .doc = text}
 
 /* What runs in a guest: session.start, and vm.create.begin's main. */
-#define P_SESSION_SPEC                                                                            \
-    {.name = "command",                                                                           \
-     .type = API_BYTES_LIST,                                                                      \
-     .min = 0,                                                                                    \
-     .max = 4096,                                                                                 \
-     .required = true,                                                                            \
-     .doc = "The program and its arguments, byte-exact; no shell."},                              \
-        {.name = "env",                                                                           \
-         .type = API_BYTES_LIST,                                                                  \
-         .max = 4096,                                                                             \
-         .doc = "NAME=value entries, added to the image's environment."},                         \
-        {.name = "cwd",                                                                           \
-         .type = API_BYTES,                                                                       \
-         .max = 4095,                                                                             \
-         .doc = "Absolute working directory in the guest. Default: the image's, else the "        \
-                "user's home."},                                                                  \
-        {.name = "user",                                                                          \
-         .type = API_STRING,                                                                      \
-         .max = 128,                                                                              \
-         .doc = "Name or uid in the guest, with :group if wanted. Default: the image's, else "    \
-                "root."},                                                                         \
-        {.name = "stdin",                                                                         \
-         .type = API_STRING,                                                                      \
-         .max = 16,                                                                               \
-         .choices = "closed|pipe",                                                                \
-         .fallback = "closed",                                                                    \
-         .doc = "closed: the command reads /dev/null; pipe: an attached client may write."},      \
-    {                                                                                             \
-        .name = "tty", .type = API_TTY, .doc = "Run on a terminal of this size."                  \
-    }
+#define P_SESSION_SPEC                                                                             \
+    {.name = "command",                                                                            \
+     .type = API_BYTES_LIST,                                                                       \
+     .min = 0,                                                                                     \
+     .max = 4096,                                                                                  \
+     .required = true,                                                                             \
+     .doc = "The program and its arguments, byte-exact; no shell."},                               \
+        {.name = "env",                                                                            \
+         .type = API_BYTES_LIST,                                                                   \
+         .max = 4096,                                                                              \
+         .doc = "NAME=value entries, added to the image's environment."},                          \
+        {.name = "cwd",                                                                            \
+         .type = API_BYTES,                                                                        \
+         .max = 4095,                                                                              \
+         .doc = "Absolute working directory in the guest. Default: the image's, else the "         \
+                "user's home."},                                                                   \
+        {.name = "user",                                                                           \
+         .type = API_STRING,                                                                       \
+         .max = 128,                                                                               \
+         .doc = "Name or uid in the guest, with :group if wanted. Default: the image's, else "     \
+                "root."},                                                                          \
+        {.name = "stdin",                                                                          \
+         .type = API_STRING,                                                                       \
+         .max = 16,                                                                                \
+         .choices = "closed|pipe",                                                                 \
+         .fallback = "closed",                                                                     \
+         .doc = "closed: the command reads /dev/null; pipe: an attached client may write."},       \
+        {.name = "tty", .type = API_TTY, .doc = "Run on a terminal of this size."}
 
 static const struct api_param session_spec[] = {P_SESSION_SPEC, {0}};
 
@@ -138,10 +145,7 @@ const struct api_method api_methods[] = {
              .max = 70368744177664,
              .fallback = "8589934592",
              .doc = "Size of the data disk in bytes; it occupies what is written to it."},
-            {.name = "labels",
-             .type = API_LABELS,
-             .max = 64,
-             .doc = "Labels, names to values."},
+            {.name = "labels", .type = API_LABELS, .max = 64, .doc = "Labels, names to values."},
             {.name = "start",
              .type = API_BOOL,
              .fallback = "true",
@@ -279,8 +283,7 @@ const struct api_method api_methods[] = {
     {
         .name = "session.wait",
         .flags = API_SLOW,
-        .params = PARAMS(P_VM, P_SESSION,
-                         P_TIMEOUT("0", "Give up after this time; 0 = never.")),
+        .params = PARAMS(P_VM, P_SESSION, P_TIMEOUT("0", "Give up after this time; 0 = never.")),
         .result = "Session",
         .doc = "Waits until a session has ended.",
     },

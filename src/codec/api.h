@@ -1,7 +1,8 @@
 /*
  * The table of RPC methods: names, parameters with type, limits, default and text, and results.
  * Pure data, and the one place where they stand: the daemon validates requests by it, rpc.discover
- * and docs/PROTOCOL.md are printed from it, and the CLI's flags take their texts and limits from it.
+ * and docs/PROTOCOL.md are printed from it, and the CLI's flags take their texts and limits from
+ * it.
  */
 #pragma once
 
@@ -10,14 +11,14 @@
 #include <stdint.h>
 
 enum api_type {
-    API_STRING,    /* UTF-8, max = bytes */
-    API_BYTES,     /* a string, or {"base64": "..."}: any bytes but NUL */
+    API_STRING, /* UTF-8, max = bytes */
+    API_BYTES,  /* a string, or {"base64": "..."}: any bytes but NUL */
     API_BOOL,
-    API_INT,       /* min..max */
+    API_INT,        /* min..max */
     API_BYTES_LIST, /* array of API_BYTES, max = entries */
-    API_LABELS,    /* object of strings, max = entries */
-    API_MAIN,      /* object with the parameters of session.start but vm */
-    API_TTY,       /* {"rows": 1..65535, "columns": 1..65535} */
+    API_LABELS,     /* object of strings, max = entries */
+    API_MAIN,       /* object with the parameters of session.start but vm */
+    API_TTY,        /* {"rows": 1..65535, "columns": 1..65535} */
 };
 
 struct api_param {
@@ -31,9 +32,9 @@ struct api_param {
 };
 
 enum api_flags {
-    API_NOTIFIES = 1 << 0,  /* sends notifications on the connection before its reply */
+    API_NOTIFIES = 1 << 0,   /* sends notifications on the connection before its reply */
     API_TAKES_OVER = 1 << 1, /* after the reply the connection carries frames (codec/frame.h) */
-    API_SLOW = 1 << 2,      /* may wait: gets a thread of its own instead of a pool worker */
+    API_SLOW = 1 << 2,       /* may wait: gets a thread of its own instead of a pool worker */
 };
 
 struct api_method {
@@ -52,7 +53,7 @@ extern const struct api_param *const api_session_params;
 /* "string", "integer", "boolean", "array of bytes"… for help and documents. */
 const char *api_type_name(enum api_type type);
 
-const struct api_method *api_method_find(const char *name); /* or NULL */
+const struct api_method *api_method_find(const char *name);                           /* or NULL */
 const struct api_param *api_param_find(const struct api_method *m, const char *name); /* or NULL */
 
 /* Checks params (an object) against the method: unknown names (with the nearest known one),

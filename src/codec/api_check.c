@@ -87,12 +87,11 @@ static int check_list(const struct api_param *spec, const json_t *value, struct 
     if (!json_is_array(value)) {
         return err_set(err, ERR_INVALID, "parameter '%s' must be an array", spec->name);
     }
-    if (json_array_size(value) > (size_t)spec->max ||
-        json_array_size(value) < (size_t)spec->min) {
+    if (json_array_size(value) > (size_t)spec->max || json_array_size(value) < (size_t)spec->min) {
         return err_set(err, ERR_INVALID, "parameter '%s' must have %lld to %lld entries, not %zu",
                        spec->name, spec->min, spec->max, json_array_size(value));
     }
-    json_array_foreach(value, i, element) {
+    json_array_foreach (value, i, element) {
         if (check_text(&item, element, err) < 0) {
             return -1;
         }
@@ -107,16 +106,14 @@ static int check_labels(const struct api_param *spec, const json_t *value, struc
     json_t *element;
 
     if (!json_is_object(value) || json_object_size(value) > (size_t)spec->max) {
-        return err_set(err, ERR_INVALID,
-                       "parameter '%s' must be an object of at most %lld strings", spec->name,
-                       spec->max);
+        return err_set(err, ERR_INVALID, "parameter '%s' must be an object of at most %lld strings",
+                       spec->name, spec->max);
     }
-    json_object_foreach((json_t *)value, key, element) {
+    json_object_foreach ((json_t *)value, key, element) {
         size_t len = strlen(key);
 
         if (len < 1 || len > 64) {
-            return err_set(err, ERR_INVALID, "a name in '%s' must have 1 to 64 bytes",
-                           spec->name);
+            return err_set(err, ERR_INVALID, "a name in '%s' must have 1 to 64 bytes", spec->name);
         }
         if (check_text(&item, element, err) < 0) {
             return -1;
@@ -152,10 +149,9 @@ static int check_value(const struct api_param *spec, const json_t *value, struct
     case API_BYTES:
         return check_text(spec, value, err);
     case API_BOOL:
-        return json_is_boolean(value) ? 0
-                                      : err_set(err, ERR_INVALID,
-                                                "parameter '%s' must be true or false",
-                                                spec->name);
+        return json_is_boolean(value)
+                   ? 0
+                   : err_set(err, ERR_INVALID, "parameter '%s' must be true or false", spec->name);
     case API_INT:
         return check_int(spec, value, err);
     case API_BYTES_LIST:
@@ -195,7 +191,7 @@ static int check_params(const struct api_param *specs, const char *where, const 
     if (!json_is_object(params)) {
         return err_set(err, ERR_INVALID, "'%s' must be an object", where);
     }
-    json_object_foreach((json_t *)params, key, value) {
+    json_object_foreach ((json_t *)params, key, value) {
         const struct api_param *spec = find(specs, key);
 
         if (!spec) {

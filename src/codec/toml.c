@@ -106,8 +106,8 @@ static int end_of_line(struct parser *t)
 
 static bool is_bare(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-';
 }
 
 /* bare ('.' bare)*, appended to name after `used` bytes. */
@@ -135,9 +135,10 @@ static int read_name(struct parser *t, char *name, size_t used, bool dotted)
 
 static int hex_value(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                                        : c >= 'A' && c <= 'F'   ? c - 'A' + 10
-                                                                 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 static int put_utf8(struct parser *t, struct buf *out, uint32_t c)
@@ -218,8 +219,8 @@ static int read_string(struct parser *t, char **ret)
         if (c == quote) {
             break;
         }
-        if ((c == '\\' && quote == '"' ? read_escape(t, &out)
-                                       : buf_append_u8(&out, (uint8_t)c)) < 0) {
+        if ((c == '\\' && quote == '"' ? read_escape(t, &out) : buf_append_u8(&out, (uint8_t)c)) <
+            0) {
             return -1;
         }
     }

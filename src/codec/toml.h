@@ -18,10 +18,10 @@ enum toml_type { TOML_STRING, TOML_INT, TOML_BOOL, TOML_STRINGS };
 
 struct toml_value {
     enum toml_type type;
-    const char *string;    /* TOML_STRING */
+    const char *string; /* TOML_STRING */
     int64_t integer;
     bool boolean;
-    const char **strings;  /* TOML_STRINGS; count of them */
+    const char **strings; /* TOML_STRINGS; count of them */
     size_t count;
     unsigned line, column; /* of the key, from 1 */
 };

@@ -14,7 +14,7 @@ enum key_type { KEY_STRING, KEY_INT };
 struct key {
     const char *name;
     enum key_type type;
-    size_t offset; /* in struct config */
+    size_t offset;       /* in struct config */
     const char *choices; /* '|'-separated, or NULL */
     int64_t min, max;
     const char *string_default;
@@ -84,8 +84,7 @@ static int set_string(const struct loading *l, const struct key *k, const struct
                        v->column, k->name);
     }
     n = strlen(v->string);
-    if (k->choices ? !is_choice(k->choices, v->string)
-                   : n < (size_t)k->min || n > (size_t)k->max) {
+    if (k->choices ? !is_choice(k->choices, v->string) : n < (size_t)k->min || n > (size_t)k->max) {
         return k->choices ? err_set(err, ERR_INVALID, "%s:%u:%u: '%s' must be one of %s", l->path,
                                     v->line, v->column, k->name, k->choices)
                           : err_set(err, ERR_INVALID, "%s:%u:%u: '%s' must have %lld to %lld bytes",
@@ -102,8 +101,7 @@ static int set_int(const struct loading *l, const struct key *k, const struct to
 {
     if (v->type != TOML_INT || v->integer < k->min || v->integer > k->max) {
         return err_set(err, ERR_INVALID, "%s:%u:%u: '%s' must be a whole number from %lld to %lld",
-                       l->path, v->line, v->column, k->name, (long long)k->min,
-                       (long long)k->max);
+                       l->path, v->line, v->column, k->name, (long long)k->min, (long long)k->max);
     }
     *int_at(l->config, k) = v->integer;
     return 0;

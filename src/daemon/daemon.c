@@ -132,8 +132,7 @@ static int listen_fd(const struct daemon *d, struct err *err)
         return -1;
     }
     fd = fs_unix_listen(dir_fd, basename(for_name), 512);
-    return fd < 0 ? err_set_errno(err, ERR_IO, fd, "cannot listen on '%s'",
-                                  d->params.paths->socket)
+    return fd < 0 ? err_set_errno(err, ERR_IO, fd, "cannot listen on '%s'", d->params.paths->socket)
                   : fd;
 }
 

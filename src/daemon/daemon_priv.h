@@ -31,8 +31,8 @@ extern const struct rpc_handler daemon_handlers[];
 /* One list for the daemon's operation registries: ends with NULL. */
 void daemon_op_registries(struct daemon *d, struct op_registry *ret_list[4]);
 
-#define HANDLER(name)                                                                          \
-    int name(struct rpc_call *call, void *ctx, const json_t *params, json_t **ret_result,      \
+#define HANDLER(name)                                                                              \
+    int name(struct rpc_call *call, void *ctx, const json_t *params, json_t **ret_result,          \
              struct err *err)
 
 /* rpc_vm.c */

@@ -25,8 +25,8 @@ static const char usage[] =
 static const struct {
     const char *flag, *variable;
 } path_flags[] = {
-    {"config", "BANGER_CONFIG"},           {"state-dir", "BANGER_STATE_DIR"},
-    {"cache-dir", "BANGER_CACHE_DIR"},     {"runtime-dir", "BANGER_RUNTIME_DIR"},
+    {"config", "BANGER_CONFIG"},       {"state-dir", "BANGER_STATE_DIR"},
+    {"cache-dir", "BANGER_CACHE_DIR"}, {"runtime-dir", "BANGER_RUNTIME_DIR"},
     {"socket", "BANGER_SOCKET"},
 };
 
@@ -151,8 +151,8 @@ int main(int argc, char **argv)
     (void)sigprocmask(SIG_BLOCK, &all, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
     if (run(&o, &err) < 0) {
-        _cleanup_free_ char *text = x_asprintf("%s%s%s\n", err.message,
-                                               err.hint[0] ? "\nhint: " : "", err.hint);
+        _cleanup_free_ char *text =
+            x_asprintf("%s%s%s\n", err.message, err.hint[0] ? "\nhint: " : "", err.hint);
 
         log_error("%s", err.message);
         say_ready(o.ready_fd, text);

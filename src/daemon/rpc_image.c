@@ -23,8 +23,7 @@ HANDLER(rpc_kernel_list)
 }
 
 typedef int (*making_fn)(struct image_registry *r, const char *name, const char *path,
-                         const struct image_progress *progress, json_t **ret_json,
-                         struct err *err);
+                         const struct image_progress *progress, json_t **ret_json, struct err *err);
 
 struct making {
     struct image_registry *images;

@@ -21,16 +21,16 @@ static const char *const extended = "lazy_itable_init=1,lazy_journal_init=1,nodi
 static int run_mke2fs(int dir_fd, const char *name, struct cancel *cancel, struct err *err)
 {
     char path[64 + NAME_MAX];
-    const char *argv[] = {"mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096",    "-m", "0",
-                          "-J",     "size=16", "-O", features, "-E", extended, path,   NULL};
+    const char *argv[] = {"mke2fs", "-q",      "-F", "-t",     "ext4", "-b",     "4096", "-m", "0",
+                          "-J",     "size=16", "-O", features, "-E",   extended, path,   NULL};
     struct spawn_fd dir = {.fd = dir_fd, .as = 3};
     _cleanup_close_ int pidfd = -1;
     int r, status = 0;
     pid_t pid;
 
     (void)snprintf(path, sizeof(path), "/proc/self/fd/3/%s", name);
-    r = spawn_process(
-        &(struct spawn_params){.argv = argv, .fds = &dir, .fd_count = 1}, &pid, &pidfd);
+    r = spawn_process(&(struct spawn_params){.argv = argv, .fds = &dir, .fd_count = 1}, &pid,
+                      &pidfd);
     if (r < 0) {
         err_set_errno(err, r == -ENOENT ? ERR_UNSUPPORTED : ERR_IO, r, "cannot run mke2fs");
         return err_hint(err, "install e2fsprogs: apt-get install e2fsprogs");

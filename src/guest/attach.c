@@ -19,14 +19,14 @@ struct attach {
     int fd;
     struct loop_source *source;
     struct buf in, out;
-    struct session *session; /* a reference; NULL once it only flushes `out` */
-    struct list starved;     /* in link->starved */
-    uint64_t stdin_base;     /* the session's offset of this client's first stdin byte */
+    struct session *session;       /* a reference; NULL once it only flushes `out` */
+    struct list starved;           /* in link->starved */
+    uint64_t stdin_base;           /* the session's offset of this client's first stdin byte */
     uint64_t next[FRAME_CHANNELS]; /* offset that the client gets next */
     bool synced[FRAME_CHANNELS];   /* it has said what it holds */
     bool stdin_ended;
     bool end_sent; /* EXITED or FAILED is in `out`, or written */
-    bool dead; /* freed once the current callback is over: it may be on the stack */
+    bool dead;     /* freed once the current callback is over: it may be on the stack */
 };
 
 struct attach *attach_of_starved(struct list *node)
@@ -154,8 +154,7 @@ static int on_window(struct attach *a, const struct frame *f)
     uint64_t limit;
 
     if (c == FRAME_STDIN || frame_take_u64(&r, &limit) < 0 || limit < f->offset ||
-        limit - f->offset > FRAME_WINDOW_MAX ||
-        (a->synced[c] && f->offset > a->next[c])) {
+        limit - f->offset > FRAME_WINDOW_MAX || (a->synced[c] && f->offset > a->next[c])) {
         return -EPROTO;
     }
     if (!a->synced[c]) {

@@ -30,10 +30,10 @@ struct guest_link {
     struct buf in, out;
     bool up;
     uint32_t last_request, last_stream;
-    struct list requests;                    /* struct request */
-    struct list streams[SESSION_BUCKETS];    /* struct session by stream number */
-    struct list starved;                     /* struct attach that wait for room in `out` */
-    char why[256];                           /* why it ended */
+    struct list requests;                 /* struct request */
+    struct list streams[SESSION_BUCKETS]; /* struct session by stream number */
+    struct list starved;                  /* struct attach that wait for room in `out` */
+    char why[256];                        /* why it ended */
 };
 
 struct attach; /* attach.c: one client's connection */
@@ -60,7 +60,7 @@ struct session {
     struct guest_link *link; /* NULL when the link ended */
     struct list stream_node; /* in link->streams */
     uint32_t stream;
-    struct attach *client; /* or NULL */
+    struct attach *client;             /* or NULL */
     uint64_t stdin_acked, stdin_limit; /* last WINDOW of the agent for stdin */
     uint64_t stdin_offset;             /* bytes of stdin passed to the agent, by any client */
     uint64_t acked[FRAME_CHANNELS];    /* highest acknowledgement passed to the agent */

@@ -30,8 +30,7 @@ struct session *link_find_stream(struct guest_link *link, uint32_t stream)
 {
     struct list *bucket = &link->streams[stream % SESSION_BUCKETS];
 
-    list_for_each(it, bucket)
-    {
+    list_for_each (it, bucket) {
         struct session *s = LIST_ENTRY(it, struct session, stream_node);
 
         if (s->stream == stream) {
@@ -50,8 +49,7 @@ void link_add_stream(struct guest_link *link, struct session *s)
 
 static void lose_requests(struct guest_link *link)
 {
-    list_for_each(it, &link->requests)
-    {
+    list_for_each (it, &link->requests) {
         struct request *r = LIST_ENTRY(it, struct request, node);
 
         list_remove(&r->node);
@@ -63,8 +61,7 @@ static void lose_requests(struct guest_link *link)
 static void lose_sessions(struct guest_link *link)
 {
     for (unsigned i = 0; i < SESSION_BUCKETS; i++) {
-        list_for_each(it, &link->streams[i])
-        {
+        list_for_each (it, &link->streams[i]) {
             struct session *s = LIST_ENTRY(it, struct session, stream_node);
 
             list_remove(&s->stream_node);
@@ -142,11 +139,9 @@ static void on_reply(struct guest_link *link, const struct frame *f)
 {
     struct frame_reader reader = frame_reader(f);
 
-    list_for_each(it, &link->requests)
-    {
+    list_for_each (it, &link->requests) {
         struct request *r = LIST_ENTRY(it, struct request, node);
-        bool matches = r->id == f->stream &&
-                       (f->type == FRAME_PONG) == (r->type == FRAME_PING);
+        bool matches = r->id == f->stream && (f->type == FRAME_PONG) == (r->type == FRAME_PING);
 
         if (!matches) {
             continue;
@@ -291,8 +286,8 @@ static void on_readable(struct guest_link *link)
             return;
         }
         if (n <= 0) {
-            link_break(link, "%s", n == 0 ? "the connection to the agent ended"
-                                          : strerror((int)-n));
+            link_break(link, "%s",
+                       n == 0 ? "the connection to the agent ended" : strerror((int)-n));
             return;
         }
         budget -= (size_t)n < budget ? (size_t)n : budget;

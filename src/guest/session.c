@@ -45,8 +45,7 @@ void session_registry_free(struct session_registry *r)
     if (!r) {
         return;
     }
-    list_for_each(it, &r->sessions)
-    {
+    list_for_each (it, &r->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, node);
 
         list_remove(&s->node);
@@ -336,7 +335,7 @@ static int put_list_tlv(struct buf *body, uint8_t tag, const json_t *list)
     size_t i;
     int r = 0;
 
-    json_array_foreach(list, i, value) {
+    json_array_foreach (list, i, value) {
         r = put_bytes_tlv(body, tag, value);
         if (r < 0) {
             return r;
@@ -348,16 +347,15 @@ static int put_list_tlv(struct buf *body, uint8_t tag, const json_t *list)
 static int put_tty_tlv(struct buf *body, const json_t *tty)
 {
     long long rows = json_int(tty, "rows", 24), columns = json_int(tty, "columns", 80);
-    uint8_t p[4] = {(uint8_t)rows, (uint8_t)(rows >> 8), (uint8_t)columns,
-                    (uint8_t)(columns >> 8)};
+    uint8_t p[4] = {(uint8_t)rows, (uint8_t)(rows >> 8), (uint8_t)columns, (uint8_t)(columns >> 8)};
 
     return tty ? frame_put_tlv(body, FRAME_TAG_TTY, p, sizeof(p)) : 0;
 }
 
 static int exec_body(const json_t *spec, struct buf *body, struct err *err)
 {
-    uint8_t mode = str_eq(json_str(spec, "stdin", "closed"), "pipe") ? FRAME_STDIN_PIPE
-                                                                     : FRAME_STDIN_CLOSED;
+    uint8_t mode =
+        str_eq(json_str(spec, "stdin", "closed"), "pipe") ? FRAME_STDIN_PIPE : FRAME_STDIN_CLOSED;
     const char *user = json_str(spec, "user", NULL);
     int r = 0;
 
@@ -371,8 +369,7 @@ static int exec_body(const json_t *spec, struct buf *body, struct err *err)
         (user && frame_put_tlv(body, FRAME_TAG_USER, user, strlen(user)) < 0) ||
         frame_put_tlv(body, FRAME_TAG_STDIN, &mode, 1) < 0 ||
         put_tty_tlv(body, json_object_get(spec, "tty")) < 0) {
-        r = err_set(err, ERR_LIMIT,
-                    "command and environment are larger than %d KiB together",
+        r = err_set(err, ERR_LIMIT, "command and environment are larger than %d KiB together",
                     FRAME_SPEC_MAX / 1024);
         return err_hint(err, "pass large data through stdin");
     }
@@ -420,8 +417,7 @@ static int add_session(struct session_registry *r, struct session *s, struct err
     bool full;
 
     leaf_lock(&r->lock);
-    list_for_each(it, &r->sessions)
-    {
+    list_for_each (it, &r->sessions) {
         struct session *other = LIST_ENTRY(it, struct session, node);
 
         if (str_eq(other->vm_id, s->vm_id)) {
@@ -509,9 +505,9 @@ static json_t *session_json_locked(const struct session *s)
     json_put(o, "name", json_null());
     json_put_str(o, "state", state_names[s->state]);
     json_put(o, "command", json_deep_copy(command));
-    json_put(o, "cwd", json_object_get(s->spec, "cwd")
-                           ? json_deep_copy(json_object_get(s->spec, "cwd"))
-                           : json_null());
+    json_put(o, "cwd",
+             json_object_get(s->spec, "cwd") ? json_deep_copy(json_object_get(s->spec, "cwd"))
+                                             : json_null());
     json_put_str(o, "user", json_str(s->spec, "user", "root"));
     json_put_bool(o, "tty", json_object_get(s->spec, "tty") != NULL);
     json_put_str(o, "stdin", json_str(s->spec, "stdin", "closed"));
@@ -543,8 +539,7 @@ static struct session *find(struct session_registry *r, const char *vm_id, const
     unsigned matches = 0;
 
     leaf_lock(&r->lock);
-    list_for_each(it, &r->sessions)
-    {
+    list_for_each (it, &r->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, node);
 
         if (str_eq(s->vm_id, vm_id) && id_is_prefix(ref) && str_starts_with(s->id, ref)) {
@@ -584,8 +579,7 @@ json_t *session_list(struct session_registry *r, const char *vm_id)
     json_t *list = json_array();
 
     leaf_lock(&r->lock);
-    list_for_each(it, &r->sessions)
-    {
+    list_for_each (it, &r->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, node);
 
         if (str_eq(s->vm_id, vm_id)) {
@@ -634,8 +628,7 @@ void session_signal(struct session_registry *r, const char *vm_id, const char *s
     _cleanup_(session_put_p) struct session *s = find(r, vm_id, session_id, &ignored);
 
     if (s) {
-        loop_call(r->loop, signal_on_loop,
-                  &(struct signalling){.session = s, .signal = signal});
+        loop_call(r->loop, signal_on_loop, &(struct signalling){.session = s, .signal = signal});
     }
 }
 
@@ -676,8 +669,7 @@ unsigned session_count_running(struct session_registry *r, const char *vm_id)
     unsigned count = 0;
 
     leaf_lock(&r->lock);
-    list_for_each(it, &r->sessions)
-    {
+    list_for_each (it, &r->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, node);
 
         count += str_eq(s->vm_id, vm_id) && !has_ended(s->state);
@@ -692,8 +684,7 @@ void session_forget_vm(struct session_registry *r, const char *vm_id)
 
     list_init(&dropped);
     leaf_lock(&r->lock);
-    list_for_each(it, &r->sessions)
-    {
+    list_for_each (it, &r->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, node);
 
         if (str_eq(s->vm_id, vm_id)) {
@@ -702,8 +693,7 @@ void session_forget_vm(struct session_registry *r, const char *vm_id)
         }
     }
     leaf_unlock(&r->lock);
-    list_for_each(it, &dropped)
-    {
+    list_for_each (it, &dropped) {
         struct session *s = LIST_ENTRY(it, struct session, node);
 
         list_remove(&s->node);

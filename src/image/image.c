@@ -76,8 +76,9 @@ int image_check_name(const char *what, const char *name, struct err *err)
         _cleanup_free_ char *safe = str_escape(name, strlen(name), STORE_NAME_MAX);
 
         err_set(err, ERR_INVALID, "'%s' is not a name for %s", safe, what);
-        return err_hint(err, "use lower-case letters, digits and . _ / : - (a letter or digit "
-                             "first, at most %d bytes)",
+        return err_hint(err,
+                        "use lower-case letters, digits and . _ / : - (a letter or digit "
+                        "first, at most %d bytes)",
                         STORE_NAME_MAX);
     }
     return 0;

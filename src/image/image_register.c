@@ -110,10 +110,10 @@ static int run_mkroot(struct image_registry *r, int from, const char *path, cons
     said_fd = pipe_fds[0];
     child_fd = pipe_fds[1];
     spawned = spawn_process(
-        &(struct spawn_params){
-            .argv = argv,
-            .fds = (struct spawn_fd[]){{from, 0}, {child_fd, 2}, {r->images_fd, 3}},
-            .fd_count = 3},
+        &(struct spawn_params){.argv = argv,
+                               .fds =
+                                   (struct spawn_fd[]){{from, 0}, {child_fd, 2}, {r->images_fd, 3}},
+                               .fd_count = 3},
         &pid, &pidfd);
     if (spawned < 0) {
         err_set_errno(err, ERR_IO, spawned, "cannot run '%s'", r->mkroot_path);
@@ -192,8 +192,7 @@ int image_register(struct image_registry *r, const char *name, const char *path,
     }
     id_generate(id);
     (void)snprintf(temp, sizeof(temp), "tmp-%s.ext4", id);
-    if (build(r, path, temp, progress, err) < 0 ||
-        finish(r, name, temp, progress, &row, err) < 0) {
+    if (build(r, path, temp, progress, err) < 0 || finish(r, name, temp, progress, &row, err) < 0) {
         (void)fs_remove_tree(r->images_fd, temp);
         return -1;
     }

@@ -49,7 +49,8 @@ static int find_version(const char *path, char *ret_version, size_t size, int *r
     }
     if (found != 1) {
         err_set(err, found ? ERR_CONFLICT : ERR_NOT_FOUND,
-                found ? "'%s/boot' has more than one vmlinuz-VERSION" : "no '%s/boot/vmlinuz-VERSION'",
+                found ? "'%s/boot' has more than one vmlinuz-VERSION"
+                      : "no '%s/boot/vmlinuz-VERSION'",
                 path);
         return err_hint(err, "unpack one kernel package with: dpkg-deb -x PACKAGE.deb DIR");
     }

@@ -102,8 +102,7 @@ void op_registry_free(struct op_registry *r)
     leaf_lock(&r->lock);
     r->closing = true;
     idle = r->running == 0;
-    list_for_each(it, &r->ops)
-    {
+    list_for_each (it, &r->ops) {
         struct op *op = LIST_ENTRY(it, struct op, node);
 
         if (op->state == OP_RUNNING) {
@@ -115,8 +114,7 @@ void op_registry_free(struct op_registry *r)
         (void)latch_wait(&r->idle, NULL, -1);
     }
     leaf_lock(&r->lock);
-    list_for_each(it, &r->ops)
-    {
+    list_for_each (it, &r->ops) {
         struct op *op = LIST_ENTRY(it, struct op, node);
 
         list_remove(&op->node);
@@ -130,8 +128,7 @@ void op_registry_free(struct op_registry *r)
 
 static void changed_locked(struct op *op)
 {
-    list_for_each(it, &op->watches)
-    {
+    list_for_each (it, &op->watches) {
         (void)eventfd_write(LIST_ENTRY(it, struct op_watch, node)->fd, 1);
     }
 }
@@ -148,8 +145,7 @@ static void end_stage_locked(struct op *op)
 
 static void prune_locked(struct op_registry *r)
 {
-    list_for_each(it, &r->ops)
-    {
+    list_for_each (it, &r->ops) {
         struct op *op = LIST_ENTRY(it, struct op, node);
 
         if (r->ended <= ENDED_MAX) {
@@ -266,8 +262,7 @@ static struct op *find_locked(struct op_registry *r, const char *id)
 {
     struct op *found = NULL;
 
-    list_for_each(it, &r->ops)
-    {
+    list_for_each (it, &r->ops) {
         struct op *op = LIST_ENTRY(it, struct op, node);
 
         if (id_is_prefix(id) && str_starts_with(op->id, id)) {
@@ -309,8 +304,7 @@ int op_show(struct op_registry *r, const char *id, json_t **ret, struct err *err
 void op_list(struct op_registry *r, json_t *list)
 {
     leaf_lock(&r->lock);
-    list_for_each(it, &r->ops)
-    {
+    list_for_each (it, &r->ops) {
         json_array_append_new(list, op_json_locked(LIST_ENTRY(it, struct op, node)));
     }
     leaf_unlock(&r->lock);

@@ -105,8 +105,7 @@ static void check_drained(struct rpc_server *s)
     if (!s->closing || s->call_count > 0) {
         return;
     }
-    list_for_each(it, &s->connections)
-    {
+    list_for_each (it, &s->connections) {
         connection_close(LIST_ENTRY(it, struct connection, node));
     }
     if (s->connection_count == 0 && s->hook_count == 0) {
@@ -166,8 +165,7 @@ static void run_hook(struct rpc_server *s, struct hook *h)
 
 static void run_hooks(struct connection *c)
 {
-    list_for_each(it, &c->hooks)
-    {
+    list_for_each (it, &c->hooks) {
         struct hook *h = LIST_ENTRY(it, struct hook, node);
 
         list_remove(&h->node);
@@ -179,8 +177,7 @@ static void run_hooks(struct connection *c)
 static void connection_detach(struct connection *c)
 {
     loop_source_free(STEAL_PTR(c->source));
-    list_for_each(it, &c->calls)
-    {
+    list_for_each (it, &c->calls) {
         cancel_trigger(LIST_ENTRY(it, struct rpc_call, node)->cancel);
     }
     run_hooks(c);
@@ -297,8 +294,8 @@ static void deliver(void *arg)
         connection_free_if_done(c);
     } else {
         _cleanup_free_ char *line = STEAL_PTR(call->reply);
-        bool resume = c->paused && !takes_over && !s->closing &&
-                      (call->method->flags & API_TAKES_OVER);
+        bool resume =
+            c->paused && !takes_over && !s->closing && (call->method->flags & API_TAKES_OVER);
 
         if (!takes_over) {
             call_free(call);
@@ -352,8 +349,7 @@ static void cancel_by_id(struct connection *c, const json_t *id, const json_t *p
     json_t *result = json_object();
     bool found = false;
 
-    list_for_each(it, &c->calls)
-    {
+    list_for_each (it, &c->calls) {
         struct rpc_call *call = LIST_ENTRY(it, struct rpc_call, node);
 
         if (json_equal(call->id, target)) {
@@ -662,13 +658,11 @@ static void close_on_loop(void *arg)
     s->closing = true;
     loop_source_free(STEAL_PTR(s->listen_source));
     close_p(&s->listen_fd);
-    list_for_each(it, &s->connections)
-    {
+    list_for_each (it, &s->connections) {
         struct connection *c = LIST_ENTRY(it, struct connection, node);
 
         c->paused = true;
-        list_for_each(call, &c->calls)
-        {
+        list_for_each (call, &c->calls) {
             cancel_trigger(LIST_ENTRY(call, struct rpc_call, node)->cancel);
         }
     }

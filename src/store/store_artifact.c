@@ -84,9 +84,9 @@ int store_artifact_publish(struct store *s, enum store_kind kind, const struct a
     return r;
 }
 
-#define ARTIFACT_SELECT                                                                  \
-    "SELECT a.digest, a.created_ms, a.size_bytes, a.version, a.config,"                  \
-    " (SELECT json_group_array(n.name) FROM %1$s_name n WHERE n.digest = a.digest)"      \
+#define ARTIFACT_SELECT                                                                            \
+    "SELECT a.digest, a.created_ms, a.size_bytes, a.version, a.config,"                            \
+    " (SELECT json_group_array(n.name) FROM %1$s_name n WHERE n.digest = a.digest)"                \
     " FROM %1$s a"
 
 static sqlite3_stmt *prepare_select(struct store *s, enum store_kind kind, const char *where,
@@ -153,8 +153,7 @@ static int find_locked(struct store *s, enum store_kind kind, const char *ref,
     int r;
 
     (void)snprintf(by_name, sizeof(by_name),
-                   "WHERE a.digest = (SELECT digest FROM %s_name WHERE name = ?1)",
-                   table_of(kind));
+                   "WHERE a.digest = (SELECT digest FROM %s_name WHERE name = ?1)", table_of(kind));
     r = find_one_locked(s, kind, by_name, ref, ref, ret_row, err);
     if (r != 0 || !is_digest_prefix(hex)) {
         return r;

@@ -62,7 +62,7 @@ static void read_timeline(struct vm_row *row, const char *text)
     if (!text || json_parse(text, strlen(text), &list, &ignored) < 0) {
         return;
     }
-    json_array_foreach(list, i, phase) {
+    json_array_foreach (list, i, phase) {
         if (row->phase_count < STORE_PHASES_MAX) {
             struct vm_phase *p = &row->timeline[row->phase_count++];
 
@@ -73,10 +73,10 @@ static void read_timeline(struct vm_row *row, const char *text)
 }
 
 /* Parameter numbers of both statements below. */
-#define VM_COLUMNS                                                                             \
-    "id, name, state, reason, state_since_ms, incarnation, image_name, image_digest,"          \
-    " kernel_name, kernel_digest, vmm, vmm_version, accel, accel_why, vcpus, memory_mib,"      \
-    " disk_bytes, auto_remove, created_ms, started_ms, pid, start_ticks, boot_id, exit_code,"  \
+#define VM_COLUMNS                                                                                 \
+    "id, name, state, reason, state_since_ms, incarnation, image_name, image_digest,"              \
+    " kernel_name, kernel_digest, vmm, vmm_version, accel, accel_why, vcpus, memory_mib,"          \
+    " disk_bytes, auto_remove, created_ms, started_ms, pid, start_ticks, boot_id, exit_code,"      \
     " exit_signal, timeline, labels"
 #define VM_COLUMN_COUNT 27
 
@@ -84,13 +84,18 @@ static void bind_row(sqlite3_stmt *stmt, const struct vm_row *row)
 {
     const char *labels = row->labels ? row->labels : "{}";
     const char *texts[] = {row->id, row->name, vm_state_name(row->state), row->reason};
-    const char *texts2[] = {row->image_name, row->image_digest, row->kernel_name,
-                            row->kernel_digest, row->vmm, row->vmm_version, row->accel,
-                            row->accel_why};
+    const char *texts2[] = {row->image_name,    row->image_digest, row->kernel_name,
+                            row->kernel_digest, row->vmm,          row->vmm_version,
+                            row->accel,         row->accel_why};
     const int64_t numbers[] = {
-        (int64_t)row->vcpus,      (int64_t)row->memory_mib, (int64_t)row->disk_bytes,
-        row->auto_remove,         row->created_ms,          row->started_ms,
-        row->pid,                 (int64_t)row->start_ticks,
+        (int64_t)row->vcpus,
+        (int64_t)row->memory_mib,
+        (int64_t)row->disk_bytes,
+        row->auto_remove,
+        row->created_ms,
+        row->started_ms,
+        row->pid,
+        (int64_t)row->start_ticks,
     };
     int n = 1;
 

@@ -31,7 +31,7 @@ struct vms_params {
     struct loop *guest_loop;   /* agent links and clients */
     int state_fd;              /* vms/<id>/ : data disk, console */
     int cache_fd;
-    int run_fd; /* vms/<id>/ : sockets of the running incarnation */
+    int run_fd;          /* vms/<id>/ : sockets of the running incarnation */
     const char *run_dir; /* its absolute path */
     enum vm_accel_choice accel;
     const char *default_image, *default_kernel; /* default_kernel may be NULL */
@@ -80,8 +80,8 @@ int vms_create_begin(struct vms *v, struct op_registry *ops, const json_t *param
 void vms_hold_closed(void *hold);
 
 int vms_start(struct vms *v, const char *ref, struct cancel *cancel, struct err *err);
-int vms_stop(struct vms *v, const char *ref, bool force, struct cancel *cancel,
-             int64_t deadline_ms, struct err *err);
+int vms_stop(struct vms *v, const char *ref, bool force, struct cancel *cancel, int64_t deadline_ms,
+             struct err *err);
 int vms_delete(struct vms *v, const char *ref, bool force, struct cancel *cancel, struct err *err);
 int vms_ping(struct vms *v, const char *ref, struct cancel *cancel, int64_t deadline_ms,
              int64_t *ret_us, struct err *err);

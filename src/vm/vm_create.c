@@ -100,7 +100,7 @@ static int check_env(const json_t *main, struct err *err)
     const json_t *value;
     size_t i;
 
-    json_array_foreach(json_object_get(main, "env"), i, value) {
+    json_array_foreach (json_object_get(main, "env"), i, value) {
         _cleanup_free_ char *entry = NULL;
         size_t len;
 
@@ -183,8 +183,7 @@ static bool name_taken(struct vms *v, const char *name)
     bool taken = false;
 
     leaf_lock(&v->table);
-    list_for_each(it, &v->entries)
-    {
+    list_for_each (it, &v->entries) {
         taken = taken || str_eq(LIST_ENTRY(it, struct vm_entry, node)->row.name, name);
     }
     leaf_unlock(&v->table);
@@ -199,8 +198,8 @@ static int reserve(struct create *c, struct err *err)
     int r = 0;
 
     create_lock(&v->create);
-    while (c->row.name[0] == '\0' || (!json_str(c->params, "name", NULL) &&
-                                      name_taken(v, c->row.name))) {
+    while (c->row.name[0] == '\0' ||
+           (!json_str(c->params, "name", NULL) && name_taken(v, c->row.name))) {
         vm_generate_name(c->row.name);
     }
     c->row.created_ms = c->row.state_since_ms = clock_real_ms();

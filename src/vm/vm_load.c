@@ -120,6 +120,6 @@ int vms_logs(struct vms *v, const char *ref, const char *source, size_t most, ch
         return -1;
     }
     (void)snprintf(path, sizeof(path), console ? "vms/%s/console.log" : "%s/vmm.log", id);
-    return read_tail(console ? v->params.state_fd : v->params.run_fd, path, most, ret_text,
-                     ret_len, err);
+    return read_tail(console ? v->params.state_fd : v->params.run_fd, path, most, ret_text, ret_len,
+                     err);
 }

@@ -50,8 +50,7 @@ void vm_locks_free(struct vm_locks *l)
 
 static struct queue *find_locked(struct vm_locks *l, const char *vm_id)
 {
-    list_for_each(it, &l->queues)
-    {
+    list_for_each (it, &l->queues) {
         struct queue *q = LIST_ENTRY(it, struct queue, node);
 
         if (str_eq(q->vm_id, vm_id)) {
@@ -124,8 +123,8 @@ static int not_granted(struct vm_token *t, int r, struct err *err)
 }
 
 int vm_locks_acquire(struct vm_locks *l, const char *vm_id, const char *what, struct cancel *own,
-                     int64_t deadline_ms, struct vm_token **ret_token, struct err *err)
-    NO_TS_ANALYSIS
+                     int64_t deadline_ms, struct vm_token **ret_token,
+                     struct err *err) NO_TS_ANALYSIS
 {
     struct vm_token *t = x_calloc(1, sizeof(*t));
     int r;

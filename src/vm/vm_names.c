@@ -5,16 +5,16 @@
 #include <stdio.h>
 
 static const char *const adjectives[] = {
-    "amber",  "brave", "brisk", "calm",  "clear", "crisp", "dapper", "deft",  "eager", "early",
-    "fair",   "fleet", "fond",  "fresh", "gentle", "glad", "golden", "grand", "happy", "keen",
-    "kind",   "light", "lively", "lucid", "mellow", "mild", "neat",  "nimble", "noble", "plain",
-    "prime",  "proud", "quick", "quiet", "rapid", "ready", "sharp",  "sunny", "swift", "warm",
+    "amber", "brave", "brisk",  "calm",  "clear",  "crisp", "dapper", "deft",   "eager", "early",
+    "fair",  "fleet", "fond",   "fresh", "gentle", "glad",  "golden", "grand",  "happy", "keen",
+    "kind",  "light", "lively", "lucid", "mellow", "mild",  "neat",   "nimble", "noble", "plain",
+    "prime", "proud", "quick",  "quiet", "rapid",  "ready", "sharp",  "sunny",  "swift", "warm",
 };
 static const char *const nouns[] = {
-    "alder", "badger", "beech",  "birch", "bison",  "brook", "cedar", "clover", "cliff", "crane",
-    "delta", "falcon", "fern",   "finch", "fjord",  "grove", "heron", "ibis",   "iris",  "kestrel",
-    "lark",  "linden", "lotus",  "lynx",  "maple",  "marsh", "meadow", "merlin", "moss", "otter",
-    "pine",  "plover", "poplar", "reed",  "robin",  "sable", "spruce", "stork",  "tern", "wren",
+    "alder", "badger", "beech",  "birch", "bison", "brook", "cedar",  "clover", "cliff", "crane",
+    "delta", "falcon", "fern",   "finch", "fjord", "grove", "heron",  "ibis",   "iris",  "kestrel",
+    "lark",  "linden", "lotus",  "lynx",  "maple", "marsh", "meadow", "merlin", "moss",  "otter",
+    "pine",  "plover", "poplar", "reed",  "robin", "sable", "spruce", "stork",  "tern",  "wren",
 };
 
 void vm_generate_name(char ret_name[64])

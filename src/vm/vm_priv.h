@@ -32,10 +32,10 @@ struct vm_run {
 struct vm_entry {
     struct list node;
     struct vm_row row;
-    struct vm_run *run;       /* a reference, or NULL */
+    struct vm_run *run;         /* a reference, or NULL */
     char main_session[ID_SIZE]; /* "" = none */
-    bool held;                /* a connection holds it: the end of its main session waits for
-                               * delivery */
+    bool held;                  /* a connection holds it: the end of its main session waits for
+                                 * delivery */
 };
 
 struct vms {
@@ -46,7 +46,7 @@ struct vms {
     struct vm_locks *locks;
     struct boot_slots *slots;
     struct boot_slots *probe; /* one: who probes for KVM */
-    char boot_id[40]; /* of the host */
+    char boot_id[40];         /* of the host */
 
     struct lock create; /* rank create */
 

@@ -267,8 +267,7 @@ static int launch(struct boot *b, struct err *err)
     if (fd < 0) {
         return err_set_errno(err, ERR_VMM, fd, "cannot connect to the VM's agent port");
     }
-    run->link =
-        guest_link_open(v->params.guest_loop, fd, v->sessions, vm_on_link_event, run);
+    run->link = guest_link_open(v->params.guest_loop, fd, v->sessions, vm_on_link_event, run);
     return 0;
 }
 
@@ -348,8 +347,8 @@ static void abandon(struct boot *b, struct err *err)
     if (run->vmm) {
         by_itself = v->params.vmm->wait_exit(run->vmm, NULL, clock_mono_ms() + 200, &ended) == 0;
         v->params.vmm->kill(run->vmm);
-        if (!by_itself && v->params.vmm->wait_exit(run->vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS,
-                                                   &ended) < 0) {
+        if (!by_itself &&
+            v->params.vmm->wait_exit(run->vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, &ended) < 0) {
             log_error("VM %.12s: its process does not end", b->row.id);
         }
     }
@@ -359,17 +358,19 @@ static void abandon(struct boot *b, struct err *err)
     if (by_itself && (ended.code > 0 || ended.signal != 0) && err->code != ERR_CANCELLED) {
         _cleanup_free_ char *said = vmm_log_tail(run->run_fd, 400);
 
-        err_set(err, ERR_VMM, ended.signal ? "%s was killed by signal %d while booting%s%s"
-                                           : "%s ended with status %d while booting%s%s",
-                v->params.vmm->name, ended.signal ? ended.signal : ended.code,
-                said[0] ? ": " : "", said);
+        err_set(err, ERR_VMM,
+                ended.signal ? "%s was killed by signal %d while booting%s%s"
+                             : "%s ended with status %d while booting%s%s",
+                v->params.vmm->name, ended.signal ? ended.signal : ended.code, said[0] ? ": " : "",
+                said);
     } else if (by_itself && err->code == ERR_GUEST && !strstr(err->message, "gave up")) {
         err_set(err, ERR_GUEST, "the guest ended while booting");
     }
     if (err->code == ERR_GUEST || err->code == ERR_TIMEOUT) {
         append_console(b, err);
-        err_hint(err, "banger logs %s shows more where the VM was kept; a smaller --memory or a "
-                      "broken image or kernel are common causes",
+        err_hint(err,
+                 "banger logs %s shows more where the VM was kept; a smaller --memory or a "
+                 "broken image or kernel are common causes",
                  b->row.name);
     }
     vm_run_put(STEAL_PTR(b->run));
@@ -480,8 +481,7 @@ static int resume(struct vms *v, const char *id, struct cancel *cancel, struct e
 {
     _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, id, err);
 
-    if (!run ||
-        v->params.vmm->resume(run->vmm, cancel, clock_mono_ms() + EXIT_WAIT_MS, err) < 0) {
+    if (!run || v->params.vmm->resume(run->vmm, cancel, clock_mono_ms() + EXIT_WAIT_MS, err) < 0) {
         return -1;
     }
     return vm_set_state(v, id, VM_RUNNING, "", err);

@@ -195,8 +195,8 @@ static int stop_locked(struct vms *v, const char *id, bool force, struct cancel 
     return row.auto_remove ? vm_remove(v, id, err) : 0;
 }
 
-int vms_stop(struct vms *v, const char *ref, bool force, struct cancel *cancel,
-             int64_t deadline_ms, struct err *err)
+int vms_stop(struct vms *v, const char *ref, bool force, struct cancel *cancel, int64_t deadline_ms,
+             struct err *err)
 {
     struct vm_token *token;
     char id[ID_SIZE];
@@ -302,8 +302,7 @@ static void exit_locked(struct vms *v, const char *id) REQUIRES(rank_vm)
     if (!run || vm_get_row(v, id, &row, &err) < 0) {
         return; /* somebody stopped it meanwhile */
     }
-    if (v->params.vmm->wait_exit(run->vmm, NULL, clock_mono_ms() + LAST_BREATH_MS, &end.exit) <
-        0) {
+    if (v->params.vmm->wait_exit(run->vmm, NULL, clock_mono_ms() + LAST_BREATH_MS, &end.exit) < 0) {
         /* The machine runs without its agent: the user decides (stop --force). */
         (void)snprintf(reason, sizeof(reason), "agent_lost: %.200s", run->why);
         log_warn("VM %.12s: %s", id, reason);

@@ -1,4 +1,5 @@
-/* Lock hierarchy: vms->table is a leaf; the store's lock is one too, so rows are copied out first. */
+/* Lock hierarchy: vms->table is a leaf; the store's lock is one too, so rows are copied out first.
+ */
 #include "vm/vm_priv.h"
 
 #include "base/clock.h"
@@ -57,8 +58,7 @@ void vms_free(struct vms *v)
     if (!idle) {
         (void)latch_wait(&v->idle, NULL, -1);
     }
-    list_for_each(it, &v->entries)
-    {
+    list_for_each (it, &v->entries) {
         struct vm_entry *e = LIST_ENTRY(it, struct vm_entry, node);
 
         list_remove(&e->node);
@@ -89,8 +89,7 @@ struct session_registry *vms_sessions(struct vms *v)
 
 struct vm_entry *vm_find_locked(struct vms *v, const char *id)
 {
-    list_for_each(it, &v->entries)
-    {
+    list_for_each (it, &v->entries) {
         struct vm_entry *e = LIST_ENTRY(it, struct vm_entry, node);
 
         if (str_eq(e->row.id, id)) {
@@ -102,8 +101,7 @@ struct vm_entry *vm_find_locked(struct vms *v, const char *id)
 
 void vm_changed_locked(struct vms *v)
 {
-    list_for_each(it, &v->watchers)
-    {
+    list_for_each (it, &v->watchers) {
         (void)eventfd_write(LIST_ENTRY(it, struct watcher, node)->fd, 1);
     }
 }
@@ -269,13 +267,12 @@ int vms_resolve(struct vms *v, const char *ref, char ret_id[ID_SIZE], struct err
     bool exact = false;
 
     leaf_lock(&v->table);
-    list_for_each(it, &v->entries)
-    {
+    list_for_each (it, &v->entries) {
         const struct vm_row *row = &LIST_ENTRY(it, struct vm_entry, node)->row;
 
         /* A name wins over an id that starts alike. */
-        if (!exact && (str_eq(row->name, ref) ||
-                       (id_is_prefix(ref) && str_starts_with(row->id, ref)))) {
+        if (!exact &&
+            (str_eq(row->name, ref) || (id_is_prefix(ref) && str_starts_with(row->id, ref)))) {
             exact = str_eq(row->name, ref) || str_eq(row->id, ref);
             matches = exact ? 1 : matches + 1;
             memcpy(ret_id, row->id, ID_SIZE);
@@ -301,7 +298,7 @@ static void put_session_counts(struct vms *v, json_t *list)
     json_t *vm;
     size_t i;
 
-    json_array_foreach(list, i, vm) {
+    json_array_foreach (list, i, vm) {
         json_put_int(vm, "sessions", session_count_running(v->sessions, json_str(vm, "id", "")));
     }
 }
@@ -323,8 +320,7 @@ json_t *vms_list(struct vms *v, bool all)
     json_t *list = json_array();
 
     leaf_lock(&v->table);
-    list_for_each(it, &v->entries)
-    {
+    list_for_each (it, &v->entries) {
         const struct vm_row *row = &LIST_ENTRY(it, struct vm_entry, node)->row;
 
         if (all || row->state != VM_STOPPED) {
@@ -342,8 +338,7 @@ json_t *vms_count_by_state(struct vms *v)
     json_t *o = json_object();
 
     leaf_lock(&v->table);
-    list_for_each(it, &v->entries)
-    {
+    list_for_each (it, &v->entries) {
         counts[LIST_ENTRY(it, struct vm_entry, node)->row.state]++;
     }
     leaf_unlock(&v->table);

@@ -30,6 +30,7 @@ TAG_ARG, TAG_ENV, TAG_CWD, TAG_USER, TAG_STDIN, TAG_TTY = 1, 2, 3, 4, 5, 6
 TAG_HOSTNAME, TAG_TIME, TAG_ENTROPY = 16, 17, 18
 
 WINDOW_BYTES = 256 * 1024
+ACK_EVERY = 16384
 
 
 class Frame:
@@ -282,7 +283,7 @@ class Client:
         frames = []
         for channel in (STDOUT, STDERR):
             limit = session.received[channel] + session.window_size
-            if limit - session.window[channel] >= max(1, session.window_size // 2):
+            if limit - session.window[channel] >= max(1, min(session.window_size // 2, ACK_EVERY)):
                 session.window[channel] = limit
                 frames.append(self.window_frame(session, channel, limit))
         return frames
