@@ -11,7 +11,7 @@
 #include <sys/types.h>
 
 #define RING_MAX ((size_t)256 * 1024)
-#define RING_SMALL ((size_t)32 * 1024) /* FRAME_ACK_EVERY, and as much on its way */
+#define RING_SMALL ((size_t)64 * 1024) /* FRAME_ACK_EVERY: less would never be acknowledged */
 #define RING_POOL_MAX ((size_t)64 * 1024 * 1024)
 
 struct ring_pool {

@@ -121,14 +121,19 @@ static bool put_failed(struct buf *out, uint32_t id, const struct failure *failu
                                           .length = (uint32_t)b.len}) == 0;
 }
 
-static bool put_exited(struct buf *out, const struct session *s)
+/* SESSION, or EXITED, which lacks the state in front. */
+static bool put_summary(struct buf *out, const struct session *s, uint8_t type)
 {
-    bool killed = WIFSIGNALED(s->status);
-    uint32_t value = (uint32_t)(killed ? WTERMSIG(s->status) : WEXITSTATUS(s->status));
-    uint8_t payload[5] = {killed, (uint8_t)value};
+    bool ended = s->state == FRAME_SESSION_EXITED;
+    bool killed = ended && WIFSIGNALED(s->status);
+    uint32_t value = !ended ? 0 : (uint32_t)(killed ? WTERMSIG(s->status) : WEXITSTATUS(s->status));
+    uint8_t payload[6] = {(uint8_t)s->state, killed, (uint8_t)value};
+    unsigned skip = type == FRAME_EXITED ? 1 : 0;
 
     return put(out, s,
-               (struct frame){.type = FRAME_EXITED, .payload = payload, .length = sizeof(payload)});
+               (struct frame){.type = type,
+                              .payload = payload + skip,
+                              .length = (uint32_t)sizeof(payload) - skip});
 }
 
 static bool put_state(struct buf *out, struct session *s)
@@ -149,6 +154,10 @@ static bool session_next(struct session *s, struct buf *out)
     if (s->state == FRAME_SESSION_FAILED) {
         return false;
     }
+    if (s->end_due) {
+        s->end_due = false;
+        return put_summary(out, s, FRAME_SESSION);
+    }
     if (input_put(&s->in, s->id, out)) {
         return true;
     }
@@ -164,7 +173,7 @@ static bool session_next(struct session *s, struct buf *out)
     if (s->state == FRAME_SESSION_EXITED && s->out[0].end_sent && s->out[1].end_sent &&
         !s->exit_sent) {
         s->exit_sent = true;
-        return put_exited(out, s);
+        return put_summary(out, s, FRAME_EXITED);
     }
     return false;
 }
@@ -466,10 +475,7 @@ void sessions_list(const struct sessions *all, struct buf *out)
 {
     for (size_t i = 0; i < SESSION_BUCKETS; i++) {
         for (const struct session *s = all->buckets[i]; s; s = s->next_in_bucket) {
-            uint8_t state = (uint8_t)s->state;
-
-            (void)put(out, s,
-                      (struct frame){.type = FRAME_SESSION, .payload = &state, .length = 1});
+            (void)put_summary(out, s, FRAME_SESSION);
         }
     }
 }
@@ -479,6 +485,7 @@ static void session_reaped(struct session *s, int status)
     s->all->running--;
     s->status = status;
     s->state = FRAME_SESSION_EXITED;
+    s->end_due = true;
     input_close(&s->in);
     channel_finish(&s->out[0]);
     channel_finish(&s->out[1]);

@@ -36,6 +36,7 @@ struct session {
     bool released; /* the host has forgotten it; waits for its process */
     bool ready;    /* in the list of those that may have something to send */
     bool state_due;
+    bool end_due; /* tell of the process's end now, ahead of its output */
     bool exit_sent;
     bool tty;
     bool turn; /* which channel is first, so that neither starves the other */

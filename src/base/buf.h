@@ -21,10 +21,10 @@ struct buf {
 void buf_init(struct buf *b, size_t max);
 void buf_done(struct buf *b);
 
-/* First unread byte; valid until the next append or reserve. */
+/* First unread byte, or NULL when nothing was ever stored; valid until the next append. */
 static inline const uint8_t *buf_head(const struct buf *b)
 {
-    return b->data + b->start;
+    return b->data ? b->data + b->start : NULL;
 }
 
 /* Bytes that may still be appended. */

@@ -402,7 +402,7 @@ static void init(struct attach *a, const struct attach_params *params)
     buf_init(params->rest, 0);
     /* Besides stdin's pieces: windows, at most one for each ACK_EVERY received, and signals. */
     buf_init(&a->out, 4 * QUEUE_MAX);
-    for (uint8_t channel = FRAME_STDOUT; channel < FRAME_CHANNELS; channel++) {
+    for (unsigned channel = FRAME_STDOUT; channel < FRAME_CHANNELS; channel++) {
         struct output *o = &a->outputs[channel];
         struct stat st;
 
@@ -412,7 +412,7 @@ static void init(struct attach *a, const struct attach_params *params)
             o->is_file = S_ISREG(st.st_mode);
         }
         buf_init(&o->data, WINDOW);
-        send_window(a, channel);
+        send_window(a, (uint8_t)channel);
     }
 }
 

@@ -160,7 +160,8 @@ static int lock_start(int runtime_fd)
     return r == 0 ? STEAL_FD(fd) : r == -EINTR ? -ETIMEDOUT : r;
 }
 
-/* Reads until a newline, the end of the stream or the deadline. 0 or -errno. */
+/* Reads until a newline, the end of the stream or the deadline. 0 or -errno. What the daemon says
+ * comes in one piece, of more than one line perhaps. */
 static int read_ready(int fd, struct buf *text)
 {
     int64_t deadline = clock_mono_ms() + START_MS;
@@ -187,10 +188,16 @@ static int read_ready(int fd, struct buf *text)
     }
 }
 
-static int not_started(const struct paths *paths, const char *why, struct err *err)
+/* The daemon's last word is a message, and maybe a line with a hint. */
+static int not_started(const struct paths *paths, const char *word, struct err *err)
 {
-    err_set(err, ERR_IO, "the daemon did not start: %s", why);
-    return err_hint(err, "see %s/bangerd.log", paths->state_dir);
+    static const char hint_line[] = "\nhint: ";
+    const char *hint = strstr(word, hint_line);
+    int len = (int)(hint ? (size_t)(hint - word) : strlen(word));
+
+    err_set(err, ERR_IO, "the daemon did not start: %.*s", len, word);
+    return hint ? err_hint(err, "%s", hint + strlen(hint_line))
+                : err_hint(err, "see %s/bangerd.log", paths->state_dir);
 }
 
 /* Waits for the daemon's word: 1 = it listens, 0 = another one runs, -1. */
@@ -209,7 +216,9 @@ static int await_ready(const struct paths *paths, int ready_fd, char **ret_word,
         return not_started(paths, strerror(-r), err);
     }
     word = buf_steal_str(&text);
-    word[strcspn(word, "\n")] = '\0';
+    for (size_t len = strlen(word); len > 0 && word[len - 1] == '\n'; len--) {
+        word[len - 1] = '\0';
+    }
     if (str_eq(word, "ok")) {
         return 1;
     }

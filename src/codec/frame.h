@@ -25,9 +25,9 @@
  * its first byte, END the channel's total. WINDOW says: "I hold all bytes before `offset` for good
  * (they may be dropped), and you may send up to `limit`". A sender starts with limit 0 and never
  * sends past the limit; after a break the receiver says ATTACH, and a WINDOW with its own offsets,
- * and the sender goes on from there: nothing is lost or repeated. The agent holds a few times
- * FRAME_ACK_EVERY bytes of a channel until they are acknowledged, whatever the window: who does not
- * acknowledge that often waits for ever.
+ * and the sender goes on from there: nothing is lost or repeated. The agent holds only
+ * so many bytes of a channel (FRAME_ACK_EVERY or more) until they are acknowledged, whatever the
+ * window: who does not acknowledge that often waits for ever.
  */
 #pragma once
 
@@ -120,7 +120,7 @@ enum frame_session_state {
 #define FRAME_PING_MAX 64
 #define FRAME_SPEC_MAX (512 * 1024)    /* TLV bytes of one EXEC */
 #define FRAME_ARGS_MAX 4096            /* arguments, and environment entries, of one EXEC */
-#define FRAME_ACK_EVERY 16384          /* acknowledge output at least this often */
+#define FRAME_ACK_EVERY (64 * 1024)    /* acknowledge output at least this often */
 #define FRAME_WINDOW_MAX (1024 * 1024) /* most bytes that a WINDOW may open beyond its offset */
 
 /* Tags of the TLVs: u8 tag, u32 length, value. Unknown tags are ignored (newer host). */

@@ -24,6 +24,7 @@ struct attach {
     uint64_t stdin_base;           /* the session's offset of this client's first stdin byte */
     uint64_t next[FRAME_CHANNELS]; /* offset that the client gets next */
     bool synced[FRAME_CHANNELS];   /* it has said what it holds */
+    bool ended[FRAME_CHANNELS];    /* it has been told the end */
     bool stdin_ended;
     bool end_sent; /* EXITED or FAILED is in `out`, or written */
     bool dead;     /* freed once the current callback is over: it may be on the stack */
@@ -122,18 +123,37 @@ static int put_stdin_window(struct attach *a)
     return frame_put_window(&a->out, 0, FRAME_STDIN, acked, limit);
 }
 
+/* What the agent sent before it knew of this client (and where it is) comes again after ATTACH:
+ * only what is next in order is passed on. */
+static bool is_next(struct attach *a, const struct frame *f)
+{
+    uint8_t c = f->channel;
+
+    switch (f->type) {
+    case FRAME_DATA:
+        return a->synced[c] && !a->ended[c] && f->offset == a->next[c];
+    case FRAME_END:
+        return !a->ended[c] && f->offset == a->next[c];
+    case FRAME_EXITED:
+        return a->ended[FRAME_STDOUT] && a->ended[FRAME_STDERR] && !a->end_sent;
+    case FRAME_STARTED:
+        return false; /* the client knows from session.start */
+    default:
+        return true;
+    }
+}
+
 int attach_forward(struct attach *a, const struct frame *f)
 {
     struct frame to = *f;
     int r;
 
-    to.stream = 0;
-    if (f->type == FRAME_DATA) {
-        if (!a->synced[f->channel] || f->offset != a->next[f->channel]) {
-            return 0; /* sent before the agent knew where this client is: it will come again */
-        }
-        a->next[f->channel] += f->length;
+    if (!is_next(a, f)) {
+        return 0;
     }
+    to.stream = 0;
+    a->next[f->channel] += f->type == FRAME_DATA ? f->length : 0;
+    a->ended[f->channel] = a->ended[f->channel] || f->type == FRAME_END;
     r = f->type == FRAME_WINDOW ? put_stdin_window(a) : frame_put(&a->out, &to);
     a->end_sent = a->end_sent || f->type == FRAME_EXITED || f->type == FRAME_FAILED;
     if (r < 0) {
@@ -141,6 +161,11 @@ int attach_forward(struct attach *a, const struct frame *f)
     }
     flush(a);
     return 0;
+}
+
+bool attach_has_end(const struct attach *a)
+{
+    return a && a->end_sent;
 }
 
 /* ---- frames of the client; -1 ends its connection ---- */
@@ -290,6 +315,7 @@ void attach_new(struct loop *loop, struct session *s, int fd, const void *early,
     a->fd = fd;
     a->session = session_get(s);
     a->stdin_base = s->stdin_offset;
+    memcpy(a->next, s->acked, sizeof(a->next));
     buf_init(&a->in, LINK_IN_MAX);
     buf_init(&a->out, 4 * 1024 * 1024);
     a->source = loop_add_io(loop, fd, EPOLLIN, on_io, a);

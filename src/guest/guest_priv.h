@@ -21,6 +21,7 @@ struct guest_link {
     struct session_registry *sessions;
     guest_link_fn fn;
     void *arg;
+    bool adopted;
     uint8_t nonce[FRAME_NONCE_SIZE];
     struct latch hello; /* set when HELLO_OK came, or the link ended */
 
@@ -29,6 +30,8 @@ struct guest_link {
     struct loop_source *source;
     struct buf in, out;
     bool up;
+    bool greeted;          /* HELLO_OK came; the list of its sessions may still be coming */
+    uint32_t to_be_listed; /* how many */
     uint32_t last_request, last_stream;
     struct list requests;                 /* struct request */
     struct list streams[SESSION_BUCKETS]; /* struct session by stream number */
@@ -91,6 +94,8 @@ void attach_new(struct loop *loop, struct session *s, int fd, const void *early,
 /* Passes a frame of the agent on to the client; 0, or -1 when the agent sent what the client's
  * windows do not allow. */
 int attach_forward(struct attach *a, const struct frame *f);
+/* The client has been sent the session's end. a may be NULL. */
+bool attach_has_end(const struct attach *a);
 /* Tells the client why (FATAL) and ends its connection once that is written. */
 void attach_end(struct attach *a, const char *why);
 /* The link has room for session bytes again. */

@@ -192,7 +192,8 @@ static void on_frame(struct guest_link *link, const struct frame *f)
     case FRAME_END:
     case FRAME_WINDOW:
         s = link_find_stream(link, f->stream);
-        /* Unknown: a session of an earlier daemon, or one that was released. */
+        /* Unknown: a session of an earlier daemon, or one that was released. Its number is taken. */
+        link->last_stream = f->stream > link->last_stream ? f->stream : link->last_stream;
         if (s && session_on_frame(s, f, &why) < 0) {
             link_break(link, "the agent broke the protocol: %s", why);
         }
@@ -200,6 +201,22 @@ static void on_frame(struct guest_link *link, const struct frame *f)
     default:
         link_break(link, "the agent broke the protocol: frame type %u", f->type);
     }
+}
+
+static int take_greeting(struct guest_link *link, const struct frame *f)
+{
+    struct frame_reader r = frame_reader(f);
+    const uint8_t *nonce;
+    uint16_t version;
+    uint32_t listed;
+
+    if (frame_take_bytes(&r, FRAME_NONCE_SIZE, &nonce) < 0 || frame_take_u16(&r, &version) < 0 ||
+        frame_take_u32(&r, &listed) < 0 || version < FRAME_PROTO_MIN ||
+        version > FRAME_PROTO_MAX || listed > SESSIONS_PER_VM_MAX) {
+        return -EPROTO;
+    }
+    link->to_be_listed = listed;
+    return 0;
 }
 
 /* Looks for HELLO_OK with our nonce: what comes before it was meant for somebody else, and may
@@ -227,7 +244,7 @@ static bool find_hello(struct guest_link *link)
     if (n == 0) {
         return false;
     }
-    if (n < 0 || f.type != FRAME_HELLO_OK) {
+    if (n < 0 || f.type != FRAME_HELLO_OK || take_greeting(link, &f) < 0) {
         buf_consume(&link->in, FRAME_HEADER_SIZE + 1);
         return false;
     }
@@ -247,15 +264,24 @@ static void find_early_fatal(struct guest_link *link)
     }
 }
 
+/* The link is up once the agent has listed the sessions that it has: their numbers are taken. */
+static void note_listed(struct guest_link *link)
+{
+    if (!link->up && link->to_be_listed == 0) {
+        link->up = true;
+        latch_set(&link->hello);
+    }
+}
+
 static void process_input(struct guest_link *link)
 {
-    if (!link->up) {
+    if (!link->greeted) {
         find_early_fatal(link);
         if (link->fd < 0 || !find_hello(link)) {
             return;
         }
-        link->up = true;
-        latch_set(&link->hello);
+        link->greeted = true;
+        note_listed(link);
     }
     while (link->fd >= 0) {
         struct frame f;
@@ -270,6 +296,8 @@ static void process_input(struct guest_link *link)
         }
         on_frame(link, &f);
         if (link->fd >= 0) {
+            link->to_be_listed -= f.type == FRAME_SESSION && link->to_be_listed > 0;
+            note_listed(link);
             buf_consume(&link->in, (size_t)n);
         }
     }
@@ -316,20 +344,22 @@ static void start_on_loop(void *arg)
     struct guest_link *link = arg;
 
     link->source = loop_add_io(link->loop, link->fd, EPOLLIN, on_io, link);
-    (void)!frame_put_hello(&link->out, link->nonce); /* the buffer is empty: it fits */
+    /* The buffer is empty: it fits. */
+    (void)!(link->adopted && frame_put_resync(&link->out));
+    (void)!frame_put_hello(&link->out, link->nonce);
     link_kick(link);
 }
 
-struct guest_link *guest_link_open(struct loop *loop, int fd, struct session_registry *sessions,
-                                   guest_link_fn fn, void *arg)
+struct guest_link *guest_link_open(const struct guest_link_params *params)
 {
     struct guest_link *link = x_calloc(1, sizeof(*link));
 
-    link->loop = loop;
-    link->sessions = sessions;
-    link->fn = fn;
-    link->arg = arg;
-    link->fd = fd;
+    link->loop = params->loop;
+    link->sessions = params->sessions;
+    link->fn = params->fn;
+    link->arg = params->arg;
+    link->fd = params->fd;
+    link->adopted = params->adopted;
     random_bytes(link->nonce, sizeof(link->nonce));
     if (latch_init(&link->hello) < 0) {
         abort();
@@ -341,7 +371,7 @@ struct guest_link *guest_link_open(struct loop *loop, int fd, struct session_reg
     for (unsigned i = 0; i < SESSION_BUCKETS; i++) {
         list_init(&link->streams[i]);
     }
-    loop_call(loop, start_on_loop, link);
+    loop_call(link->loop, start_on_loop, link);
     return link;
 }
 

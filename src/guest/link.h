@@ -25,9 +25,17 @@ enum guest_link_event {
 /* On the loop's thread. text is the guest's or ours, already escaped. */
 typedef void (*guest_link_fn)(void *arg, enum guest_link_event event, const char *text);
 
-/* Takes the connected socket and sends HELLO. Sessions started on the link go into `sessions`. */
-struct guest_link *guest_link_open(struct loop *loop, int fd, struct session_registry *sessions,
-                                   guest_link_fn fn, void *arg);
+struct guest_link_params {
+    struct loop *loop;
+    int fd;       /* the connected socket; taken */
+    bool adopted; /* an earlier daemon spoke on the port: half a frame of its may be there */
+    struct session_registry *sessions; /* where sessions started on the link go */
+    guest_link_fn fn;
+    void *arg;
+};
+
+/* Sends HELLO. Not on the loop's thread. */
+struct guest_link *guest_link_open(const struct guest_link_params *params);
 
 /* Ends the link: running sessions become `lost`, attached clients are told `why`, pending calls
  * fail; no event comes after it returns. May be repeated. Not on the loop's thread. */

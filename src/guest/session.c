@@ -280,7 +280,7 @@ int session_on_frame(struct session *s, const struct frame *f, const char **ret_
         *ret_why = f->type == FRAME_DATA     ? "session bytes beyond the window"
                    : f->type == FRAME_WINDOW ? "a window that goes backwards or too far"
                                              : "malformed session frame";
-    } else if (f->type == FRAME_FAILED || (f->type == FRAME_EXITED && s->client)) {
+    } else if (f->type == FRAME_FAILED || (f->type == FRAME_EXITED && attach_has_end(s->client))) {
         session_release(s);
     }
     session_put(s);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define KERNEL_IMAGE_MAX (256u << 20)
+#define KERNEL_CONFIG_MAX (4u << 20)
 #define AGENT_MAX (4u << 20)
 
 /* What a guest needs; what is built into the kernel needs no file. Dependencies come by
@@ -56,6 +57,17 @@ static int find_version(const char *path, char *ret_version, size_t size, int *r
     }
     *ret_boot_fd = STEAL_FD(boot);
     return 0;
+}
+
+/* A kernel whose configuration cannot be read is taken to insist on signed modules. */
+static bool wants_signatures(int boot_fd, const char *version)
+{
+    _cleanup_free_ char *name = x_asprintf("config-%s", version);
+    _cleanup_free_ char *config = NULL;
+    size_t len;
+
+    return fs_read_file(boot_fd, name, KERNEL_CONFIG_MAX, &config, &len) < 0 ||
+           strstr(config, "\nCONFIG_MODULE_SIG_FORCE=y\n");
 }
 
 static int load_modules(const char *path, const char *version, struct module_list *ret_list,
@@ -131,6 +143,9 @@ static int import_into(struct image_registry *r, const char *name, const char *p
     image_stage(progress, "modules");
     if (load_modules(path, row->version, &modules, err) < 0) {
         return -1;
+    }
+    if (!wants_signatures(boot_fd, row->version)) {
+        module_list_strip_signatures(&modules);
     }
     dir_fd = fs_open_dir(r->kernels_fd, temp, true);
     if (dir_fd < 0) {

@@ -225,6 +225,16 @@ static void note_process(struct vm_row *row, void *arg)
     memcpy(row->boot_id, p->boot_id, sizeof(row->boot_id));
 }
 
+static struct guest_link *open_link(struct vm_run *run, int fd, bool adopted)
+{
+    return guest_link_open(&(struct guest_link_params){.loop = run->vms->params.guest_loop,
+                                                       .fd = fd,
+                                                       .adopted = adopted,
+                                                       .sessions = run->vms->sessions,
+                                                       .fn = vm_on_link_event,
+                                                       .arg = run});
+}
+
 static int launch(struct boot *b, struct err *err)
 {
     struct vms *v = b->v;
@@ -267,7 +277,7 @@ static int launch(struct boot *b, struct err *err)
     if (fd < 0) {
         return err_set_errno(err, ERR_VMM, fd, "cannot connect to the VM's agent port");
     }
-    run->link = guest_link_open(v->params.guest_loop, fd, v->sessions, vm_on_link_event, run);
+    run->link = open_link(run, fd, false);
     return 0;
 }
 
@@ -561,7 +571,7 @@ int vm_adopt(struct vms *v, const char *id, struct err *err)
     if (fd < 0) {
         return err_set_errno(err, ERR_VMM, fd, "cannot connect to the VM's agent port");
     }
-    run->link = guest_link_open(v->params.guest_loop, fd, v->sessions, vm_on_link_event, run);
+    run->link = open_link(run, fd, true);
     (void)snprintf(console, sizeof(console), "vms/%s/console.log", id);
     fd = openat(v->params.state_fd, console, O_RDWR | O_APPEND | O_CLOEXEC);
     run->console = fd < 0 ? NULL : console_watch_new(v->params.control_loop, fd);

@@ -3,6 +3,8 @@
   banger        an isolated banger with the default kernel and a small image named `debian`
   bare          the same without kernel and image
   make_banger   a function that makes further ones: make_banger(config=..., assets=True)
+  shared        one banger for many tests, with a running VM named `shared` (SHARED_VM): for those
+                that leave both as they were
   kernel_dir    Debian's boot kernel, unpacked       rootfs_tar   the small image as a tar
 
 After each test nothing of it may be left: processes, mounts, sanitizer reports; after the run no
@@ -28,6 +30,7 @@ from banger import BUILD, DEFAULT_CONFIG, IMAGE, KERNEL, ROOT, SLOWNESS, Instanc
 
 CACHE = ROOT / ".cache"
 SHARED = "BANGER_TEST_SHARED"
+SHARED_VM = "shared"
 TEST_SECONDS = 180
 
 
@@ -95,15 +98,23 @@ def pytest_runtest_call(item):
     signal.signal(signal.SIGALRM, before)
 
 
+def has_failed(node):
+    """A test: whether it failed. The session: whether one of its tests did."""
+    if isinstance(node, pytest.Session):
+        return node.testsfailed > 0
+    call = getattr(node, "report_call", None)
+    return call is None or call.failed
+
+
 def end(instance, node):
     """Ends an instance; fails the test when something of it is left."""
     processes = instance.processes()
     problems = instance.stop()
     problems += instance.leftovers()
     reports = instance.sanitizer_reports()
-    call = getattr(node, "report_call", None)
-    if problems or reports or call is None or call.failed:
+    if problems or reports or has_failed(node):
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", node.nodeid.rpartition("/")[2])
+        name = name or f"shared-{os.environ.get('PYTEST_XDIST_WORKER', 'all')}"
         directory = BUILD / "test-artifacts" / name
         with contextlib.suppress(OSError):
             instance.save_evidence(directory, processes)
@@ -140,6 +151,20 @@ def banger(make_banger):
 @pytest.fixture
 def bare(make_banger):
     return make_banger(assets=False)
+
+
+@pytest.fixture(scope="session")
+def shared(request, guest_assets):
+    """One for all tests of this worker that only look, or run commands."""
+    instance = Instance(template=guest_assets)
+    result = instance.run("vm", "create", "--name", SHARED_VM)
+    if result.returncode:
+        problems = [repr(result), *end(instance, request.node)]
+        pytest.fail("no shared VM:\n" + "\n".join(problems), pytrace=False)
+    yield instance
+    problems = end(instance, request.node)
+    if problems:
+        pytest.fail("left behind:\n" + "\n".join(problems), pytrace=False)
 
 
 # Prepared once -------------------------------------------------------------------------------------

@@ -672,6 +672,10 @@ def test_reason_of_a_daemon_that_does_not_start_is_shown(bare):
     assert log.read_text() == "to the log\n"
     for path, mode in ((log, 0o600), (bare.state_dir, 0o700), (bare.runtime_dir, 0o700)):
         assert path.stat().st_mode & 0o777 == mode
+    done = run_program(bare, fake_path(
+        program, "#!/bin/sh\nprintf 'config.toml:1:2: what?\\nhint: mend it\\n' >&3\n"), "ps")
+    assert done.stderr == ("banger: the daemon did not start: config.toml:1:2: what?\n"
+                           "hint: mend it\n")
     done = run_program(bare, fake_path(program, "#!/bin/sh\n"), "ps")
     assert "the daemon did not start: it ended without a word" in done.stderr
     done = run_program(bare, fake_path(program, "#!/nonexistent\n"), "ps")

@@ -1,0 +1,755 @@
+/*
+ * What banger's speed is measured against: the least that a host can do for the same result. One
+ * thread, blocking reads with a deadline, nothing of banger but the codec of its frames.
+ *
+ *   bench-floor boot FD... -- QEMU ARG...
+ *       starts QEMU, configures the guest, runs `true` in it, kills and reaps QEMU
+ *   bench-floor ping SOCKET VM ROUNDS COUNT FD... -- QEMU ARG...
+ *       boots the same way, then in turn COUNT pings straight to that guest, COUNT of vm.ping to
+ *       the daemon at SOCKET (for its guest VM) and COUNT of daemon.ping (which asks no guest)
+ *   bench-floor run DAEMON_PID -- COMMAND...
+ *       runs COMMAND, then waits until every QEMU that the daemon has is gone
+ *   bench-floor spawn ROUNDS -- COMMAND... -- COMMAND...
+ *       starts and awaits the two in turn
+ *
+ * An FD says what a descriptor of QEMU is: N=r:FILE (for reading), N=w:FILE (for reading and
+ * writing), N=a:FILE (to append to), N=listen (a socket nobody uses), N=agent (the agent's).
+ * Each mode prints one line of JSON; times are fractions of milliseconds. Any surprise ends it
+ * with status 1 and a sentence, after QEMU has been killed and reaped.
+ */
+#include "base/attr.h"
+#include "base/buf.h"
+#include "codec/frame.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define DEADLINE_MS 60000
+#define FDS_MAX 16
+#define COMMANDS_MAX 2
+#define ROUNDS_MAX 100000
+#define CHILDREN_MAX 64
+#define INPUT_MAX (64 * 1024)
+#define EXEC_STREAM 1
+#define TARGET_FD_MAX 63
+
+extern char **environ;
+
+static pid_t qemu_pid = -1;
+
+static int64_t now_ns(void)
+{
+    struct timespec ts;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static double since_ms(int64_t start_ns)
+{
+    return (double)(now_ns() - start_ns) / 1e6;
+}
+
+static void end_qemu(void)
+{
+    if (qemu_pid > 0) {
+        (void)kill(qemu_pid, SIGKILL);
+        while (waitpid(qemu_pid, NULL, 0) < 0 && errno == EINTR) {
+        }
+        qemu_pid = -1;
+    }
+}
+
+static _noreturn_ void fail(const char *fmt, ...) _printf_(1, 2);
+
+static _noreturn_ void fail(const char *fmt, ...)
+{
+    va_list ap;
+
+    end_qemu();
+    va_start(ap, fmt);
+    (void)fprintf(stderr, "bench-floor: ");
+    (void)vfprintf(stderr, fmt, ap);
+    (void)fprintf(stderr, "\n");
+    va_end(ap);
+    exit(1);
+}
+
+static long number(const char *text, long least, long most)
+{
+    char *end;
+    long n;
+
+    errno = 0;
+    n = strtol(text, &end, 10);
+    if (errno != 0 || end == text || *end || n < least || n > most) {
+        fail("'%s' is not a number from %ld to %ld", text, least, most);
+    }
+    return n;
+}
+
+/* Processes ----------------------------------------------------------------------------------- */
+
+static pid_t start(char **argv, const posix_spawn_file_actions_t *actions)
+{
+    pid_t pid;
+    int r = posix_spawnp(&pid, argv[0], actions, NULL, argv, environ);
+
+    if (r != 0) {
+        fail("cannot start '%s': %s", argv[0], strerror(r));
+    }
+    return pid;
+}
+
+static int await_exit(pid_t pid)
+{
+    int status;
+
+    while (waitpid(pid, &status, 0) < 0) {
+        if (errno != EINTR) {
+            fail("waitpid: %s", strerror(errno));
+        }
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* The QEMU of a guest made by hand ------------------------------------------------------------ */
+
+struct given_fd {
+    int fd, as;
+};
+
+struct machine {
+    struct given_fd fds[FDS_MAX];
+    size_t fd_count;
+    char **argv;
+    int agent; /* connected to its agent port */
+    struct buf in;
+};
+
+static int listen_anywhere(struct sockaddr_un *ret_address, socklen_t *ret_len)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    socklen_t len = sizeof(a);
+
+    /* Without a name the kernel chooses one, and no file is left. */
+    if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(sa_family_t)) < 0 || listen(fd, 1) < 0 ||
+        getsockname(fd, (struct sockaddr *)&a, &len) < 0) {
+        fail("cannot listen: %s", strerror(errno));
+    }
+    *ret_address = a;
+    *ret_len = len;
+    return fd;
+}
+
+static int connect_to(const struct sockaddr_un *address, socklen_t len)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0 || connect(fd, (const struct sockaddr *)address, len) < 0) {
+        fail("cannot connect: %s", strerror(errno));
+    }
+    return fd;
+}
+
+static int open_given(struct machine *m, const char *what)
+{
+    static const struct {
+        const char *prefix;
+        int flags;
+    } kinds[] = {
+        {"r:", O_RDONLY},
+        {"w:", O_RDWR},
+        {"a:", O_WRONLY | O_CREAT | O_APPEND | O_TRUNC},
+    };
+    struct sockaddr_un address;
+    socklen_t len;
+    int fd;
+
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        if (strncmp(what, kinds[i].prefix, 2) == 0) {
+            fd = open(what + 2, kinds[i].flags | O_CLOEXEC, 0600);
+            if (fd < 0) {
+                fail("'%s': %s", what + 2, strerror(errno));
+            }
+            return fd;
+        }
+    }
+    if (strcmp(what, "listen") != 0 && strcmp(what, "agent") != 0) {
+        fail("'%s' is no descriptor", what);
+    }
+    fd = listen_anywhere(&address, &len);
+    if (what[0] == 'a') {
+        /* It waits in the queue until QEMU accepts, and so does what is written to it. */
+        m->agent = connect_to(&address, len);
+    }
+    return fd;
+}
+
+/* Takes FD... -- QEMU ARG... */
+static void machine_init(struct machine *m, char **args)
+{
+    *m = (struct machine){.agent = -1};
+    buf_init(&m->in, INPUT_MAX);
+    for (; *args && strcmp(*args, "--") != 0; args++) {
+        char *equals = strchr(*args, '=');
+        struct given_fd *g = &m->fds[m->fd_count++];
+        int fd;
+
+        if (!equals || m->fd_count > FDS_MAX) {
+            fail("'%s' is no descriptor, or one too many", *args);
+        }
+        *equals = '\0';
+        g->as = (int)number(*args, 3, TARGET_FD_MAX);
+        fd = open_given(m, equals + 1);
+        /* Above all targets, so that no dup2 overwrites a later source. */
+        g->fd = fcntl(fd, F_DUPFD_CLOEXEC, TARGET_FD_MAX + 1);
+        if (g->fd < 0) {
+            fail("fcntl: %s", strerror(errno));
+        }
+        close_p(&fd);
+    }
+    if (!args[0] || !args[1]) {
+        fail("no command line of QEMU");
+    }
+    m->argv = args + 1;
+    if (m->agent < 0) {
+        fail("no descriptor is the agent's");
+    }
+}
+
+static void machine_start(struct machine *m)
+{
+    posix_spawn_file_actions_t actions;
+
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    /* What it says goes to our stderr: stdout is for the figures. */
+    posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
+    for (size_t i = 0; i < m->fd_count; i++) {
+        posix_spawn_file_actions_adddup2(&actions, m->fds[i].fd, m->fds[i].as);
+    }
+    qemu_pid = start(m->argv, &actions);
+    posix_spawn_file_actions_destroy(&actions);
+    /* Else the end of QEMU would not be seen on the agent's connection. */
+    for (size_t i = 0; i < m->fd_count; i++) {
+        close_p(&m->fds[i].fd);
+    }
+}
+
+static void machine_done(struct machine *m)
+{
+    close_p(&m->agent);
+    buf_done(&m->in);
+}
+
+/* The agent ----------------------------------------------------------------------------------- */
+
+static void read_more(int fd, struct buf *in)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    int n = poll(&p, 1, DEADLINE_MS);
+    ssize_t got;
+
+    if (n <= 0) {
+        fail("no answer: %s", n == 0 ? "it took too long" : strerror(errno));
+    }
+    got = buf_read_fd(in, fd, INPUT_MAX);
+    if (got <= 0) {
+        fail("no answer: %s", got == 0 ? "the other side has ended" : strerror((int)-got));
+    }
+}
+
+static void write_all(int fd, struct buf *out)
+{
+    while (out->len > 0) {
+        ssize_t n = buf_write_fd(out, fd);
+
+        if (n < 0) {
+            fail("cannot write: %s", strerror((int)-n));
+        }
+    }
+}
+
+/* Waits for a frame of the type on this stream; others of the protocol are passed over. The payload
+ * is valid until the next call, and *ret_size bytes are to be consumed. */
+static struct frame await_frame(struct machine *m, uint8_t type, uint32_t stream, size_t *ret_size)
+{
+    for (;;) {
+        struct frame f;
+        int n = m->in.len > 0 ? frame_parse(buf_head(&m->in), m->in.len, &f) : 0;
+
+        if (n < 0) {
+            fail("the agent sent what is no frame");
+        } else if (n == 0) {
+            read_more(m->agent, &m->in);
+            continue;
+        }
+        if (f.type == FRAME_FATAL || f.type == FRAME_FAILED) {
+            fail("the agent refused (frame type %u)", f.type);
+        }
+        if (f.type == type && f.stream == stream) {
+            *ret_size = (size_t)n;
+            return f;
+        }
+        buf_consume(&m->in, (size_t)n);
+    }
+}
+
+static void must_fit(int r)
+{
+    if (r < 0) {
+        fail("a frame does not fit: %s", strerror(-r));
+    }
+}
+
+/* The agent's version is copied to ret_version. */
+static void say_hello(struct machine *m, char *ret_version, size_t size)
+{
+    _cleanup_buf_ struct buf out;
+    const uint8_t *nonce, *skipped, *text;
+    struct frame_reader r;
+    size_t frame_bytes;
+    struct frame f;
+    uint8_t own[FRAME_NONCE_SIZE];
+
+    if (getrandom(own, sizeof(own), 0) != (ssize_t)sizeof(own)) {
+        fail("getrandom: %s", strerror(errno));
+    }
+    buf_init(&out, FRAME_MAX);
+    must_fit(frame_put_hello(&out, own));
+    write_all(m->agent, &out);
+    f = await_frame(m, FRAME_HELLO_OK, 0, &frame_bytes);
+    r = frame_reader(&f);
+    if (frame_take_bytes(&r, FRAME_NONCE_SIZE, &nonce) < 0 ||
+        memcmp(nonce, own, FRAME_NONCE_SIZE) != 0 || frame_take_bytes(&r, 6, &skipped) < 0) {
+        fail("the agent's hello is not an answer to ours");
+    }
+    /* Into JSON: whatever a guest says is not to be trusted. */
+    text = r.p;
+    (void)snprintf(ret_version, size, "%.*s", (int)r.left, (const char *)text);
+    for (char *p = ret_version; *p; p++) {
+        *p = *p < ' ' || *p > '~' || *p == '"' || *p == '\\' ? '?' : *p;
+    }
+    buf_consume(&m->in, frame_bytes);
+}
+
+static void configure(struct machine *m)
+{
+    _cleanup_buf_ struct buf body, out;
+    uint8_t entropy[64], time_le[8];
+    struct frame_reader r;
+    struct timespec ts;
+    size_t frame_bytes;
+    struct frame f;
+    uint32_t error;
+    uint64_t ns;
+
+    buf_init(&body, 1024);
+    buf_init(&out, FRAME_MAX);
+    (void)clock_gettime(CLOCK_REALTIME, &ts);
+    ns = (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+    for (size_t i = 0; i < sizeof(time_le); i++) {
+        time_le[i] = (uint8_t)(ns >> (8 * i));
+    }
+    if (getrandom(entropy, sizeof(entropy), 0) != (ssize_t)sizeof(entropy)) {
+        fail("getrandom: %s", strerror(errno));
+    }
+    must_fit(frame_put_tlv(&body, FRAME_TAG_ENTROPY, entropy, sizeof(entropy)));
+    must_fit(frame_put_tlv(&body, FRAME_TAG_TIME, time_le, sizeof(time_le)));
+    must_fit(frame_put_tlv(&body, FRAME_TAG_HOSTNAME, "floor", 5));
+    must_fit(frame_put_body(&out, FRAME_CONFIGURE, 1, buf_head(&body), body.len));
+    write_all(m->agent, &out);
+    f = await_frame(m, FRAME_REPLY, 1, &frame_bytes);
+    r = frame_reader(&f);
+    if (frame_take_u32(&r, &error) < 0 || error != 0) {
+        fail("the agent could not configure the guest");
+    }
+    buf_consume(&m->in, frame_bytes);
+}
+
+/* Runs `true` and returns its exit status. */
+static uint32_t execute_true(struct machine *m)
+{
+    const uint8_t closed = FRAME_STDIN_CLOSED;
+    _cleanup_buf_ struct buf body, out;
+    struct frame_reader r;
+    size_t frame_bytes;
+    struct frame f;
+    uint32_t status;
+    uint8_t how;
+
+    buf_init(&body, 1024);
+    buf_init(&out, FRAME_MAX);
+    must_fit(frame_put_tlv(&body, FRAME_TAG_ARG, "true", 4));
+    must_fit(frame_put_tlv(&body, FRAME_TAG_STDIN, &closed, 1));
+    must_fit(frame_put_body(&out, FRAME_EXEC, EXEC_STREAM, buf_head(&body), body.len));
+    write_all(m->agent, &out);
+    f = await_frame(m, FRAME_EXITED, EXEC_STREAM, &frame_bytes);
+    r = frame_reader(&f);
+    if (frame_take_u8(&r, &how) < 0 || how != 0 || frame_take_u32(&r, &status) < 0) {
+        fail("'true' was killed in the guest");
+    }
+    buf_consume(&m->in, frame_bytes);
+    return status;
+}
+
+static int mode_boot(char **args)
+{
+    double hello_ms, configured_ms, exited_ms, reaped_ms;
+    struct machine m;
+    char agent[64];
+    uint32_t status;
+    int64_t begin;
+    pid_t pid;
+
+    machine_init(&m, args);
+    begin = now_ns();
+    machine_start(&m);
+    pid = qemu_pid;
+    say_hello(&m, agent, sizeof(agent));
+    hello_ms = since_ms(begin);
+    configure(&m);
+    configured_ms = since_ms(begin);
+    status = execute_true(&m);
+    exited_ms = since_ms(begin);
+    end_qemu();
+    reaped_ms = since_ms(begin);
+    machine_done(&m);
+    (void)printf("{\"agent\": \"%s\", \"pid\": %d, \"status\": %" PRIu32 ", \"hello_ms\": %.3f, "
+                 "\"configured_ms\": %.3f, \"exited_ms\": %.3f, \"reaped_ms\": %.3f}\n",
+                 agent, pid, status, hello_ms, configured_ms, exited_ms, reaped_ms);
+    return 0;
+}
+
+/* Pings --------------------------------------------------------------------------------------- */
+
+static void ping_agent(struct machine *m, uint32_t request)
+{
+    _cleanup_buf_ struct buf out;
+    size_t frame_bytes;
+
+    buf_init(&out, FRAME_MAX);
+    must_fit(frame_put(&out, &(struct frame){.type = FRAME_PING, .stream = request}));
+    write_all(m->agent, &out);
+    (void)await_frame(m, FRAME_PONG, request, &frame_bytes);
+    buf_consume(&m->in, frame_bytes);
+}
+
+struct rpc {
+    int fd;
+    unsigned id;
+    struct buf in;
+};
+
+/* params: "" or JSON. */
+static void call_daemon(struct rpc *rpc, const char *method, const char *params)
+{
+    _cleanup_buf_ struct buf out;
+    const char *line, *end;
+
+    buf_init(&out, 4096);
+    must_fit(buf_printf(&out, "{\"jsonrpc\":\"2.0\",\"id\":%u,\"method\":\"%s\"%s%s}\n", ++rpc->id,
+                        method, params[0] ? ",\"params\":" : "", params));
+    write_all(rpc->fd, &out);
+    do {
+        read_more(rpc->fd, &rpc->in);
+        line = (const char *)buf_head(&rpc->in);
+        end = memchr(line, '\n', rpc->in.len);
+    } while (!end);
+    if (!memmem(line, (size_t)(end - line), "\"result\"", 8)) {
+        fail("%s: %.*s", method, (int)(end - line), line);
+    }
+    buf_consume(&rpc->in, (size_t)(end - line) + 1);
+}
+
+enum pinged { PING_AGENT, PING_VM, PING_DAEMON, PINGED_COUNT };
+
+struct pinging {
+    struct machine *machine;
+    struct rpc rpc;
+    char vm_params[256];
+    uint32_t request;
+};
+
+static void ping(struct pinging *p, enum pinged which)
+{
+    switch (which) {
+    case PING_AGENT:
+        ping_agent(p->machine, ++p->request);
+        break;
+    case PING_VM:
+        call_daemon(&p->rpc, "vm.ping", p->vm_params);
+        break;
+    case PING_DAEMON:
+    case PINGED_COUNT:
+        call_daemon(&p->rpc, "daemon.ping", "");
+        break;
+    }
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static double median_of_pings(struct pinging *p, enum pinged which, size_t count)
+{
+    _cleanup_free_ double *each = calloc(count, sizeof(*each));
+
+    if (!each) {
+        fail("out of memory");
+    }
+    for (size_t i = 0; i < count; i++) {
+        int64_t begin = now_ns();
+
+        ping(p, which);
+        each[i] = since_ms(begin);
+    }
+    qsort(each, count, sizeof(*each), by_size);
+    return each[count / 2];
+}
+
+static void print_list(const char *name, const double *values, size_t count, const char *end)
+{
+    (void)printf("\"%s\": [", name);
+    for (size_t i = 0; i < count; i++) {
+        (void)printf("%s%.4f", i ? ", " : "", values[i]);
+    }
+    (void)printf("]%s", end);
+}
+
+/* Fills p for the daemon at `path` and its guest. */
+static void pinging_init(struct pinging *p, struct machine *m, const char *path, const char *vm)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    *p = (struct pinging){.machine = m, .request = 1};
+    if (strlen(path) >= sizeof(address.sun_path) || strpbrk(vm, "\"\\")) {
+        fail("the path of the socket is too long, or '%s' is no name", vm);
+    }
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    (void)snprintf(p->vm_params, sizeof(p->vm_params), "{\"vm\":\"%s\"}", vm);
+    p->rpc.fd = connect_to(&address, sizeof(address));
+    buf_init(&p->rpc.in, INPUT_MAX);
+}
+
+static int mode_ping(char **args)
+{
+    static const char *const names[] = {"agent_ms", "vm_ping_ms", "daemon_ping_ms"};
+    size_t rounds, count;
+    struct pinging p;
+    struct machine m;
+    char agent[64];
+
+    for (size_t i = 0; i < 4; i++) {
+        if (!args[i]) {
+            fail("ping SOCKET VM ROUNDS COUNT FD... -- QEMU...");
+        }
+    }
+    rounds = (size_t)number(args[2], 1, ROUNDS_MAX);
+    count = (size_t)number(args[3], 1, ROUNDS_MAX);
+    machine_init(&m, args + 4);
+    pinging_init(&p, &m, args[0], args[1]);
+    machine_start(&m);
+    say_hello(&m, agent, sizeof(agent));
+    configure(&m);
+    (void)execute_true(&m);
+    /* Not counted: the first of each translate guest code and fault in pages. */
+    for (int which = 0; which < PINGED_COUNT; which++) {
+        (void)median_of_pings(&p, which, count);
+    }
+    double *medians[PINGED_COUNT];
+    for (int which = 0; which < PINGED_COUNT; which++) {
+        medians[which] = calloc(rounds, sizeof(**medians));
+        if (!medians[which]) {
+            fail("out of memory");
+        }
+    }
+    for (size_t i = 0; i < rounds; i++) {
+        for (int which = 0; which < PINGED_COUNT; which++) {
+            medians[which][i] = median_of_pings(&p, which, count);
+        }
+    }
+    end_qemu();
+    (void)printf("{");
+    for (int which = 0; which < PINGED_COUNT; which++) {
+        print_list(names[which], medians[which], rounds, which + 1 < PINGED_COUNT ? ", " : "}\n");
+        free(medians[which]);
+    }
+    close_p(&p.rpc.fd);
+    buf_done(&p.rpc.in);
+    machine_done(&m);
+    return 0;
+}
+
+/* Commands ------------------------------------------------------------------------------------ */
+
+static void quiet_actions(posix_spawn_file_actions_t *actions)
+{
+    posix_spawn_file_actions_init(actions);
+    posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+}
+
+/* The children of one thread of a process (each is listed at the thread that made it). */
+static size_t children_of_thread(pid_t pid, const char *tid, pid_t *ret, size_t room)
+{
+    char path[64], text[CHILDREN_MAX * 12];
+    char *p = text, *end;
+    size_t count = 0;
+    FILE *f;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/task/%.16s/children", pid, tid);
+    f = fopen(path, "re");
+    if (!f) {
+        return 0; /* the thread is gone */
+    }
+    text[fread(text, 1, sizeof(text) - 1, f)] = '\0';
+    (void)fclose(f);
+    for (long child; (child = strtol(p, &end, 10)) > 0 && end != p && count < room; p = end) {
+        ret[count++] = (pid_t)child;
+    }
+    return count;
+}
+
+static size_t children_of(pid_t pid, pid_t *ret, size_t room)
+{
+    size_t count = 0;
+    struct dirent *e;
+    char path[64];
+    DIR *dir;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/task", pid);
+    dir = opendir(path);
+    if (!dir) {
+        fail("no process %d", pid);
+    }
+    while ((e = readdir(dir))) {
+        if (e->d_name[0] != '.') {
+            count += children_of_thread(pid, e->d_name, ret + count, room - count);
+        }
+    }
+    (void)closedir(dir);
+    return count;
+}
+
+/* Returns how many children there still were. */
+static size_t await_children(pid_t pid)
+{
+    pid_t children[CHILDREN_MAX];
+    size_t count = children_of(pid, children, ARRAY_LEN(children));
+
+    for (size_t i = 0; i < count; i++) {
+        _cleanup_close_ int fd = pidfd_open(children[i], 0);
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+
+        if (fd >= 0 && poll(&p, 1, DEADLINE_MS) <= 0) {
+            fail("process %d does not end", children[i]);
+        }
+    }
+    return count;
+}
+
+static int mode_run(char **args)
+{
+    posix_spawn_file_actions_t actions;
+    double exited_ms, gone_ms;
+    int64_t begin;
+    pid_t daemon;
+    size_t late;
+    int status;
+
+    if (!args[0] || !args[1] || strcmp(args[1], "--") != 0 || !args[2]) {
+        fail("run DAEMON_PID -- COMMAND...");
+    }
+    daemon = (pid_t)number(args[0], 1, INT32_MAX);
+    quiet_actions(&actions);
+    begin = now_ns();
+    status = await_exit(start(args + 2, &actions));
+    exited_ms = since_ms(begin);
+    late = await_children(daemon);
+    gone_ms = late ? since_ms(begin) : exited_ms;
+    posix_spawn_file_actions_destroy(&actions);
+    (void)printf("{\"status\": %d, \"exited_ms\": %.3f, \"gone_ms\": %.3f, \"late\": %zu}\n",
+                 status, exited_ms, gone_ms, late);
+    return 0;
+}
+
+static int mode_spawn(char **args)
+{
+    static const char *const names[COMMANDS_MAX] = {"a_ms", "b_ms"};
+    char **commands[COMMANDS_MAX];
+    double *times[COMMANDS_MAX];
+    posix_spawn_file_actions_t actions;
+    size_t rounds, count = 0;
+
+    rounds = (size_t)number(args[0] ? args[0] : "", 1, ROUNDS_MAX);
+    for (args++; *args; args++) {
+        if (strcmp(*args, "--") == 0 && count < COMMANDS_MAX && args[1]) {
+            times[count] = calloc(rounds, sizeof(**times));
+            if (!times[count]) {
+                fail("out of memory");
+            }
+            commands[count++] = args + 1;
+            *args = NULL;
+        } else if (count == 0) {
+            fail("spawn ROUNDS -- COMMAND... -- COMMAND...");
+        }
+    }
+    quiet_actions(&actions);
+    for (size_t i = 0; i < rounds; i++) {
+        for (size_t k = 0; k < count; k++) {
+            int64_t begin = now_ns();
+            int status = await_exit(start(commands[k], &actions));
+
+            times[k][i] = since_ms(begin);
+            if (status != 0) {
+                fail("'%s' ended with status %d", commands[k][0], status);
+            }
+        }
+    }
+    posix_spawn_file_actions_destroy(&actions);
+    (void)printf("{");
+    for (size_t k = 0; k < count; k++) {
+        print_list(names[k], times[k], rounds, k + 1 < count ? ", " : "}\n");
+        free(times[k]);
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        int (*run)(char **args);
+    } modes[] = {
+        {"boot", mode_boot},
+        {"ping", mode_ping},
+        {"run", mode_run},
+        {"spawn", mode_spawn},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(modes) && argc > 1; i++) {
+        if (strcmp(argv[1], modes[i].name) == 0) {
+            return modes[i].run(argv + 2);
+        }
+    }
+    fail("usage: bench-floor boot|ping|run|spawn ... (see tests/bench/floor.c)");
+}
