@@ -120,6 +120,22 @@ bool str_is_dns_label(const char *s)
     return n >= 1 && n <= 63 && s[n] == '\0' && s[0] != '-' && s[n - 1] != '-';
 }
 
+bool str_is_choice(const char *choices, const char *value)
+{
+    size_t len = strlen(value);
+    const char *p = choices;
+
+    while (len > 0 && p) {
+        size_t choice = strcspn(p, "|");
+
+        if (choice == len && strncmp(p, value, len) == 0) {
+            return true;
+        }
+        p = p[choice] ? p + choice + 1 : NULL;
+    }
+    return false;
+}
+
 /* Length of the valid UTF-8 sequence at s, or 0. RFC 3629. */
 static size_t utf8_sequence(const unsigned char *s, size_t len)
 {

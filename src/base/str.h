@@ -28,6 +28,9 @@ int str_to_size(const char *s, uint64_t *ret_bytes);
 /* A DNS label (RFC 1123, lower case): 1 to 63 of a-z 0-9 -, no - at either end. */
 bool str_is_dns_label(const char *s);
 
+/* Whether value is one of the '|'-separated choices. */
+bool str_is_choice(const char *choices, const char *value);
+
 /* Valid UTF-8 (no surrogates, no overlong forms, no NUL) of len bytes. */
 bool str_is_utf8(const char *s, size_t len);
 

@@ -157,6 +157,7 @@ static int read_result(struct progress *p, const json_t *op, json_t **ret_result
     const char *state = json_str(op, "state", "");
     const json_t *error = json_object_get(op, "error");
 
+    err->code = ERR_NONE;
     if (str_eq(state, "done")) {
         *ret_result = json_incref(json_object_get(op, "result"));
         return *ret_result ? 0 : err_set(err, ERR_IO, "the daemon sent no result");
@@ -167,10 +168,13 @@ static int read_result(struct progress *p, const json_t *op, json_t **ret_result
     }
     if (json_is_object(error)) {
         rpc_error_read(error, err);
-        return -1;
     }
-    if (str_eq(state, "cancelled")) {
+    /* Where it was when it was told to end is of no interest. */
+    if (str_eq(state, "cancelled") || (p->wait->signal && err->code == ERR_CANCELLED)) {
         return err_set(err, ERR_CANCELLED, "cancelled");
+    }
+    if (json_is_object(error)) {
+        return -1;
     }
     return err_set(err, ERR_IO, "the daemon sent no end of operation %s", p->wait->op);
 }

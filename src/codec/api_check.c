@@ -32,18 +32,6 @@ const struct api_param *api_param_find(const struct api_method *m, const char *n
     return find(m->params, name);
 }
 
-static bool in_choices(const char *choices, const char *value)
-{
-    size_t len = strlen(value);
-
-    for (const char *p = choices; p; p = strchr(p, '|'), p += p != NULL) {
-        if (strncmp(p, value, len) == 0 && (p[len] == '|' || p[len] == '\0')) {
-            return len > 0;
-        }
-    }
-    return false;
-}
-
 static int check_text(const struct api_param *spec, const json_t *value, struct err *err)
 {
     size_t len = 0;
@@ -69,7 +57,7 @@ static int check_text(const struct api_param *spec, const json_t *value, struct 
         return err_set(err, ERR_INVALID, "parameter '%s' must have %lld to %lld bytes, not %zu",
                        spec->name, spec->min, spec->max, len);
     }
-    if (spec->choices && !in_choices(spec->choices, json_string_value(value))) {
+    if (spec->choices && !str_is_choice(spec->choices, json_string_value(value))) {
         _cleanup_free_ char *safe = str_escape(json_string_value(value), len, 64);
 
         return err_set(err, ERR_INVALID, "parameter '%s' must be one of %s, not '%s'", spec->name,

@@ -62,18 +62,6 @@ static int unknown(const struct loading *l, const char *name, const struct toml_
                 : err_hint(err, "remove the line; docs/CONFIG.md lists the keys");
 }
 
-static bool is_choice(const char *choices, const char *value)
-{
-    size_t n = strlen(value);
-
-    for (const char *p = choices; p; p = strchr(p, '|'), p += p != NULL) {
-        if (strncmp(p, value, n) == 0 && (p[n] == '|' || p[n] == '\0')) {
-            return n > 0;
-        }
-    }
-    return false;
-}
-
 static int set_string(const struct loading *l, const struct key *k, const struct toml_value *v,
                       struct err *err)
 {
@@ -84,7 +72,7 @@ static int set_string(const struct loading *l, const struct key *k, const struct
                        v->column, k->name);
     }
     n = strlen(v->string);
-    if (k->choices ? !is_choice(k->choices, v->string) : n < (size_t)k->min || n > (size_t)k->max) {
+    if (k->choices ? !str_is_choice(k->choices, v->string) : n < (size_t)k->min || n > (size_t)k->max) {
         return k->choices ? err_set(err, ERR_INVALID, "%s:%u:%u: '%s' must be one of %s", l->path,
                                     v->line, v->column, k->name, k->choices)
                           : err_set(err, ERR_INVALID, "%s:%u:%u: '%s' must have %lld to %lld bytes",

@@ -650,13 +650,28 @@ static void attach_on_loop(void *arg)
     attach_new(s->registry->loop, s, a->fd, a->early, a->early_len);
 }
 
+/* Best effort: the client that cannot be told sees its connection end. */
+static void refuse_client(int fd, const char *why)
+{
+    size_t len = strnlen(why, 512);
+    _cleanup_buf_ struct buf out;
+
+    buf_init(&out, FRAME_MAX);
+    if (frame_put(&out, &(struct frame){.type = FRAME_FATAL,
+                                        .payload = (const uint8_t *)why,
+                                        .length = (uint32_t)len}) == 0) {
+        (void)!buf_write_fd(&out, fd);
+    }
+    close_p(&fd);
+}
+
 int session_attach(struct session_registry *r, const char *vm_id, const char *ref, int fd,
                    const void *early, size_t early_len, struct err *err)
 {
     _cleanup_(session_put_p) struct session *s = find(r, vm_id, ref, err);
 
     if (!s) {
-        close_p(&fd);
+        refuse_client(fd, err->message);
         return -1;
     }
     loop_call(r->loop, attach_on_loop,

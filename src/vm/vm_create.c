@@ -142,6 +142,20 @@ static int check_vmm(const struct vms *v, const char *vmm, struct err *err)
     return 0;
 }
 
+/* The name that was asked for, else one that the kernel has. */
+static void copy_kernel_name(struct vm_row *row, const char *ref, const struct artifact_row *kernel)
+{
+    _cleanup_json_ json_t *names = NULL;
+    struct err ignored; /* our own text */
+    const char *name = ref;
+
+    if (!name && json_parse(kernel->names, strlen(kernel->names), &names, &ignored) == 0) {
+        name = json_string_value(json_array_get(names, 0));
+    }
+    (void)snprintf(row->kernel_name, sizeof(row->kernel_name), "%s",
+                   name ? name : kernel->version);
+}
+
 static int resolve(struct create *c, struct err *err)
 {
     _cleanup_artifact_row_ struct artifact_row image = {0}, kernel = {0};
@@ -163,8 +177,7 @@ static int resolve(struct create *c, struct err *err)
     (void)snprintf(row->name, sizeof(row->name), "%s", json_str(p, "name", ""));
     (void)snprintf(row->image_name, sizeof(row->image_name), "%s", image_ref);
     memcpy(row->image_digest, image.digest, sizeof(row->image_digest));
-    (void)snprintf(row->kernel_name, sizeof(row->kernel_name), "%s",
-                   kernel_ref ? kernel_ref : kernel.version);
+    copy_kernel_name(row, kernel_ref, &kernel);
     memcpy(row->kernel_digest, kernel.digest, sizeof(row->kernel_digest));
     (void)snprintf(row->vmm, sizeof(row->vmm), "%s", c->v->params.vmm->name);
     row->vcpus = (unsigned)json_int(p, "vcpus", 1);

@@ -27,10 +27,10 @@ import pytest
 
 import rootfs
 from banger import BUILD, DEFAULT_CONFIG, IMAGE, KERNEL, ROOT, SLOWNESS, Instance
+from steps import SHARED_VM
 
 CACHE = ROOT / ".cache"
 SHARED = "BANGER_TEST_SHARED"
-SHARED_VM = "shared"
 TEST_SECONDS = 180
 
 

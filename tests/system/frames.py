@@ -99,6 +99,7 @@ class Session:
         self.pid = None
         self.failed = None              # (status, errno, text)
         self.exited = None              # exit status, or -signal
+        self.told = None                # the same, as it comes ahead of the output
         self.output = {STDOUT: bytearray(), STDERR: bytearray()}
         self.received = {STDOUT: 0, STDERR: 0}
         self.ended = {STDOUT: False, STDERR: False}
@@ -314,6 +315,11 @@ class Client:
             assert session.ended[STDOUT] and session.ended[STDERR], frame
             killed, value = struct.unpack("<BI", frame.payload)
             session.exited = -value if killed else value
+            assert session.told in (None, session.exited), frame
+        elif frame.kind == SESSION:
+            state, killed, value = struct.unpack("<BBI", frame.payload)
+            assert state == STATE_EXITED and session.told is None, frame
+            session.told = -value if killed else value
         elif frame.kind == WINDOW:
             assert frame.channel == STDIN
             limit = struct.unpack("<Q", frame.payload)[0]

@@ -173,13 +173,14 @@ class Operation:
         self.cancelled = threading.Event()
         self.waits_for_cancel = False
         self.outlives_cancel = False
+        self.cancelled_state = "cancelled"
         self.watched = queue.Queue()
 
     def show(self, state="running", stage=None):
         return {"id": self.id, "kind": "vm.create", "target": "quiet-fox", "state": state,
                 "stage": stage or self.stages[0],
                 "stages": [{"name": s, "ms": 1, "bytes": 0, "total": 0} for s in self.stages],
-                "message": self.note, "error": self.error if state == "failed" else None,
+                "message": self.note, "error": self.error if state in ("failed", "cancelled") else None,
                 "result": self.result if state == "done" else None}
 
     def watch(self, connection):
@@ -190,7 +191,9 @@ class Operation:
             threading.Event().wait(60)
         if self.waits_for_cancel:
             assert self.cancelled.wait(60)
-            return self.show("cancelled")
+            self.error = {"code": -32009, "message": "boot: Operation canceled",
+                          "data": {"code": "cancelled"}}
+            return self.show(self.cancelled_state)
         return self.show("failed" if self.error else "done")
 
 

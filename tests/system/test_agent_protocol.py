@@ -421,6 +421,16 @@ def test_output_before_the_exit_is_complete(host):
         assert session.stderr == b"end\n"
 
 
+def test_end_of_a_process_is_told_ahead_of_its_output(host):
+    session = host.start(["sh", "-c", "echo hi; exit 5"], window=0)
+    host.wait(lambda: session.told is not None)
+    assert (session.told, session.exited, session.stdout) == (5, None, b"")
+    session.window_size = 100
+    host.send(*host._window_frames(session))
+    assert host.finish(session) == 5
+    assert session.stdout == b"hi\n"
+
+
 def test_signal_reaches_the_process_group(host):
     session = host.start(["sh", "-c", "sleep 100 & sleep 100; echo never"])
     host.wait(lambda: session.pid)

@@ -1,0 +1,436 @@
+#!/usr/bin/python3
+"""Measures banger's speed against floors; `make bench` is this. It never says pass or fail.
+
+A floor is the least that gives the same result, made by the program build/bench-floor (floor.c).
+Floor and banger run in turn in the same call (A B A B ...), so that both see the same machine; a
+figure is the ratio of each such pair: its median and, in brackets, the least and the most. Where a
+target is absolute, the figure itself is what counts.
+
+What is measured (docs/PERFORMANCE.md says how to read it):
+  cold      banger run --rm --quiet -- true, until the VM and its QEMU are gone, against the same
+            QEMU started by hand until its agent has run the same command and it is reaped
+  ping      vm.ping through the daemon against the same frames straight on a guest's agent port
+  version   banger version against /bin/true
+  memory    what is private and dirty of an idle daemon
+  phases    where the time of a start goes, from the VM's own timeline
+  exec      banger exec VM -- true
+  imports   kernel import and image register
+
+Usage: bench.py [--only NAME[,NAME...]] [--pairs N] [--quick] [--json FILE]
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "system"))
+
+import rootfs  # noqa: E402
+from banger import IMAGE, KERNEL, SLOWNESS, Instance  # noqa: E402
+
+CACHE = ROOT / ".cache"
+# As banger is configured out of the box: it probes for KVM once.
+CONFIG = ""
+FLOOR_SECONDS = 300
+QUICK_PAIRS = 1
+
+
+# Figures ---------------------------------------------------------------------------------------
+
+class Series:
+    """Values of one thing, with what the table shows of them."""
+
+    def __init__(self, values, unit, digits):
+        self.values = list(values)
+        self.unit = unit
+        self.digits = digits
+
+    @property
+    def median(self):
+        return statistics.median(self.values)
+
+    def __str__(self):
+        text = f"{self.median:.{self.digits}f}"
+        if len(self.values) > 1:
+            text += f" ({min(self.values):.{self.digits}f}..{max(self.values):.{self.digits}f})"
+        return f"{text} {self.unit}".strip()
+
+
+class Figure:
+    """One line of the table. floor and target may be None; `absolute`: the target is not a ratio."""
+
+    def __init__(self, name, value, floor=None, target=None, absolute=False):
+        self.name = name
+        self.value = value
+        self.floor = floor
+        self.target = target
+        self.absolute = absolute
+
+    @property
+    def ratio(self):
+        if self.floor is None:
+            return None
+        return Series([v / f for v, f in zip(self.value.values, self.floor.values)], "", 2)
+
+    @property
+    def met(self):
+        if self.target is None:
+            return None
+        return (self.value if self.absolute else self.ratio).median <= self.target
+
+    def row(self):
+        target = "" if self.target is None else \
+            f"≤ {self.target:g} {self.value.unit if self.absolute else '×'}"
+        return [self.name, str(self.value), str(self.floor or ""),
+                f"{self.ratio} ×" if self.floor else "", target,
+                {None: "", True: "met", False: "missed"}[self.met], str(len(self.value.values))]
+
+    def as_json(self):
+        series = {"value": self.value, "floor": self.floor, "ratio": self.ratio}
+        return {"name": self.name, "unit": self.value.unit, "target": self.target,
+                "met": self.met} | {k: s.values for k, s in series.items() if s}
+
+
+def milliseconds(values, digits=1):
+    return Series(values, "ms", digits)
+
+
+def table(figures):
+    rows = [["what", "banger", "floor", "ratio", "target", "", "runs"]]
+    rows += [f.row() for f in figures]
+    widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
+    rows.insert(1, ["-" * w for w in widths])
+    return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(r, widths)) + " |" for r in rows)
+
+
+# Machine ---------------------------------------------------------------------------------------
+
+def first_line(*command):
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return (done.stdout.splitlines() or [""])[0]
+
+
+def machine():
+    """What the figures hold for, as lines of text."""
+    cpu = re.search(r"^model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
+    with contextlib.suppress(OSError):
+        release = re.search(r'PRETTY_NAME="(.*)"', pathlib.Path("/etc/os-release").read_text())
+    return [f"machine: {cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores, "
+            f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') >> 30} GiB",
+            f"system:  {release[1] if release else 'unknown'}, kernel {platform.release()}, "
+            f"{first_line('qemu-system-x86_64', '--version')}"]
+
+
+def load():
+    return "load %.2f %.2f %.2f" % os.getloadavg()
+
+
+# The floor -------------------------------------------------------------------------------------
+
+class FloorFailed(Exception):
+    """The floor program said something unexpected; its message."""
+
+
+def floor(instance, *args):
+    """Runs the floor program and returns what it measured. Nothing of it outlives this."""
+    process = subprocess.Popen([instance.program("bench-floor"), *map(str, args)],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, env=instance.environment,
+                               cwd=instance.home, text=True, start_new_session=True)
+    try:
+        out, err = process.communicate(timeout=FLOOR_SECONDS * SLOWNESS)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, 9)  # with its QEMU
+            process.communicate()
+    if process.returncode:
+        raise FloorFailed(err.strip())
+    return json.loads(out)
+
+
+class Line:
+    """The command line and the files of a VM's QEMU, to start the same one by hand.
+
+    It is taken from the running VM, so it is what banger starts whatever that becomes. Only what
+    belongs to the one VM is replaced: the pid file, the console and the data disk, of which each
+    start gets a fresh copy. Without -S: the CPUs need not wait for anybody.
+    """
+
+    def __init__(self, instance, vm):
+        pid = self.find_qemu(instance, vm)
+        self.directory = instance.root / "floor"
+        self.directory.mkdir(exist_ok=True)
+        self.unused_disk = self.directory / "unused.ext4"
+        self.fresh_disk = self.directory / "data.ext4"
+        args = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        self.argv = [a.decode() for a in args]
+        self.fds = self.read_fds(pid)
+        self.argv.remove("-S")
+        self.argv[self.argv.index("-pidfile") + 1] = str(self.directory / "pid")
+        self.save_unused_disk(instance)
+
+    @staticmethod
+    def find_qemu(instance, vm):
+        id = instance.json("vm", "show", vm)["id"]
+        return next(p.pid for p in instance.processes()
+                    if p.program.startswith("qemu-system") and f"/{id}/pid" in p.command)
+
+    def read_fds(self, pid):
+        """{number: what the floor program is to make of it}."""
+        text = "\n".join(self.argv)
+        fds = {int(n): f"r:{os.readlink(f'/proc/{pid}/fd/{n}')}"
+               for n in re.findall(r"/proc/self/fd/(\d+)", text)}
+        # QEMU keeps what it is given for /dev/fdset/N under other numbers.
+        for arg in self.argv:
+            if member := re.search(r"/dev/fdset/(\d+)", arg):
+                fds[int(member[1])] = \
+                    f"a:{self.directory / 'console'}" if "append=on" in arg else \
+                    f"r:{self.open_image(pid)}" if "read-only=on" in arg else \
+                    f"w:{self.fresh_disk}"
+            elif member := re.search(r"^socket,id=(\w+),fd=(\d+)", arg):
+                fds[int(member[2])] = "agent" if member[1] == "agent" else "listen"
+        return fds
+
+    @staticmethod
+    def open_image(pid):
+        files = {os.readlink(fd) for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir()}
+        return next(f for f in files if f.endswith(".ext4") and "/images/" in f)
+
+    def save_unused_disk(self, instance):
+        """A data disk that no guest has seen: that of a VM which never starts."""
+        instance.ok("vm", "create", "--no-start", "--name", "unused")
+        id = instance.json("vm", "show", "unused")["id"]
+        shutil.move(self.copy_disk(next(instance.state_dir.glob(f"vms/{id}*/data.ext4"))),
+                    self.unused_disk)
+        instance.ok("vm", "delete", "unused")
+
+    def copy_disk(self, source):
+        subprocess.run(["cp", "--sparse=always", source, self.fresh_disk], check=True)
+        return self.fresh_disk
+
+    def arguments(self):
+        """For the floor program; makes the fresh copy."""
+        self.copy_disk(self.unused_disk)
+        return [*(f"{n}={what}" for n, what in self.fds.items()), "--", *self.argv]
+
+
+# Measurements: each takes the bench and returns figures ------------------------------------------
+
+class Bench:
+    """One run: an instance of banger with kernel and image, and how much to measure."""
+
+    def __init__(self, instance, pairs, quick):
+        self.instance = instance
+        self.pairs = pairs
+        self.quick = quick
+        self.raw = {}
+        self.accel = ""
+
+    def many(self, count):
+        return 2 if self.quick else count
+
+    @contextlib.contextmanager
+    def vm(self, name):
+        self.instance.ok("vm", "create", "--quiet", "--name", name, timeout=120)
+        try:
+            yield name
+        finally:
+            self.instance.run("vm", "delete", "--force", name, timeout=60)
+
+    def line(self):
+        with self.vm("line") as vm:
+            self.accel = self.instance.json("vm", "show", vm)["vmm"]["accel"]
+            return Line(self.instance, vm)
+
+
+def measure_cold(bench):
+    banger = bench.instance
+    line = bench.line()
+    floors, runs = [], []
+    command = [banger.program(), "run", "--rm", "--quiet", "--", "true"]
+    for _ in range(bench.pairs):
+        floors.append(floor(banger, "boot", *line.arguments()))
+        runs.append(floor(banger, "run", banger.daemon_pid(), "--", *command))
+        if runs[-1]["status"] != 0 or floors[-1]["status"] != 0:
+            raise FloorFailed(f"'true' has failed: {floors[-1]} {runs[-1]}")
+        left = banger.run("vm", "list", "-q").out
+        if left:
+            raise FloorFailed(f"the VM is still listed: {left}")
+    bench.raw["boot"], bench.raw["run"] = floors, runs
+    return [Figure("cold run --rm -- true", milliseconds((r["gone_ms"] for r in runs), 0),
+                   milliseconds((f["reaped_ms"] for f in floors), 0), target=1.10),
+            Figure("of that floor: until the agent answers",
+                   milliseconds((f["hello_ms"] for f in floors), 0))]
+
+
+def measure_ping(bench):
+    banger = bench.instance
+    line = bench.line()
+    with bench.vm("pinged") as vm:
+        raw = floor(banger, "ping", banger.socket_path, vm, bench.many(40), bench.many(200),
+                    *line.arguments())
+    bench.raw["ping"] = raw
+    agent = Series((1000 * v for v in raw["agent_ms"]), "us", 0)
+    return [Figure("vm.ping", Series((1000 * v for v in raw["vm_ping_ms"]), "us", 0), agent,
+                   target=1.3),
+            Figure("daemon.ping (no guest)",
+                   Series((1000 * v for v in raw["daemon_ping_ms"]), "us", 0))]
+
+
+def measure_version(bench):
+    banger = bench.instance
+    raw = floor(banger, "spawn", bench.many(200), "--", "/bin/true", "--", banger.program(),
+                "version")
+    bench.raw["version"] = raw
+    return [Figure("banger version", milliseconds(raw["b_ms"], 2), milliseconds(raw["a_ms"], 2),
+                   target=5, absolute=True)]
+
+
+def private_dirty_mib(banger):
+    """Of all processes of the daemon."""
+    kib = 0
+    for pid in banger.pids("bangerd"):
+        text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+        kib += int(re.search(r"^Private_Dirty:\s*(\d+) kB", text, re.M)[1])
+    return kib / 1024
+
+
+def measure_memory(bench):
+    banger = bench.instance
+    fresh, used = [], []
+    for _ in range(bench.many(3)):
+        if banger.daemon_pid():
+            banger.ok("daemon", "stop")
+        banger.ok("image", "list")
+        fresh.append(private_dirty_mib(banger))
+        with bench.vm("once"):
+            pass
+        used.append(private_dirty_mib(banger))
+    return [Figure("daemon idle, private dirty, after start", Series(fresh, "MiB", 2), target=5,
+                   absolute=True),
+            Figure("the same after a VM came and went", Series(used, "MiB", 2), target=5,
+                   absolute=True)]
+
+
+def measure_phases(bench):
+    phases = {}
+    for i in range(bench.many(5)):
+        with bench.vm(f"phases-{i}") as vm:
+            for phase in bench.instance.json("vm", "show", vm)["timeline"]:
+                phases.setdefault(phase["phase"], []).append(phase["ms"])
+    return [Figure(f"start: {name}", milliseconds(values, 0)) for name, values in phases.items()]
+
+
+def measure_exec(bench):
+    banger = bench.instance
+    with bench.vm("executing") as vm:
+        raw = floor(banger, "spawn", bench.many(50), "--", "/bin/true", "--", banger.program(),
+                    "exec", vm, "--", "true")
+    bench.raw["exec"] = raw
+    return [Figure("banger exec VM -- true", milliseconds(raw["b_ms"], 2))]
+
+
+def measure_imports(bench):
+    times = {"kernel import": [], "image register": []}
+    for _ in range(1 if bench.quick else 3):
+        other = Instance(CONFIG)
+        try:
+            import_assets(other, times)
+        finally:
+            other.stop()
+            other.leftovers()
+            other.remove()
+    return [Figure(name, milliseconds(values, 0)) for name, values in times.items()]
+
+
+MEASUREMENTS = {
+    "cold": measure_cold,
+    "ping": measure_ping,
+    "version": measure_version,
+    "memory": measure_memory,
+    "phases": measure_phases,
+    "exec": measure_exec,
+    "imports": measure_imports,
+}
+
+
+# The whole -------------------------------------------------------------------------------------
+
+def prepare_assets():
+    """The kernel and the small image of the tests. Returns their paths."""
+    subprocess.run([ROOT / "tools/fetch-kernel.sh", ".cache/kernel"], cwd=ROOT, check=True,
+                   stdout=subprocess.DEVNULL)
+    subprocess.run([ROOT / "tools/fetch-deb.sh", "busybox-static", ".cache/busybox"], cwd=ROOT,
+                   check=True, stdout=subprocess.DEVNULL)
+    tar = CACHE / "bench-rootfs.tar"
+    rootfs.build(CACHE / "busybox" / "bin" / "busybox", tar)
+    return CACHE / "kernel", tar
+
+
+def import_assets(banger, times=None):
+    kernel, tar = prepare_assets()
+    banger.ok("image", "list")  # the daemon's own start is no part of it
+    for key, args in (("kernel import", ("kernel", "import", KERNEL, kernel)),
+                      ("image register", ("image", "register", IMAGE, tar))):
+        begin = time.monotonic()
+        banger.ok(*map(str, args), timeout=120)
+        if times is not None:
+            times[key].append(1000 * (time.monotonic() - begin))
+
+
+def measure(bench, names):
+    figures = []
+    for name in names:
+        print(f"measuring: {name} ({load()})", file=sys.stderr, flush=True)
+        figures += MEASUREMENTS[name](bench)
+    return figures
+
+
+def report(bench, figures, before):
+    accel = f", {bench.accel.upper()}" if bench.accel else ""
+    lines = machine()
+    print("\n".join([lines[0], lines[1] + accel, f"load:    {before} at the start, {load()} at "
+                     f"the end; {time.strftime('%Y-%m-%d')}", "", table(figures)]))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(MEASUREMENTS), help="comma-separated names")
+    parser.add_argument("--pairs", type=int, default=15, help="cold starts of each kind")
+    parser.add_argument("--quick", action="store_true", help="everything once or twice, as a test")
+    parser.add_argument("--json", metavar="FILE", help="also write all values there")
+    args = parser.parse_args()
+    names = args.only.split(",")
+    if unknown := set(names) - set(MEASUREMENTS):
+        parser.error(f"unknown measurement: {', '.join(sorted(unknown))}")
+    before = load()
+    banger = Instance(CONFIG)
+    bench = Bench(banger, QUICK_PAIRS if args.quick else max(args.pairs, 1), args.quick)
+    try:
+        import_assets(banger)
+        figures = measure(bench, names)
+    finally:
+        problems = banger.stop() + banger.leftovers()
+        banger.remove()
+    report(bench, figures, before)
+    if args.json:
+        pathlib.Path(args.json).write_text(json.dumps(
+            {"machine": machine(), "load": before, "figures": [f.as_json() for f in figures],
+             "raw": bench.raw}, indent=1))
+    if problems:
+        sys.exit("left behind: " + "; ".join(problems))
+
+
+if __name__ == "__main__":
+    main()

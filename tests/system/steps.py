@@ -1,0 +1,92 @@
+"""Steps that several system tests take, and what they look at."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+from banger import BUILD, SLOWNESS, Result
+
+SHARED_VM = "shared"
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="mounts in a namespace of its own: needs root")
+
+
+def sh(banger, script, *args, flags=(), vm=SHARED_VM, **kwargs):
+    """Runs a shell script in a running VM."""
+    return banger.run("exec", *flags, vm, "--", "sh", "-c", script, "sh", *args, **kwargs)
+
+
+def sh_ok(banger, script, *args, **kwargs):
+    """As sh, must succeed; returns its output as text."""
+    result = sh(banger, script, *args, **kwargs)
+    assert result.returncode == 0, repr(result)
+    return result.out
+
+
+def redirected(banger, redirection, *args, timeout=60):
+    """Runs banger from a shell with a redirection: "<file", "<&-"."""
+    argv = ["sh", "-c", f'exec "$0" "$@" {redirection}', banger.program(), *args]
+    done = subprocess.run(argv, env=banger.environment, cwd=banger.home, capture_output=True,
+                          timeout=timeout * SLOWNESS, check=False)
+    return Result(argv, done.returncode, done.stdout, done.stderr)
+
+
+def call(banger, method, **params):
+    """The result of one RPC that must succeed. `banger ps` has started the daemon before."""
+    with banger.rpc() as rpc:
+        reply = rpc.call(method, params)
+    assert "error" not in reply, reply
+    return reply["result"]
+
+
+def wait_vm(banger, vm, until):
+    """Waits until a VM is running, stopped or deleted."""
+    call(banger, "vm.wait", vm=vm, until=until)
+
+
+def vms(banger):
+    return {vm["name"]: vm for vm in call(banger, "vm.list")}
+
+
+def assert_error(result, *said, status=1, hint=True):
+    """The two lines of an error: what and why, and what to do."""
+    assert result.returncode == status, repr(result)
+    lines = [line for line in result.err.splitlines() if not line.endswith("...")]
+    assert lines and lines[0].startswith("banger: "), repr(result)
+    for text in said:
+        assert text in lines[0], f"{text!r} is not in: {result!r}"
+    if hint:
+        assert len(lines) > 1 and lines[-1].startswith("hint: "), repr(result)
+        if isinstance(hint, str):
+            assert hint in lines[-1], repr(result)
+
+
+def vm_files(banger):
+    """What VMs, and unfinished work, have on the host's disk."""
+    found = set()
+    for base in (banger.state_dir, banger.runtime_dir):
+        found |= {path for path in (base / "vms").glob("*")}
+    for base in (banger.state_dir, banger.cache_dir):
+        found |= {path for path in base.rglob("*tmp*")}
+    return sorted(str(path.relative_to(banger.root)) for path in found)
+
+
+def assert_nothing_left(banger):
+    """No VM, no process of one, no file of one."""
+    assert call(banger, "vm.list") == []
+    assert banger.qemu_pids() == []
+    assert vm_files(banger) == []
+
+
+def own_programs(banger, agent=None):
+    """Gives an instance copies of the programs, so that a test can exchange the agent's."""
+    directory = banger.root / "bin"
+    directory.mkdir()
+    for name in ("banger", "bangerd", "banger-agent", "banger-mkroot"):
+        shutil.copy2(BUILD / name, directory / name)
+    if agent is not None:
+        (directory / "banger-agent").write_bytes(agent)
+    banger.program = lambda name="banger": str(directory / name)
+    return directory
