@@ -72,7 +72,8 @@ static int set_string(const struct loading *l, const struct key *k, const struct
                        v->column, k->name);
     }
     n = strlen(v->string);
-    if (k->choices ? !str_is_choice(k->choices, v->string) : n < (size_t)k->min || n > (size_t)k->max) {
+    if (k->choices ? !str_is_choice(k->choices, v->string)
+                   : n < (size_t)k->min || n > (size_t)k->max) {
         return k->choices ? err_set(err, ERR_INVALID, "%s:%u:%u: '%s' must be one of %s", l->path,
                                     v->line, v->column, k->name, k->choices)
                           : err_set(err, ERR_INVALID, "%s:%u:%u: '%s' must have %lld to %lld bytes",

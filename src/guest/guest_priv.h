@@ -47,6 +47,7 @@ struct session {
     char id[ID_SIZE];
     char vm_id[ID_SIZE];
     json_t *spec; /* owned */
+    bool drain;
 
     /* registry lock */
     struct list node; /* in the registry, oldest first */

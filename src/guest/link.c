@@ -192,7 +192,8 @@ static void on_frame(struct guest_link *link, const struct frame *f)
     case FRAME_END:
     case FRAME_WINDOW:
         s = link_find_stream(link, f->stream);
-        /* Unknown: a session of an earlier daemon, or one that was released. Its number is taken. */
+        /* Unknown: a session of an earlier daemon, or one that was released. Its number is taken.
+         */
         link->last_stream = f->stream > link->last_stream ? f->stream : link->last_stream;
         if (s && session_on_frame(s, f, &why) < 0) {
             link_break(link, "the agent broke the protocol: %s", why);
@@ -211,8 +212,8 @@ static int take_greeting(struct guest_link *link, const struct frame *f)
     uint32_t listed;
 
     if (frame_take_bytes(&r, FRAME_NONCE_SIZE, &nonce) < 0 || frame_take_u16(&r, &version) < 0 ||
-        frame_take_u32(&r, &listed) < 0 || version < FRAME_PROTO_MIN ||
-        version > FRAME_PROTO_MAX || listed > SESSIONS_PER_VM_MAX) {
+        frame_take_u32(&r, &listed) < 0 || version < FRAME_PROTO_MIN || version > FRAME_PROTO_MAX ||
+        listed > SESSIONS_PER_VM_MAX) {
         return -EPROTO;
     }
     link->to_be_listed = listed;
@@ -315,7 +316,7 @@ static void on_readable(struct guest_link *link)
         }
         if (n <= 0) {
             link_break(link, "%s",
-                       n == 0 ? "the connection to the agent ended" : strerror((int)-n));
+                       n == 0 ? "the VM went down" : strerror((int)-n));
             return;
         }
         budget -= (size_t)n < budget ? (size_t)n : budget;

@@ -218,6 +218,22 @@ static int on_stdin_window(struct session *s, const struct frame *f)
     return 0;
 }
 
+/* Without a client: everything up to `end` has been taken, and more may come. */
+static void drain(struct session *s, uint8_t channel, uint64_t end)
+{
+    uint64_t limit = end + FRAME_WINDOW_MAX / 2;
+
+    if (!s->drain || s->client || !s->link ||
+        (s->granted[channel] > 0 && end - s->acked[channel] < FRAME_ACK_EVERY / 2)) {
+        return;
+    }
+    s->acked[channel] = end;
+    s->granted[channel] = limit > s->granted[channel] ? limit : s->granted[channel];
+    if (frame_put_window(&s->link->out, s->stream, channel, end, limit) == 0) {
+        link_kick(s->link);
+    }
+}
+
 static int on_data(struct session *s, const struct frame *f)
 {
     uint64_t end = f->offset + f->length;
@@ -230,6 +246,7 @@ static int on_data(struct session *s, const struct frame *f)
         s->out_bytes[f->channel] = end;
     }
     leaf_unlock(&s->registry->lock);
+    drain(s, f->channel, end);
     return 0;
 }
 
@@ -401,6 +418,8 @@ static void start_on_loop(void *arg)
         session_put(st->session);
         return;
     }
+    drain(st->session, FRAME_STDOUT, 0);
+    drain(st->session, FRAME_STDERR, 0);
     link_kick(link);
 }
 
@@ -457,30 +476,29 @@ static void remove_session(struct session_registry *r, struct session *s)
     }
 }
 
-int session_start(struct session_registry *r, struct guest_link *link, const char *vm_id,
-                  const json_t *spec, struct cancel *cancel, int64_t deadline_ms,
+int session_start(struct session_registry *r, const struct session_start_params *params,
                   char ret_id[ID_SIZE], struct err *err)
 {
     _cleanup_(session_put_p) struct session *s = NULL;
-    _cleanup_buf_ struct buf body;
+    _cleanup_buf_ struct buf body = {.max = FRAME_SPEC_MAX};
     struct starting st;
     int waited;
 
-    buf_init(&body, FRAME_SPEC_MAX);
-    if (exec_body(spec, &body, err) < 0) {
+    if (exec_body(params->spec, &body, err) < 0) {
         return -1;
     }
-    s = session_new(r, vm_id, spec);
+    s = session_new(r, params->vm_id, params->spec);
+    s->drain = params->drain;
     if (add_session(r, s, err) < 0) {
         return -1;
     }
-    st = (struct starting){.link = link, .session = s, .body = &body};
+    st = (struct starting){.link = params->link, .session = s, .body = &body};
     loop_call(r->loop, start_on_loop, &st);
     if (st.refused) {
         remove_session(r, s);
         return err_set(err, ERR_GUEST, "the guest's agent takes no commands");
     }
-    waited = latch_wait(&s->started, cancel, deadline_ms);
+    waited = latch_wait(&s->started, params->cancel, params->deadline_ms);
     if (waited < 0) {
         loop_call(r->loop, release_on_loop, s);
         remove_session(r, s);

@@ -41,11 +41,19 @@ typedef void (*session_event_fn)(void *arg, enum session_event event, const char
 struct session_registry *session_registry_new(struct loop *loop, session_event_fn fn, void *arg);
 void session_registry_free(struct session_registry *r); /* after all links are closed */
 
-/* `spec` is an object as api_session_params describes it, validated. Waits until the agent has
- * started the command or said why not (that is a session in state failed, not an error).
- * ret_id names it. */
-int session_start(struct session_registry *r, struct guest_link *link, const char *vm_id,
-                  const json_t *spec, struct cancel *cancel, int64_t deadline_ms,
+struct session_start_params {
+    struct guest_link *link;
+    const char *vm_id;
+    const json_t *spec; /* as api_session_params describes it, validated */
+    bool drain; /* while no client is attached, output is taken and dropped: the command of a
+                 * detached run must not wait for a reader that never comes */
+    struct cancel *cancel;
+    int64_t deadline_ms;
+};
+
+/* Waits until the agent has started the command or said why not (that is a session in state
+ * failed, not an error). ret_id names it. */
+int session_start(struct session_registry *r, const struct session_start_params *params,
                   char ret_id[ID_SIZE], struct err *err) EXCLUDES(rank_leaf);
 
 /* The Session object of docs/PROTOCOL.md. Ids may be prefixes. */

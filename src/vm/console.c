@@ -129,3 +129,15 @@ char *console_tail(int fd, size_t most)
     }
     return buf_steal_str(&out);
 }
+
+const char *console_since_boot(const char *text)
+{
+    const char *at = text;
+
+    for (const char *mark = text; (mark = strstr(mark, CONSOLE_MARK)); mark++) {
+        const char *end = strchr(mark, '\n');
+
+        at = end ? end + 1 : mark + strlen(mark);
+    }
+    return at;
+}

@@ -22,3 +22,9 @@ void console_watch_free(struct console_watch *w);
 /* The last bytes of the file, at most `most`, cut at the start of a line where there is one;
  * escaped but for newlines. Free it. */
 char *console_tail(int fd, size_t most);
+
+/* The line that the daemon writes into the console file before each boot begins with this. */
+#define CONSOLE_MARK "--- banger: "
+
+/* The part of a console's text that came after the last mark: all of it when there is none. */
+const char *console_since_boot(const char *text);

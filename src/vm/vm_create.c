@@ -152,8 +152,7 @@ static void copy_kernel_name(struct vm_row *row, const char *ref, const struct a
     if (!name && json_parse(kernel->names, strlen(kernel->names), &names, &ignored) == 0) {
         name = json_string_value(json_array_get(names, 0));
     }
-    (void)snprintf(row->kernel_name, sizeof(row->kernel_name), "%s",
-                   name ? name : kernel->version);
+    (void)snprintf(row->kernel_name, sizeof(row->kernel_name), "%s", name ? name : kernel->version);
 }
 
 static int resolve(struct create *c, struct err *err)
@@ -173,7 +172,7 @@ static int resolve(struct create *c, struct err *err)
     }
     id_generate(row->id);
     row->state = VM_CREATED;
-    (void)snprintf(row->reason, sizeof(row->reason), "creating");
+    (void)snprintf(row->reason, sizeof(row->reason), VM_REASON_CREATING);
     (void)snprintf(row->name, sizeof(row->name), "%s", json_str(p, "name", ""));
     (void)snprintf(row->image_name, sizeof(row->image_name), "%s", image_ref);
     memcpy(row->image_digest, image.digest, sizeof(row->image_digest));
@@ -250,14 +249,20 @@ static int make_disk(struct create *c, struct op *op, struct err *err)
 static int start_main(struct create *c, struct op *op, struct err *err)
 {
     struct vms *v = c->v;
-    const json_t *spec = json_object_get(c->params, "main");
     _cleanup_vm_run_ struct vm_run *run = NULL;
     struct vm_entry *e;
 
     op_stage(op, "session");
     run = vm_run_get(v, c->row.id, err);
-    if (!run || session_start(v->sessions, run->link, c->row.id, spec, op_cancel(op),
-                              clock_mono_ms() + SESSION_START_MS, c->session_id, err) < 0) {
+    if (!run || session_start(v->sessions,
+                              &(struct session_start_params){
+                                  .link = run->link,
+                                  .vm_id = c->row.id,
+                                  .spec = json_object_get(c->params, "main"),
+                                  .drain = !c->hold,
+                                  .cancel = op_cancel(op),
+                                  .deadline_ms = clock_mono_ms() + SESSION_START_MS},
+                              c->session_id, err) < 0) {
         return -1;
     }
     leaf_lock(&v->table);
@@ -402,9 +407,15 @@ int vms_session_start(struct vms *v, const char *ref, const json_t *spec, struct
     if (check_spec(spec, err) < 0 || vms_resolve(v, ref, id, err) < 0) {
         return -1;
     }
-    run = vm_run_get(v, id, err);
-    if (!run || session_start(v->sessions, run->link, id, spec, cancel,
-                              clock_mono_ms() + SESSION_START_MS, session_id, err) < 0) {
+    run = vm_run_get_up(v, id, cancel, err);
+    if (!run || session_start(v->sessions,
+                              &(struct session_start_params){.link = run->link,
+                                                             .vm_id = id,
+                                                             .spec = spec,
+                                                             .cancel = cancel,
+                                                             .deadline_ms = clock_mono_ms() +
+                                                                            SESSION_START_MS},
+                              session_id, err) < 0) {
         return -1;
     }
     if (session_show(v->sessions, id, session_id, ret_session, err) < 0) {
@@ -430,6 +441,6 @@ int vms_ping(struct vms *v, const char *ref, struct cancel *cancel, int64_t dead
     if (vms_resolve(v, ref, id, err) < 0) {
         return -1;
     }
-    run = vm_run_get(v, id, err);
+    run = vm_run_get_up(v, id, cancel, err);
     return run ? guest_link_ping(run->link, cancel, deadline_ms, ret_us, err) : -1;
 }

@@ -43,6 +43,11 @@ void vm_on_vmm_event(void *arg, enum vmm_event event)
         break;
     case VMM_GUEST_RESET: /* the exit follows */
         break;
+    case VMM_GUEST_POWEROFF:
+        leaf_lock(&v->table);
+        run->going_down = true;
+        leaf_unlock(&v->table);
+        break;
     case VMM_IO_STOPPED:
         vm_run_worker(v, run->vm_id, set_io_stopped);
         break;

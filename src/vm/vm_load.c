@@ -24,7 +24,7 @@ static void add_entry(struct vms *v, const struct vm_row *row)
 /* A create or a delete that the last daemon did not finish. */
 static bool is_half(const struct vm_row *row)
 {
-    return str_eq(row->reason, "creating") || str_eq(row->reason, "deleting");
+    return str_eq(row->reason, VM_REASON_CREATING) || str_eq(row->reason, VM_REASON_DELETING);
 }
 
 static int settle(struct vms *v, const struct vm_row *row, struct err *err) REQUIRES(rank_vm)
@@ -38,10 +38,13 @@ static int settle(struct vms *v, const struct vm_row *row, struct err *err) REQU
         log_info("VM %.12s '%s': %s", row->id, row->name,
                  adopted ? "still runs, adopted" : err->message);
     }
-    /* An auto_remove VM belongs to a command whose client lost it with the last daemon; a VM that
-     * was being started belongs to an operation that is gone. */
-    if (is_half(row) || row->auto_remove || (adopted && row->state == VM_STARTING)) {
+    /* An auto_remove VM belongs to a command whose client lost it with the last daemon. */
+    if (is_half(row) || row->auto_remove) {
         return vm_remove(v, row->id, err);
+    }
+    /* Nobody waits for this boot any more; what is on the disk is the user's. */
+    if (adopted && row->state == VM_STARTING) {
+        return vm_kill(v, row->id, "start interrupted", err);
     }
     if (adopted || row->state == VM_STOPPED || row->state == VM_CREATED) {
         return 0;

@@ -9,6 +9,10 @@
 #include "vm/vm.h"
 #include "vm/vm_locks.h"
 
+/* Reasons of a VM that the next daemon finds half made, or half deleted. */
+#define VM_REASON_CREATING "creating"
+#define VM_REASON_DELETING "deleting"
+
 /* One incarnation that runs: counted references, so that exec and the like may use its link while
  * somebody stops it. */
 struct vm_run {
@@ -18,7 +22,7 @@ struct vm_run {
     uint64_t incarnation;
     struct vmm *vmm;
     struct guest_link *link;
-    struct console_watch *console;
+    struct console_watch *console, *vmm_log;
     int run_fd; /* its run directory */
 
     /* table lock */
@@ -78,6 +82,8 @@ int vm_set_state(struct vms *v, const char *id, enum vm_state state, const char 
                  struct err *err);
 
 struct vm_run *vm_run_get(struct vms *v, const char *id, struct err *err); /* ERR_NOT_RUNNING */
+/* The same, and waits until its agent can be talked to: that of an adopted VM takes a moment. */
+struct vm_run *vm_run_get_up(struct vms *v, const char *id, struct cancel *cancel, struct err *err);
 void vm_run_put(struct vm_run *run);
 DEFINE_CLEANUP(struct vm_run *, vm_run_put);
 #define _cleanup_vm_run_ _cleanup_(vm_run_put_p)

@@ -94,7 +94,11 @@ static int open_files(struct boot *b, struct err *err)
 static int build_cmdline(const struct vms *v, enum vmm_accel accel, unsigned vcpus,
                          char ret_cmdline[CMDLINE_SIZE], struct err *err)
 {
+    /* For the agent: a data disk that is missing is an error, not a reason to use memory. */
+    static const char *const extra[] = {"banger.data=disk"};
     struct cmdline_params p = {
+        .extra = extra,
+        .extra_count = ARRAY_LEN(extra),
         .emulated = accel == VMM_ACCEL_TCG,
         .tsc_khz = v->params.tsc_khz,
         .vcpus = vcpus,
@@ -186,7 +190,9 @@ static int choose_accel(struct boot *b, struct err *err)
         }
         (void)copy_accel(b, why);
         if (b->accel == VMM_ACCEL_TCG && b->op) {
-            op_note(b->op, "no KVM, using emulation (slower): %s", why);
+            /* A long reason is a crash's text: VM show and the log have it. */
+            op_note(b->op, "KVM does not work here%s%s: using emulation, which is slower",
+                    strlen(why) <= 60 ? ": " : "", strlen(why) <= 60 ? why : "");
         }
     }
     (void)snprintf(b->row.accel, sizeof(b->row.accel), "%s", vmm_accel_name(b->accel));
@@ -332,7 +338,8 @@ static int configure(struct boot *b, struct err *err)
 /* The last lines of the console on one line, for an error. */
 static void append_console(struct boot *b, struct err *err)
 {
-    _cleanup_free_ char *tail = console_tail(b->console_fd, 600);
+    _cleanup_free_ char *all = console_tail(b->console_fd, 600);
+    char *tail = (char *)console_since_boot(all);
     size_t len = strlen(tail);
 
     while (len > 0 && tail[len - 1] == '\n') {
@@ -387,9 +394,22 @@ static void abandon(struct boot *b, struct err *err)
     (void)fs_remove_tree(v->params.run_fd, b->row.id);
 }
 
+/* So that readers of the log, and console_since_boot, know where this boot begins. */
+static void mark_console(const struct boot *b)
+{
+    char time[CLOCK_RFC3339_SIZE];
+    _cleanup_free_ char *line = NULL;
+
+    clock_format_rfc3339(clock_real_ms(), time);
+    line =
+        x_asprintf(CONSOLE_MARK "boot %llu at %s\n", (unsigned long long)b->row.incarnation, time);
+    (void)fs_write_all(b->console_fd, line, strlen(line)); /* a log: the boot matters more */
+}
+
 static int attempt(struct boot *b, struct err *err)
 {
     b->silent = false;
+    mark_console(b);
     phase(b, "vmm");
     if (launch(b, err) < 0) {
         return -1;
@@ -429,7 +449,11 @@ static void set_starting(struct vm_row *row, void *arg)
     struct boot *b = arg;
 
     row->state = VM_STARTING;
-    row->reason[0] = '\0';
+    /* A create keeps its mark until the VM runs: vm_load.c removes what a dead daemon left of it.
+     */
+    if (!b->op) {
+        row->reason[0] = '\0';
+    }
     row->state_since_ms = clock_real_ms();
     row->incarnation++;
     row->exit_code = -1;
@@ -451,11 +475,21 @@ static void set_running(struct vm_row *row, void *arg)
     row->phase_count = b->phase_count;
 }
 
+/* The VMM's own log is bounded like the console: a guest can make it warn as often as it likes. */
+static void watch_logs(struct vm_run *run, int console_fd)
+{
+    struct loop *loop = run->vms->params.control_loop;
+    int log_fd = openat(run->run_fd, "vmm.log", O_RDWR | O_APPEND | O_CLOEXEC);
+
+    run->console = console_fd < 0 ? NULL : console_watch_new(loop, console_fd);
+    run->vmm_log = log_fd < 0 ? NULL : console_watch_new(loop, log_fd);
+}
+
 static void publish(struct vms *v, struct boot *b)
 {
     struct vm_entry *e;
 
-    b->run->console = console_watch_new(v->params.control_loop, STEAL_FD(b->console_fd));
+    watch_logs(b->run, STEAL_FD(b->console_fd));
     leaf_lock(&v->table);
     e = vm_find_locked(v, b->row.id); /* there: we hold its token */
     e->run = STEAL_PTR(b->run);
@@ -534,7 +568,11 @@ int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel,
     }
     phase(&b, NULL);
     publish(v, &b);
-    return vm_update(v, id, set_running, &b, err);
+    if (vm_update(v, id, set_running, &b, err) < 0) {
+        (void)vm_kill(v, id, "start failed: the store cannot be written", &ignored);
+        return -1;
+    }
+    return 0;
 }
 
 int vm_adopt(struct vms *v, const char *id, struct err *err)
@@ -574,7 +612,7 @@ int vm_adopt(struct vms *v, const char *id, struct err *err)
     run->link = open_link(run, fd, true);
     (void)snprintf(console, sizeof(console), "vms/%s/console.log", id);
     fd = openat(v->params.state_fd, console, O_RDWR | O_APPEND | O_CLOEXEC);
-    run->console = fd < 0 ? NULL : console_watch_new(v->params.control_loop, fd);
+    watch_logs(run, fd);
     leaf_lock(&v->table);
     e = vm_find_locked(v, id);
     e->run = STEAL_PTR(run);

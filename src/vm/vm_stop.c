@@ -17,6 +17,8 @@
 /* How long start, stop and delete wait for whoever works on the VM. */
 #define TOKEN_WAIT_MS 60000
 
+#define FORCE_HINT "banger stop --force ends it, and loses what the guest has not written yet"
+
 /* Takes the run out of the table; the caller gets the table's reference. */
 static struct vm_run *unpublish(struct vms *v, const char *id)
 {
@@ -106,7 +108,7 @@ int vm_remove(struct vms *v, const char *id, struct err *err)
 
     /* Said first: a daemon that dies in the middle leaves a VM that the next one goes on
      * deleting, never half of one. */
-    if (vm_kill(v, id, "deleting", err) < 0) {
+    if (vm_kill(v, id, VM_REASON_DELETING, err) < 0) {
         return -1;
     }
     session_forget_vm(v->sessions, id);
@@ -151,10 +153,13 @@ static int stop_gently(struct vms *v, const char *id, struct cancel *cancel, int
                        struct err *err) REQUIRES(rank_vm)
 {
     struct ending end = {.reason = "user", .exit = {.code = -1}};
-    _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, id, err);
+    _cleanup_vm_run_ struct vm_run *run = vm_run_get_up(v, id, cancel, err);
     struct err none;
 
-    if (!run || vm_set_state(v, id, VM_STOPPING, "user", err) < 0) {
+    if (!run) {
+        return err_hint(err, FORCE_HINT);
+    }
+    if (vm_set_state(v, id, VM_STOPPING, "user", err) < 0) {
         return -1;
     }
     if (guest_link_poweroff(run->link, cancel, deadline_ms, err) < 0) {
@@ -162,8 +167,7 @@ static int stop_gently(struct vms *v, const char *id, struct cancel *cancel, int
         (void)vm_set_state(v, id, VM_RUNNING, "stop failed", &none);
         if (err->code != ERR_CANCELLED) {
             err_wrap(err, "the VM keeps running");
-            err_hint(err, "banger stop --force ends it, and loses what the guest has not "
-                          "written yet");
+            err_hint(err, FORCE_HINT);
         }
         return -1;
     }
@@ -268,6 +272,19 @@ void vm_auto_remove(struct vms *v, const char *id)
     vm_locks_release(token);
 }
 
+/* To QEMU a panic is a reset; only the console tells them apart. */
+static bool console_shows_panic(const struct vms *v, const char *id)
+{
+    char path[96];
+    _cleanup_close_ int fd = -1;
+    _cleanup_free_ char *tail = NULL;
+
+    (void)snprintf(path, sizeof(path), "vms/%s/console.log", id);
+    fd = openat(v->params.state_fd, path, O_RDONLY | O_CLOEXEC);
+    tail = fd < 0 ? NULL : console_tail(fd, 16384);
+    return tail && strstr(console_since_boot(tail), "Kernel panic");
+}
+
 static void reason_of(struct vms *v, struct vm_run *run, const struct vmm_exit *ended,
                       char ret_reason[STORE_REASON_SIZE])
 {
@@ -287,7 +304,8 @@ static void reason_of(struct vms *v, struct vm_run *run, const struct vmm_exit *
         (void)snprintf(ret_reason, STORE_REASON_SIZE, "vmm_died: ended with status %d",
                        ended->code);
     } else {
-        (void)snprintf(ret_reason, STORE_REASON_SIZE, "guest_panic");
+        (void)snprintf(ret_reason, STORE_REASON_SIZE,
+                       console_shows_panic(v, run->vm_id) ? "guest_panic" : "guest_reset");
     }
 }
 

@@ -12,6 +12,9 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+/* How long an agent that ran before may take to answer a HELLO. */
+#define HELLO_MS 10000
+
 struct watcher {
     struct list node; /* in vms->watchers */
     int fd;           /* eventfd */
@@ -193,6 +196,16 @@ struct vm_run *vm_run_get(struct vms *v, const char *id, struct err *err)
     return run;
 }
 
+struct vm_run *vm_run_get_up(struct vms *v, const char *id, struct cancel *cancel, struct err *err)
+{
+    _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, id, err);
+
+    if (!run || guest_link_wait_hello(run->link, cancel, clock_mono_ms() + HELLO_MS, err) < 0) {
+        return NULL;
+    }
+    return STEAL_PTR(run);
+}
+
 void vm_run_put(struct vm_run *run)
 {
     struct vms *v;
@@ -211,6 +224,7 @@ void vm_run_put(struct vm_run *run)
     guest_link_free(run->link);
     v->params.vmm->free(run->vmm);
     console_watch_free(run->console);
+    console_watch_free(run->vmm_log);
     close_p(&run->run_fd);
     free(run);
 }

@@ -1,6 +1,7 @@
 """Steps that several system tests take, and what they look at."""
 
 import os
+import re
 import shutil
 import subprocess
 
@@ -8,6 +9,8 @@ import pytest
 from banger import BUILD, SLOWNESS, Result
 
 SHARED_VM = "shared"
+
+STAGE = re.compile(r"banger: [a-z ]+\.\.\.")
 
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0, reason="mounts in a namespace of its own: needs root")
@@ -53,7 +56,7 @@ def vms(banger):
 def assert_error(result, *said, status=1, hint=True):
     """The two lines of an error: what and why, and what to do."""
     assert result.returncode == status, repr(result)
-    lines = [line for line in result.err.splitlines() if not line.endswith("...")]
+    lines = [line for line in result.err.splitlines() if not STAGE.fullmatch(line)]
     assert lines and lines[0].startswith("banger: "), repr(result)
     for text in said:
         assert text in lines[0], f"{text!r} is not in: {result!r}"

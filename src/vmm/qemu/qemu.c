@@ -84,7 +84,8 @@ static void on_qmp_event(void *arg, const char *name, const json_t *data)
     } else if (str_eq(name, "SHUTDOWN")) {
         /* Otherwise it was told to end by a signal. */
         if (json_flag(data, "guest", false)) {
-            emit(vmm, VMM_GUEST_RESET);
+            emit(vmm, str_eq(json_str(data, "reason", ""), "guest-shutdown") ? VMM_GUEST_POWEROFF
+                                                                             : VMM_GUEST_RESET);
         }
     } else if (str_eq(name, "BLOCK_IO_ERROR")) {
         /* Several may come before the CPUs are stopped, and none is followed by a STOP when they
