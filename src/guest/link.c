@@ -315,8 +315,7 @@ static void on_readable(struct guest_link *link)
             return;
         }
         if (n <= 0) {
-            link_break(link, "%s",
-                       n == 0 ? "the VM went down" : strerror((int)-n));
+            link_break(link, "%s", n == 0 ? "the VM went down" : strerror((int)-n));
             return;
         }
         budget -= (size_t)n < budget ? (size_t)n : budget;

@@ -27,10 +27,10 @@ const char *vmm_accel_name(enum vmm_accel accel); /* "tcg", "kvm" */
 
 enum vmm_event {
     VMM_EXITED,      /* the process is gone and, when it was our child, reaped; always the last */
-    VMM_GUEST_RESET,    /* the guest reset the machine: reboot or panic; exit follows */
+    VMM_GUEST_RESET, /* the guest reset the machine: reboot or panic; exit follows */
     VMM_GUEST_POWEROFF, /* the guest switched it off; exit follows */
-    VMM_PORT_CLOSED, /* the guest closed the agent's port: the agent is gone */
-    VMM_IO_STOPPED,  /* a disk write failed (host disk full): the guest's CPUs are stopped */
+    VMM_PORT_CLOSED,    /* the guest closed the agent's port: the agent is gone */
+    VMM_IO_STOPPED,     /* a disk write failed (host disk full): the guest's CPUs are stopped */
     VMM_RESUMED,
 };
 

@@ -383,7 +383,7 @@ class Instance:
     def logs(self):
         """{path: text} of its log and console files."""
         files = [p for d in (self.state_dir, self.cache_dir, self.runtime_dir) if d.exists()
-                 for p in d.rglob("*") if p.suffix == ".log" or "console" in p.name]
+                 for p in d.rglob("*.log")]
         return {p: p.read_bytes()[-EVIDENCE_BYTES:].decode(errors="replace")
                 for p in files if p.is_file()}
 
@@ -440,8 +440,7 @@ class Instance:
         for path in self.root.rglob("*"):
             if not path.is_file() or path.is_symlink():
                 continue
-            wanted = path.suffix in (".log", ".toml") or "console" in path.name or \
-                path.name.startswith("san.") or ".db" in path.name or ".sqlite" in path.name
+            wanted = path.suffix in (".log", ".toml") or path.name.startswith("san.") or ".db" in path.name or ".sqlite" in path.name
             if wanted:
                 copy = directory / path.relative_to(self.root)
                 copy.parent.mkdir(parents=True, exist_ok=True)

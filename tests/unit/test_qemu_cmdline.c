@@ -75,7 +75,8 @@ static void the_whole_line_under_tcg(void **state)
 
     (void)state;
     assert_string_equal(
-        text, BEGIN "-accel\ntcg,tb-size=32\n-cpu\nmax,-erms\n-smp\n1\n-m\n256M\n" BOOT DISKS CHANNELS);
+        text,
+        BEGIN "-accel\ntcg,tb-size=32\n-cpu\nmax,-erms\n-smp\n1\n-m\n256M\n" BOOT DISKS CHANNELS);
 }
 
 static void kvm_takes_the_hosts_cpu(void **state)
@@ -100,8 +101,8 @@ static void absent_disks_are_not_named(void **state)
     (void)state;
     spec.root_disk_fd = spec.data_disk_fd = -1;
     text = build(&spec);
-    assert_string_equal(text, BEGIN
-                        "-accel\ntcg,tb-size=32\n-cpu\nmax,-erms\n-smp\n1\n-m\n256M\n" BOOT CHANNELS);
+    assert_string_equal(
+        text, BEGIN "-accel\ntcg,tb-size=32\n-cpu\nmax,-erms\n-smp\n1\n-m\n256M\n" BOOT CHANNELS);
 }
 
 static void larger_guests_get_a_larger_translation_buffer(void **state)

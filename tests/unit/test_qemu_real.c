@@ -129,9 +129,8 @@ struct fixture {
 static void on_event(void *arg, enum vmm_event event)
 {
     static const char *const names[] = {
-        [VMM_EXITED] = "exited",           [VMM_GUEST_RESET] = "reset",
-        [VMM_GUEST_POWEROFF] = "poweroff", [VMM_PORT_CLOSED] = "port",
-        [VMM_IO_STOPPED] = "io", [VMM_RESUMED] = "resumed",
+        [VMM_EXITED] = "exited",    [VMM_GUEST_RESET] = "reset", [VMM_GUEST_POWEROFF] = "poweroff",
+        [VMM_PORT_CLOSED] = "port", [VMM_IO_STOPPED] = "io",     [VMM_RESUMED] = "resumed",
     };
     struct fixture *f = arg;
     size_t used = strlen(f->events);
