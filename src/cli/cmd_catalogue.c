@@ -31,6 +31,7 @@ static int import(struct cli *cli, const struct cli_args *args, const char *meth
 
     if (!path) {
         err_set_errno(&err, ERR_IO, errno, "cannot find '%s'", args->operands[1]);
+        err_hint(&err, "banger %s --help says what it must be", args->verb->path);
         return out_error(cli, NULL, NULL, &err);
     }
     params = json_object();

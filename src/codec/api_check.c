@@ -200,5 +200,8 @@ static int check_params(const struct api_param *specs, const char *where, const 
 
 int api_validate(const struct api_method *m, const json_t *params, struct err *err)
 {
-    return check_params(m->params, m->name, params, err);
+    if (check_params(m->params, m->name, params, err) == 0) {
+        return 0;
+    }
+    return err->hint[0] ? -1 : err_hint(err, "docs/PROTOCOL.md describes the call '%s'", m->name);
 }

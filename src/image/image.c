@@ -72,7 +72,8 @@ int image_check_name(const char *what, const char *name, struct err *err)
     size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789._/:-");
     bool first_ok = (name[0] >= 'a' && name[0] <= 'z') || (name[0] >= '0' && name[0] <= '9');
 
-    if (!first_ok || name[n] || n > STORE_NAME_MAX) {
+    /* What looks like a digest would hide the image or kernel that has it. */
+    if (!first_ok || name[n] || n > STORE_NAME_MAX || str_starts_with(name, "sha256:")) {
         _cleanup_free_ char *safe = str_escape(name, strlen(name), STORE_NAME_MAX);
 
         err_set(err, ERR_INVALID, "'%s' is not a name for %s", safe, what);

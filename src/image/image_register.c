@@ -149,7 +149,8 @@ static int build(struct image_registry *r, const char *path, const char *temp,
                              "cannot open '%s'", path);
     }
     if (!S_ISREG(st.st_mode)) {
-        return err_set(err, ERR_INVALID, "'%s' is not a regular file", path);
+        err_set(err, ERR_INVALID, "'%s' is not a regular file", path);
+        return err_hint(err, "pack a directory with: tar -C DIR -cf ROOTFS.tar .");
     }
     image_stage(progress, "unpack");
     return is_ext4(from) ? copy_ext4(from, path, r->images_fd, temp, err)

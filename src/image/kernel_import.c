@@ -33,8 +33,9 @@ static int find_version(const char *path, char *ret_version, size_t size, int *r
     DIR *dir;
 
     if (root < 0) {
-        return err_set_errno(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_INVALID, errno,
-                             "cannot open the directory '%s'", path);
+        err_set_errno(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_INVALID, errno,
+                      "cannot open the directory '%s'", path);
+        return err_hint(err, "unpack a kernel package with: dpkg-deb -x PACKAGE.deb DIR");
     }
     boot = openat(root, "boot", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     dir = boot < 0 ? NULL : fdopendir(dup(boot));
@@ -81,7 +82,8 @@ static int load_modules(const char *path, const char *version, struct module_lis
         fd = open(usr_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     }
     if (fd < 0) {
-        return err_set_errno(err, ERR_NOT_FOUND, errno, "no modules at '%s'", dir);
+        err_set_errno(err, ERR_NOT_FOUND, errno, "no modules at '%s'", dir);
+        return err_hint(err, "unpack the whole kernel package with: dpkg-deb -x PACKAGE.deb DIR");
     }
     return modules_resolve(fd, wanted_modules, ARRAY_LEN(wanted_modules), ret_list, err);
 }

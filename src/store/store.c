@@ -35,7 +35,9 @@ static const char *const migrations[] = {
 int store_fail(struct store *s, struct err *err, const char *what)
 {
     int code = sqlite3_errcode(s->db);
-    enum err_code e = code == SQLITE_FULL ? ERR_NO_SPACE : ERR_IO;
+    enum err_code e = code == SQLITE_FULL         ? ERR_NO_SPACE
+                      : code == SQLITE_CONSTRAINT ? ERR_ALREADY_EXISTS
+                                                  : ERR_IO;
 
     err_set(err, e, "store: %s: %s", what, sqlite3_errmsg(s->db));
     if (code == SQLITE_FULL) {

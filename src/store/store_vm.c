@@ -182,7 +182,7 @@ int store_vm_insert(struct store *s, const struct vm_row *row, struct err *err)
         bind_row(stmt, row);
     }
     r = run_durably(s, stmt, "insert VM", err);
-    if (r < 0 && stmt && sqlite3_errcode(s->db) == SQLITE_CONSTRAINT) {
+    if (r < 0 && err->code == ERR_ALREADY_EXISTS) {
         err_set(err, ERR_ALREADY_EXISTS, "VM '%s' exists already", row->name);
         err_hint(err, "choose another --name, or delete it with: banger rm %s", row->name);
     }

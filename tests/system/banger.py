@@ -440,7 +440,8 @@ class Instance:
         for path in self.root.rglob("*"):
             if not path.is_file() or path.is_symlink():
                 continue
-            wanted = path.suffix in (".log", ".toml") or path.name.startswith("san.") or ".db" in path.name or ".sqlite" in path.name
+            wanted = path.suffix in (".log", ".toml") or path.name.startswith("san.") or \
+                ".db" in path.name or ".sqlite" in path.name
             if wanted:
                 copy = directory / path.relative_to(self.root)
                 copy.parent.mkdir(parents=True, exist_ok=True)
