@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
@@ -242,4 +243,25 @@ int paths_open_dir(const struct paths *p, const char *path, struct err *err)
         return err_hint(err, "chmod 700 '%s'", path);
     }
     return STEAL_FD(fd);
+}
+
+int paths_become_owner(const struct paths *p, struct err *err)
+{
+    struct passwd *user;
+
+    if (geteuid() != 0 || p->owner_uid == 0) {
+        return 0;
+    }
+    errno = 0;
+    user = getpwuid(p->owner_uid);
+    if (!user) {
+        return err_set_errno(err, ERR_NOT_FOUND, errno ? errno : ENOENT, "user %u",
+                             (unsigned)p->owner_uid);
+    }
+    if (initgroups(user->pw_name, user->pw_gid) < 0 ||
+        setresgid(user->pw_gid, user->pw_gid, user->pw_gid) < 0 ||
+        setresuid(p->owner_uid, p->owner_uid, p->owner_uid) < 0) {
+        return err_set_errno(err, ERR_DENIED, errno, "cannot become user '%s'", user->pw_name);
+    }
+    return 0;
 }

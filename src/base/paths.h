@@ -32,6 +32,10 @@ struct paths_env {
 
 /* ERR_INVALID for a malformed SUDO_UID or a relative path, ERR_NOT_FOUND without a home. */
 int paths_resolve(const struct paths_env *env, struct paths *ret_paths, struct err *err);
+/* Becomes the owner for good (uid, gid, groups), when root was asked to act for somebody (sudo):
+ * what this process makes and reads from then on is as if he had run it. Before any thread starts.
+ * Nothing to do otherwise. */
+int paths_become_owner(const struct paths *p, struct err *err);
 void paths_done(struct paths *p);
 #define _cleanup_paths_ _cleanup_(paths_done)
 

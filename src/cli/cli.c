@@ -49,6 +49,9 @@ static int resolve_paths(struct cli *cli, struct err *err)
     env.get = get_path;
     env.arg = cli;
     r = paths_resolve(&env, &cli->paths, err);
+    if (r == 0) {
+        r = paths_become_owner(&cli->paths, err);
+    }
     cli->socket = given;
     return r;
 }

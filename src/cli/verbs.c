@@ -114,8 +114,7 @@ const struct cli_verb cli_verbs[] = {
         .doc = "Create a VM and run a command in it.",
         .more = "The exit status is the command's own; 128+n when signal n killed it; 125 when "
                 "banger failed, 126 when the command cannot be run, 127 when it was not found. "
-                "Without a command the image's entrypoint and cmd run. The VM stays running "
-                "afterwards, unless --rm was given. " STDIN_HELP,
+                "The VM stays running afterwards, unless --rm was given. " STDIN_HELP,
         .run = cmd_run,
     },
     {

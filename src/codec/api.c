@@ -45,17 +45,15 @@
         {.name = "env",                                                                            \
          .type = API_BYTES_LIST,                                                                   \
          .max = 4096,                                                                              \
-         .doc = "NAME=value entries, added to the image's environment."},                          \
+         .doc = "NAME=value entries, added to the user's usual environment."},                     \
         {.name = "cwd",                                                                            \
          .type = API_BYTES,                                                                        \
          .max = 4095,                                                                              \
-         .doc = "Absolute working directory in the guest. Default: the image's, else the "         \
-                "user's home."},                                                                   \
+         .doc = "Absolute working directory in the guest. Default: the user\'s home."},            \
         {.name = "user",                                                                           \
          .type = API_STRING,                                                                       \
          .max = 128,                                                                               \
-         .doc = "Name or uid in the guest, with :group if wanted. Default: the image's, else "     \
-                "root."},                                                                          \
+         .doc = "Name or uid in the guest, with :group if wanted. Default: root."},                \
         {.name = "stdin",                                                                          \
          .type = API_STRING,                                                                       \
          .max = 16,                                                                                \
@@ -114,8 +112,7 @@ const struct api_method api_methods[] = {
              .type = API_STRING,
              .min = 1,
              .max = 128,
-             .fallback = "debian",
-             .doc = "Image name or digest."},
+             .doc = "Image name or digest. Default: default_image of the configuration."},
             {.name = "kernel",
              .type = API_STRING,
              .min = 1,
@@ -156,8 +153,7 @@ const struct api_method api_methods[] = {
              .doc = "Delete the VM when its main session ends, or when it stops."},
             {.name = "main",
              .type = API_MAIN,
-             .doc = "Session to start first: the parameters of session.start without vm. An "
-                    "empty command means the image's entrypoint and cmd."},
+             .doc = "Session to start first: the parameters of session.start without vm."},
             {.name = "hold",
              .type = API_BOOL,
              .fallback = "false",

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <libgen.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -113,7 +114,8 @@ static int run(const struct options *o, struct err *err)
     struct daemon *d = NULL;
     int r;
 
-    if (paths_resolve(&env, &paths, err) < 0 || config_load(paths.config, &config, err) < 0) {
+    if (paths_resolve(&env, &paths, err) < 0 || paths_become_owner(&paths, err) < 0 ||
+        config_load(paths.config, &config, err) < 0) {
         return -1;
     }
     if (daemon_open(&(struct daemon_params){.paths = &paths,
@@ -137,6 +139,11 @@ int main(int argc, char **argv)
     struct err err = {0};
     sigset_t all;
     int status = parse_options(argc, argv, &o);
+
+    /* A few allocation arenas are enough, and dozens of threads would keep one each. */
+    (void)mallopt(M_ARENA_MAX, 2);
+    (void)mallopt(M_TRIM_THRESHOLD, 256 * 1024);
+    (void)mallopt(M_MMAP_THRESHOLD, 128 * 1024);
 
     if (status >= 0) {
         return status;

@@ -45,6 +45,7 @@ static void leave_session(struct attach *a)
         if (s->client == a) {
             s->client = NULL;
             session_set_readers(s, 0);
+            session_on_client_left(s);
         }
         session_put(s);
     }
@@ -143,13 +144,14 @@ static bool is_next(struct attach *a, const struct frame *f)
     }
 }
 
-int attach_forward(struct attach *a, const struct frame *f)
+bool attach_forward(struct attach *a, const struct frame *f)
 {
     struct frame to = *f;
+    bool at_end;
     int r;
 
     if (!is_next(a, f)) {
-        return 0;
+        return a->end_sent;
     }
     to.stream = 0;
     a->next[f->channel] += f->type == FRAME_DATA ? f->length : 0;
@@ -157,15 +159,12 @@ int attach_forward(struct attach *a, const struct frame *f)
     r = f->type == FRAME_WINDOW ? put_stdin_window(a) : frame_put(&a->out, &to);
     a->end_sent = a->end_sent || f->type == FRAME_EXITED || f->type == FRAME_FAILED;
     if (r < 0) {
-        return -EPROTO; /* windows bound what fits: the agent sent what nobody asked for */
+        attach_end(a, "the client does not read what it asks for");
+        return 0;
     }
-    flush(a);
-    return 0;
-}
-
-bool attach_has_end(const struct attach *a)
-{
-    return a && a->end_sent;
+    at_end = a->end_sent;
+    flush(a); /* may be the last that is heard of `a` */
+    return at_end;
 }
 
 /* ---- frames of the client; -1 ends its connection ---- */

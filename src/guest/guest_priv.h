@@ -89,14 +89,14 @@ void session_put_end_frames(struct session *s, struct buf *out);
 void session_release(struct session *s);
 void session_tell(struct session *s, enum session_event event);
 void session_set_readers(struct session *s, unsigned readers);
+/* There is no client any more: output is drained again where that is wanted. */
+void session_on_client_left(struct session *s);
 
 /* attach.c */
 void attach_new(struct loop *loop, struct session *s, int fd, const void *early, size_t len);
-/* Passes a frame of the agent on to the client; 0, or -1 when the agent sent what the client's
- * windows do not allow. */
-int attach_forward(struct attach *a, const struct frame *f);
-/* The client has been sent the session's end. a may be NULL. */
-bool attach_has_end(const struct attach *a);
+/* Passes a frame of the agent on to the client. True when the client has all of the session now,
+ * its end included. `a` may be gone afterwards. */
+bool attach_forward(struct attach *a, const struct frame *f);
 /* Tells the client why (FATAL) and ends its connection once that is written. */
 void attach_end(struct attach *a, const char *why);
 /* The link has room for session bytes again. */

@@ -80,6 +80,9 @@ static void end(struct guest_link *link, const char *why)
     loop_source_free(STEAL_PTR(link->source));
     close_p(&link->fd);
     link->up = false;
+    list_for_each (it, &link->starved) {
+        list_remove(it); /* clients outlive the link: they still write what they have */
+    }
     lose_requests(link);
     lose_sessions(link);
     latch_set(&link->hello);
@@ -220,6 +223,15 @@ static int take_greeting(struct guest_link *link, const struct frame *f)
     return 0;
 }
 
+/* Part of a FATAL may have come. */
+static bool may_be_fatal(const struct guest_link *link)
+{
+    const uint8_t *head = buf_head(&link->in);
+    struct frame f;
+
+    return link->in.len >= 2 && head[1] == FRAME_FATAL && frame_parse(head, link->in.len, &f) == 0;
+}
+
 /* Looks for HELLO_OK with our nonce: what comes before it was meant for somebody else, and may
  * begin in the middle of a frame. True when it was found and consumed. */
 static bool find_hello(struct guest_link *link)
@@ -233,7 +245,7 @@ static bool find_hello(struct guest_link *link)
     if (!at || at - head < FRAME_HEADER_SIZE) {
         size_t keep = FRAME_HEADER_SIZE + FRAME_NONCE_SIZE;
 
-        if (!at && link->in.len > keep) {
+        if (!at && link->in.len > keep && !may_be_fatal(link)) {
             buf_consume(&link->in, link->in.len - keep);
         } else if (at) {
             buf_consume(&link->in, (size_t)(at - head) + 1);

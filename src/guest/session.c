@@ -218,19 +218,36 @@ static int on_stdin_window(struct session *s, const struct frame *f)
     return 0;
 }
 
-/* Without a client: everything up to `end` has been taken, and more may come. */
-static void drain(struct session *s, uint8_t channel, uint64_t end)
+/* Everything up to `end` has been taken, and more may come. */
+static void drain_to(struct session *s, uint8_t channel, uint64_t end)
 {
     uint64_t limit = end + FRAME_WINDOW_MAX / 2;
 
-    if (!s->drain || s->client || !s->link ||
-        (s->granted[channel] > 0 && end - s->acked[channel] < FRAME_ACK_EVERY / 2)) {
-        return;
-    }
     s->acked[channel] = end;
     s->granted[channel] = limit > s->granted[channel] ? limit : s->granted[channel];
     if (frame_put_window(&s->link->out, s->stream, channel, end, limit) == 0) {
         link_kick(s->link);
+    }
+}
+
+/* Without a client: takes what has come up to `end`, when that is worth a frame. */
+static void drain(struct session *s, uint8_t channel, uint64_t end)
+{
+    if (s->drain && !s->client && s->link &&
+        (s->granted[channel] == 0 || end - s->acked[channel] >= FRAME_ACK_EVERY / 2)) {
+        drain_to(s, channel, end);
+    }
+}
+
+void session_on_client_left(struct session *s)
+{
+    for (uint8_t c = FRAME_STDOUT; c <= FRAME_STDERR && s->drain && s->link; c++) {
+        uint64_t end;
+
+        leaf_lock(&s->registry->lock);
+        end = s->out_bytes[c];
+        leaf_unlock(&s->registry->lock);
+        drain_to(s, c, end > s->acked[c] ? end : s->acked[c]);
     }
 }
 
@@ -253,6 +270,7 @@ static int on_data(struct session *s, const struct frame *f)
 int session_on_frame(struct session *s, const struct frame *f, const char **ret_why)
 {
     int code = -1, sig = 0;
+    bool delivered = false;
     int r = 0;
 
     session_get(s); /* the end of the session may drop the link's reference */
@@ -291,13 +309,13 @@ int session_on_frame(struct session *s, const struct frame *f, const char **ret_
         break;
     }
     if (r == 0 && s->client && f->type != FRAME_SESSION) {
-        r = attach_forward(s->client, f);
+        delivered = attach_forward(s->client, f);
     }
     if (r < 0) {
         *ret_why = f->type == FRAME_DATA     ? "session bytes beyond the window"
                    : f->type == FRAME_WINDOW ? "a window that goes backwards or too far"
                                              : "malformed session frame";
-    } else if (f->type == FRAME_FAILED || (f->type == FRAME_EXITED && attach_has_end(s->client))) {
+    } else if (f->type == FRAME_FAILED || (f->type == FRAME_EXITED && delivered)) {
         session_release(s);
     }
     session_put(s);
@@ -377,7 +395,7 @@ static int exec_body(const json_t *spec, struct buf *body, struct err *err)
     int r = 0;
 
     if (json_array_size(json_object_get(spec, "command")) == 0) {
-        err_set(err, ERR_INVALID, "no command given, and the image has none");
+        err_set(err, ERR_INVALID, "no command given");
         return err_hint(err, "put the command after --, for example: banger run -- uname -a");
     }
     if (put_list_tlv(body, FRAME_TAG_ARG, json_object_get(spec, "command")) < 0 ||

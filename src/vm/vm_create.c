@@ -127,7 +127,7 @@ static int check_cwd(const json_t *main, struct err *err)
 static int check_spec(const json_t *spec, struct err *err)
 {
     if (json_array_size(json_object_get(spec, "command")) == 0) {
-        err_set(err, ERR_INVALID, "no command given, and the image has none");
+        err_set(err, ERR_INVALID, "no command given");
         return err_hint(err, "put the command after --, for example: banger run -- uname -a");
     }
     return check_env(spec, err) < 0 ? -1 : check_cwd(spec, err);

@@ -513,8 +513,7 @@ static int boot_in_slot(struct boot *b, struct err *err)
 static int boot_all(struct boot *b, struct err *err)
 {
     phase(b, "prepare");
-    if (b->v->params.vmm->version(b->row.vmm_version, err) < 0 || open_files(b, err) < 0 ||
-        choose_accel(b, err) < 0) {
+    if (open_files(b, err) < 0 || choose_accel(b, err) < 0) {
         return -1;
     }
     return boot_in_slot(b, err);
@@ -567,6 +566,7 @@ int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel,
         return -1;
     }
     phase(&b, NULL);
+    v->params.vmm->running_version(b.run->vmm, b.row.vmm_version);
     publish(v, &b);
     if (vm_update(v, id, set_running, &b, err) < 0) {
         (void)vm_kill(v, id, "start failed: the store cannot be written", &ignored);

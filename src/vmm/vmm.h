@@ -65,6 +65,8 @@ struct vmm_spec {
     int console_fd;   /* O_WRONLY | O_APPEND: the serial console; may be truncated at any time */
 };
 
+#define VMM_VERSION_SIZE 32
+
 struct vmm_ops {
     const char *name; /* "qemu" */
 
@@ -83,6 +85,9 @@ struct vmm_ops {
                  struct vmm **ret_vmm, struct err *err);
 
     const struct vmm_process *(*process)(const struct vmm *vmm);
+
+    /* The version that this process said it is, "" if it has not spoken yet. */
+    void (*running_version)(struct vmm *vmm, char ret_version[VMM_VERSION_SIZE]);
 
     /* Suspends and resumes the guest's CPUs. */
     int (*pause)(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms, struct err *err);

@@ -48,6 +48,7 @@ struct vmm {
     bool port_open;                  /* the guest holds the agent's port open */
     bool write_failed;               /* and the STOP that this causes has not come yet */
     bool in_event;
+    char version[VMM_VERSION_SIZE];
 
     /* written on the loop's thread before `exited` is set, not after */
     struct vmm_exit exit;
@@ -71,6 +72,15 @@ static void on_port_change(struct vmm *vmm, bool open)
     if (was_open && !open) {
         emit(vmm, VMM_PORT_CLOSED);
     }
+}
+
+static void on_greeting(void *arg, const json_t *data)
+{
+    struct vmm *vmm = arg;
+    const json_t *v = json_object_get(json_object_get(data, "version"), "qemu");
+
+    (void)snprintf(vmm->version, sizeof(vmm->version), "%lld.%lld.%lld", json_int(v, "major", 0),
+                   json_int(v, "minor", 0), json_int(v, "micro", 0));
 }
 
 static void on_qmp_event(void *arg, const char *name, const json_t *data)
@@ -174,7 +184,8 @@ static void attach(void *arg)
 
     vmm->exit_source = loop_add_io(vmm->loop, vmm->pidfd, EPOLLIN, on_exit_readable, vmm);
     if (a->qmp_fd >= 0) {
-        const struct qmp_handler handler = {.event = on_qmp_event, .arg = vmm};
+        const struct qmp_handler handler = {
+            .greeting = on_greeting, .event = on_qmp_event, .arg = vmm};
 
         vmm->qmp = qmp_new(vmm->loop, a->qmp_fd, &handler);
         if (a->adopted) {
@@ -457,6 +468,23 @@ static const struct vmm_process *qemu_process(const struct vmm *vmm)
     return &vmm->process;
 }
 
+struct version_query {
+    const struct vmm *vmm;
+    char *version;
+};
+
+static void copy_version(void *arg)
+{
+    struct version_query *q = arg;
+
+    memcpy(q->version, q->vmm->version, VMM_VERSION_SIZE);
+}
+
+static void qemu_running_version(struct vmm *vmm, char ret_version[VMM_VERSION_SIZE])
+{
+    loop_call(vmm->loop, copy_version, &(struct version_query){.vmm = vmm, .version = ret_version});
+}
+
 /* One command and its answer; shared by the waiting thread and the loop, as the wait may end first.
  */
 struct command {
@@ -567,6 +595,7 @@ const struct vmm_ops vmm_qemu_ops = {
     .launch = qemu_launch,
     .adopt = qemu_adopt,
     .process = qemu_process,
+    .running_version = qemu_running_version,
     .pause = qemu_pause,
     .resume = qemu_resume,
     .kill = qemu_kill,

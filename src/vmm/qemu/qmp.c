@@ -144,6 +144,9 @@ static int handle_line(struct qmp *q, const char *line, size_t len)
         r = err_set(&q->end, ERR_VMM, "QMP: no greeting at the start, or one later");
     } else if (m.kind == QMP_GREETING) {
         q->greeted = true;
+        if (q->handler.greeting) {
+            q->handler.greeting(q->handler.arg, m.data);
+        }
     } else if (m.kind == QMP_EVENT) {
         if (q->handler.event) {
             q->calling_back = true;

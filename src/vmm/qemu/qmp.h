@@ -16,6 +16,8 @@
 struct qmp;
 
 struct qmp_handler {
+    /* What the server says about itself, once and first; may be NULL. */
+    void (*greeting)(void *arg, const json_t *data);
     /* data may be NULL; both are the client's. Neither function may free the client. */
     void (*event)(void *arg, const char *name, const json_t *data);
     /* The connection ended by itself, once; every command has had its (failed) reply before. */

@@ -1,0 +1,438 @@
+"""What breaks: disks, QEMU, guests, agents, clients. The error says so, and nothing is left."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+
+import pytest
+from banger import BUILD, SLOWNESS, wait_pid_gone
+from steps import (SHARED_VM, assert_error, assert_nothing_left, call, needs_root, own_programs, sh,
+                   sh_ok, vms, wait_vm)
+
+QUICK_BOOT = 'accel = "tcg"\nboot_silence_s = {silence}\nboot_timeout_s = {timeout}\n'
+RUN = ["run", "--rm", "--name", "x"]
+
+
+@pytest.fixture
+def running(banger):
+    """One with a running VM named `one`."""
+    banger.ok("vm", "create", "--quiet", "--name", "one")
+    return banger
+
+
+def started(banger, *args):
+    """A `run` whose guest boots: QEMU runs."""
+    child = banger.spawn(*args)
+    child.read_until(b"banger: boot...", "stderr")
+    return child
+
+
+# QEMU ---------------------------------------------------------------------------------------------
+
+def test_missing_qemu_is_told_with_its_package(banger):
+    banger.environment["PATH"] = str(banger.home)
+    result = banger.run(*RUN, "--", "true")
+    assert_error(result, "qemu-system-x86_64", status=125, hint="apt-get install qemu-system-x86")
+    assert_nothing_left(banger)
+
+
+def test_qemu_that_does_not_start_gives_its_own_words(banger):
+    script = banger.home / "qemu-system-x86_64"
+    script.write_text('#!/bin/sh\nif [ "$*" = --version ] || [ "$*" = -version ]; then\n'
+                      'echo "QEMU emulator version 7.2.22"; exit 0; fi\n'
+                      'echo "qemu: no such luck" >&2; exit 3\n')
+    script.chmod(0o755)
+    banger.environment["PATH"] = f"{banger.home}:{banger.environment['PATH']}"
+    result = banger.run(*RUN, "--", "true")
+    assert_error(result, "ended with status 3 while booting", "no such luck", status=125,
+                 hint=False)
+    assert_nothing_left(banger)
+
+
+def test_qemu_killed_while_booting(banger):
+    child = started(banger, *RUN, "--", "true")
+    os.kill(banger.qemu_pids()[0], signal.SIGKILL)
+    assert_error(child.finish(), "killed by signal 9 while booting", status=125, hint=False)
+    assert_nothing_left(banger)
+
+
+def test_qemu_killed_while_running(running):
+    child = running.spawn("exec", "one", "--", "sh", "-c", "echo ready; exec sleep 1000")
+    child.read_until(b"ready\n")
+    os.kill(running.qemu_pids()[0], signal.SIGKILL)
+    result = child.finish()
+    assert_error(result, status=125, hint=False)
+    assert result.stdout == b"ready\n"
+    wait_vm(running, "one", "stopped")
+    vm = vms(running)["one"]
+    assert vm["reason"].startswith("vmm_died") and vm["exit"]["signal"] == 9, vm
+    assert_error(sh(running, "true", vm="one"), "not running", status=125, hint="banger start")
+    running.ok("start", "one")
+    assert sh_ok(running, "echo again", vm="one") == "again\n"
+
+
+# The guest ----------------------------------------------------------------------------------------
+
+def test_kernel_panic_stops_the_vm_with_that_reason(running):
+    child = running.spawn("exec", "one", "--", "sh", "-c", "echo ready; read x; "
+                                                          "echo c > /proc/sysrq-trigger; sleep 100")
+    child.read_until(b"ready\n")
+    child.send(b"go\n")
+    assert_error(child.finish(), status=125, hint=False)
+    wait_vm(running, "one", "stopped")
+    assert vms(running)["one"]["reason"] == "guest_panic"
+    assert "sysrq triggered crash" in running.ok("logs", "one").out
+    running.ok("start", "one")
+    assert sh_ok(running, "echo again", vm="one") == "again\n"
+
+
+def test_panic_of_the_guest_of_run_rm_removes_the_vm(banger):
+    result = banger.run(*RUN, "-q", "--", "sh", "-c", "echo c > /proc/sysrq-trigger; sleep 100")
+    assert_error(result, status=125, hint=False)
+    wait_vm(banger, "x", "deleted")
+    assert_nothing_left(banger)
+
+
+def test_guest_without_enough_memory_to_boot_is_told_with_its_console(make_banger):
+    banger = make_banger(config=QUICK_BOOT.format(silence=3, timeout=20))
+    result = banger.run(*RUN, "-q", "--memory", "64", "--", "true")
+    if result.returncode == 0:
+        pytest.skip("this kernel boots in 64 MiB")
+    assert_error(result, "console ends with", status=125, hint="--memory")
+    assert_nothing_left(banger)
+
+
+# Agents -------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def broken(make_banger):
+    """Makes one whose agent misbehaves: broken("silent")."""
+
+    def make(mode, silence=2, timeout=12):
+        banger = make_banger(config=QUICK_BOOT.format(silence=silence, timeout=timeout))
+        own_programs(banger, (BUILD / "guest-broken_agent").read_bytes() +
+                     f" mode={mode}".encode())
+        return banger
+
+    return make
+
+
+@pytest.mark.parametrize("mode", ["silent", "deaf"])
+def test_guest_that_never_answers_is_tried_once_more_and_then_told(broken, mode):
+    banger = broken(mode)
+    result = banger.run(*RUN, "--", "true")
+    assert "banger: the guest went silent while booting: trying once more\n" in result.err
+    assert result.err.count("banger: boot...") == 2
+    error = result.err.splitlines()[-2:]
+    assert result.returncode == 125
+    assert "the guest went silent while booting (2 s)" in error[0]
+    assert f"broken agent: {mode}" in error[0], error
+    assert error[1].startswith("hint: ")
+    assert_nothing_left(banger)
+
+
+def test_guest_that_is_not_silent_but_never_ready_meets_the_deadline(broken):
+    banger = broken("dumb", silence=10, timeout=10)
+    # It says hello, and nothing more.
+    result = banger.run("run", "--timeout", "8s", "-q", "--", "true")
+    assert_error(result, "not done within 8.0 s", status=125, hint="--timeout")
+    assert_nothing_left(banger)
+
+
+@pytest.mark.parametrize("mode, said", [
+    ("exit", "the guest ended while booting"),
+    ("garbage", "silent while booting"),
+    ("fatal", "the test wants it so"),
+    ("malformed", "malformed frame"),
+    ("unknown", "frame type 99"),
+])
+def test_agent_that_breaks_the_protocol_while_booting(broken, mode, said):
+    banger = broken(mode)
+    result = banger.run(*RUN, "-q", "--", "true")
+    assert_error(result, said, status=125, hint="banger logs")
+    assert b"\x1b" not in result.stderr
+    assert_nothing_left(banger)
+    assert call(banger, "daemon.ping") == {}
+
+
+@pytest.mark.parametrize("mode, said", [
+    ("greedy", "session bytes beyond the window"),
+    ("backwards", "a window that goes backwards or too far"),
+])
+def test_agent_that_lies_about_a_session_loses_its_vm(broken, mode, said):
+    banger = broken(mode)
+    banger.ok("vm", "create", "-q", "--name", "liar")
+    result = banger.run("exec", "liar", "--", "true")
+    assert_error(result, said, status=125, hint=False)
+    banger.ok("stop", "--force", "liar")
+    assert vms(banger)["liar"]["state"] == "stopped"
+    banger.ok("rm", "liar")
+    assert_nothing_left(banger)
+
+
+def test_agent_that_floods_does_not_hold_the_daemon_up(broken):
+    banger = broken("flood")
+    banger.ok("vm", "create", "-q", "--name", "liar")
+    child = banger.spawn("exec", "liar", "--", "true")
+    for _ in range(20):
+        assert call(banger, "daemon.ping") == {}
+    banger.ok("rm", "--force", "liar")
+    assert_error(child.finish(), status=125, hint=False)
+    assert_nothing_left(banger)
+
+
+def test_missing_agent_program_is_told(banger):
+    (own_programs(banger) / "banger-agent").unlink()
+    assert_error(banger.run(*RUN, "-q", "--", "true"), "cannot read the guest agent", status=125,
+                 hint="installed completely")
+    assert_nothing_left(banger)
+
+
+def test_guest_root_cannot_break_more_than_its_vm(banger):
+    """A guest's root writes to the agent's own port."""
+    banger.ok("vm", "create", "-q", "--name", "evil")
+    banger.ok("vm", "create", "-q", "--name", "good", "--no-start")
+    sh(banger, "head -c 100000 /dev/urandom > /dev/vport0p1; true", vm="evil", timeout=90)
+    assert call(banger, "daemon.ping") == {}
+    banger.ok("rm", "-f", "evil")
+    banger.ok("rm", "good")
+    assert_nothing_left(banger)
+
+
+# Clients ------------------------------------------------------------------------------------------
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupt_of_a_create_leaves_nothing(banger, number):
+    child = started(banger, "run", "--name", "x", "--", "true")
+    child.signal(number)
+    result = child.finish()
+    assert_error(result, "cancelling", status=128 + number, hint=False)
+    assert result.err.splitlines()[-1] == "banger: cancelled", result
+    assert result.stdout == b""
+    assert_nothing_left(banger)
+
+
+def test_interrupt_of_a_terminal_cancels_a_create(banger):
+    child = banger.spawn("run", "--name", "x", "--", "true", tty=("stdin", "stdout", "stderr"))
+    child.read_until(b"banger: boot ")
+    child.send(b"\x03")
+    assert child.finish().returncode == 130
+    assert_nothing_left(banger)
+
+
+@pytest.mark.sanitize
+def test_killed_client_of_a_create_leaves_nothing(banger):
+    child = started(banger, "run", "--name", "x", "--", "true")
+    child.kill()
+    wait_vm(banger, "x", "deleted")
+    assert_nothing_left(banger)
+    operation = call(banger, "op.list")[-1]
+    assert (operation["state"], operation["target"]) == ("cancelled", "x"), operation
+
+
+@pytest.mark.sanitize
+def test_killed_client_of_run_rm_takes_the_vm_with_it(banger):
+    child = banger.spawn(*RUN, "--", "sh", "-c", "echo ready; trap '' HUP TERM; sleep 1000")
+    child.read_until(b"ready\n")
+    child.kill()
+    wait_vm(banger, "x", "deleted")
+    assert_nothing_left(banger)
+
+
+def test_killed_client_of_run_hangs_the_command_up_and_leaves_the_vm(banger):
+    child = banger.spawn("run", "--name", "x", "--", "sh", "-c", "echo ready; exec sleep 1000")
+    child.read_until(b"ready\n")
+    child.kill()
+    session = call(banger, "session.list", vm="x")[0]
+    ended = call(banger, "session.wait", vm="x", session=session["id"])
+    assert ended["exit"] == {"code": None, "signal": signal.SIGHUP}
+    assert vms(banger)["x"]["state"] == "running"
+
+
+def test_client_that_does_not_read_holds_up_nobody(shared):
+    child = shared.spawn("exec", SHARED_VM, "--", "sh", "-c", "echo ready; exec cat /dev/zero")
+    child.read_until(b"ready\n")
+    assert sh(shared, "head -c 3000000 /dev/zero").stdout == bytes(3000000)
+    child.kill()
+    sh_ok(shared, "while pidof cat > /dev/null; do :; done")
+
+
+# Many ---------------------------------------------------------------------------------------------
+
+@pytest.mark.deadline(300)
+def test_twenty_runs_at_once_all_succeed(banger):
+    count = 20
+    banger.ok("ps")
+    children = [banger.spawn("run", "--rm", "-q", "--memory", "128", "--name", f"n{n}", "--", "sh",
+                             "-c", f"echo from $(hostname); exit {n}") for n in range(count)]
+    for child in children:
+        child.close_stdin()
+        child.process.stdin = None
+    for n, child in enumerate(children):
+        result = child.finish(timeout=280)
+        assert (result.returncode, result.out) == (n, f"from n{n}\n"), repr(result)
+    assert_nothing_left(banger)
+
+
+@pytest.mark.sanitize
+def test_fifty_commands_at_once_in_one_vm(shared):
+    data = os.urandom(20000)
+    children = [shared.spawn("exec", SHARED_VM, "--", "sh", "-c", f"cat; exit {n}")
+                for n in range(50)]
+    for child in children:
+        child.send(data)
+        child.close_stdin()
+        child.process.stdin = None
+    for n, child in enumerate(children):
+        result = child.finish()
+        assert result.returncode == n, repr(result)
+        assert result.stdout == data and result.stderr == b""
+
+
+# The host's disk ----------------------------------------------------------------------------------
+
+class Namespace:
+    """A mount namespace in which the state directory is what the test makes it."""
+
+    def __init__(self, banger):
+        self.banger = banger
+        self.daemon = None
+
+    def enter(self, script, *command):
+        """Popen of a command in the namespace, after a shell script that changes mounts."""
+        return ["unshare", "-m", "--propagation", "private", "sh", "-c",
+                f'set -e; S="{self.banger.state_dir}"; {script}; exec "$@"', "sh", *command]
+
+    def start(self, script):
+        """Starts the daemon in a namespace; waits until it listens, or has ended."""
+        read, write = os.pipe()
+        with open(self.banger.root / "namespace.log", "wb") as log:
+            self.daemon = subprocess.Popen(
+                self.enter(script, self.banger.program("bangerd"), "--ready-fd", str(write)),
+                env=self.banger.environment, pass_fds=[write], stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, cwd="/")
+        os.close(write)
+        with os.fdopen(read, "rb") as ready:
+            return ready.read().decode()
+
+    def run(self, script, *args):
+        """Runs banger in a namespace of its own."""
+        done = subprocess.run(self.enter(script, self.banger.program(), *args),
+                              env=self.banger.environment, capture_output=True, check=False,
+                              cwd="/", timeout=60 * SLOWNESS)
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    def path(self, name):
+        """A file of the state directory as the daemon sees it."""
+        return f"/proc/{self.daemon.pid}/root{self.banger.state_dir}/{name}"
+
+    def fill(self):
+        """Leaves no free block."""
+        with open(self.path("fill"), "wb", buffering=0) as fill, contextlib.suppress(OSError):
+            for size in (1 << 20, 1 << 12):
+                with contextlib.suppress(OSError):
+                    while True:
+                        fill.write(bytes(size))
+
+    def stop(self):
+        if self.daemon and self.daemon.poll() is None:
+            self.daemon.terminate()
+            wait_pid_gone(self.daemon.pid)
+            self.daemon.wait(60)
+
+
+@pytest.fixture
+def namespace(banger):
+    made = Namespace(banger)
+    yield made
+    made.stop()
+
+
+def tmpfs(mib):
+    """A file system of its own for the state, with what the template has."""
+    return (f'mv "$S" "$S.real"; mkdir "$S"; mount -t tmpfs -o size={mib}m,mode=700 none "$S"; '
+            'cp -a "$S.real/." "$S/"; umount -l "$S.real" 2>/dev/null || :; '
+            'mv "$S.real" "${S%/s}/real"')
+
+
+@needs_root
+def test_full_state_directory_is_told_and_leaves_no_half_vm(banger, namespace):
+    used = sum(p.stat().st_blocks * 512 for p in banger.state_dir.rglob("*")) >> 20
+    assert namespace.start(tmpfs(used + 24)) == "ok\n"
+    namespace.fill()
+    result = banger.run(*RUN, "-q", "--", "true")
+    assert_error(result, status=125, hint=True)
+    assert "No space left" in result.err or "full" in result.err, result
+    assert vms(banger) == {}
+    assert os.listdir(namespace.path("vms")) == [] if os.path.exists(namespace.path("vms")) else True
+    os.unlink(namespace.path("fill"))
+    # With room again all is well, without a restart.
+    assert banger.ok(*RUN, "-q", "--", "echo", "fine").out == "fine\n"
+    assert vms(banger) == {}
+
+
+@needs_root
+def test_image_register_on_a_full_disk_is_told_and_leaves_nothing(banger, namespace, rootfs_tar):
+    used = sum(p.stat().st_blocks * 512 for p in banger.state_dir.rglob("*")) >> 20
+    assert namespace.start(tmpfs(used + 8)) == "ok\n"
+    before = sorted(os.listdir(namespace.path("images")))
+    namespace.fill()
+    result = banger.run("image", "register", "-q", "more", str(rootfs_tar))
+    assert_error(result, hint=True)
+    assert "No space left" in result.err or "full" in result.err, result
+    assert sorted(os.listdir(namespace.path("images"))) == before
+    assert [n for image in call(banger, "image.list") for n in image["names"]] == ["debian"]
+
+
+@needs_root
+def test_daemon_does_not_start_on_a_full_state_directory(banger, namespace):
+    shutil.rmtree(banger.state_dir)
+    banger.state_dir.mkdir(mode=0o700)
+    full = 'mount -t tmpfs -o size=16k,mode=700 none "$S"; cat /dev/zero > "$S/fill" 2>/dev/null || :'
+    status, out, err = namespace.run(full, "ps")
+    assert (status, out) == (1, "")
+    lines = err.splitlines()
+    assert lines[0].startswith("banger: ") and lines[1].startswith("hint: "), err
+    assert "space" in err or "full" in err, err
+    assert banger.daemon_pid() is None
+
+
+@needs_root
+def test_daemon_does_not_start_on_a_read_only_state_directory(banger, namespace):
+    status, out, err = namespace.run(
+        'mount --bind "$S" "$S"; mount -o remount,ro,bind "$S"', "ps")
+    assert (status, out) == (1, "")
+    lines = err.splitlines()
+    assert lines[0].startswith("banger: ") and "Read-only" in lines[0], err
+    assert lines[1].startswith("hint: "), err
+    assert banger.daemon_pid() is None
+    # The log existed: then it is the daemon that finds out.
+    banger.ok("ps")
+    banger.ok("daemon", "stop")
+    status, out, err = namespace.run(
+        'mount --bind "$S" "$S"; mount -o remount,ro,bind "$S"', "ps")
+    assert status == 1 and "ead-only" in err, err
+    assert banger.daemon_pid() is None
+
+
+@needs_root
+def test_state_directory_that_becomes_read_only_is_told(banger, namespace):
+    assert namespace.start('mount --bind "$S" "$S"') == "ok\n"
+    subprocess.run(["nsenter", "-m", "-t", str(namespace.daemon.pid), "mount", "-o",
+                    "remount,ro,bind", str(banger.state_dir)], check=True)
+    result = banger.run(*RUN, "-q", "--", "true")
+    assert_error(result, status=125, hint=True)
+    assert vms(banger) == {}
+    assert banger.qemu_pids() == []
+
+
+def test_state_directory_that_cannot_be_made_is_told(bare):
+    file = bare.root / "file"
+    file.write_text("")
+    bare.environment["BANGER_STATE_DIR"] = str(file / "below")
+    result = bare.run("ps")
+    assert_error(result, str(file), hint=False)
+    assert bare.daemon_pid() is None
