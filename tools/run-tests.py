@@ -33,7 +33,9 @@ PYTHON = "/usr/bin/python3"
 PHASES = ("build", "lint", "unit", "replay", "system", "sanitized", "fuzzing")
 CPUS = os.cpu_count() or 1
 UNIT_TIMEOUT = 180
+FETCH_TIMEOUT = 300
 SYSTEM_TIMEOUT = 1800
+KERNEL = ROOT / ".cache" / "kernel"
 SUPPRESSIONS = ROOT / "tests" / "tsan.supp"
 
 
@@ -74,6 +76,7 @@ def environment():
     env.update({
         "LC_ALL": "C.UTF-8",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "BANGER_TEST_KERNEL_DIR": str(KERNEL),
         "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1:"
                         "allocator_may_return_null=1:handle_abort=1",
         "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
@@ -242,6 +245,9 @@ def phase_unit(tally, _args):
     names = sources("unit")
     if not names:
         tally.fails("unit: there are no tests")
+    status, output = run(["tools/fetch-kernel.sh", KERNEL], FETCH_TIMEOUT)
+    if status != 0:
+        tally.fails("unit: the kernel to test with cannot be fetched", output)
     for directory in ("build-asan", "build-tsan"):
         if not build(tally, directory):
             tally.fails(f"unit: {directory} does not build")
