@@ -222,7 +222,9 @@ int paths_open_dir(const struct paths *p, const char *path, struct err *err)
     int r = make_dirs(p, path);
 
     if (r < 0) {
-        return err_set_errno(err, ERR_IO, r, "cannot make directory '%s'", path);
+        err_set_errno(err, ERR_IO, r, "cannot make directory '%s'", path);
+        return err_hint(err,
+                        "BANGER_STATE_DIR, BANGER_CACHE_DIR and BANGER_RUNTIME_DIR name others");
     }
     /* Nobody else may have put a link or a directory of theirs at a name that we would use. */
     if (lstat(path, &st) < 0) {

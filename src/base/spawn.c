@@ -35,6 +35,9 @@ static int add_fds(posix_spawn_file_actions_t *actions, const struct spawn_param
         r = posix_spawn_file_actions_addopen(actions, fd, "/dev/null",
                                              fd == 0 ? O_RDONLY : O_WRONLY, 0);
     }
+    for (int fd = 3; fd <= top && r == 0; fd++) {
+        r = posix_spawn_file_actions_addclose(actions, fd); /* one that is not open is fine */
+    }
     for (size_t i = 0; i < params->fd_count && r == 0; i++) {
         r = posix_spawn_file_actions_adddup2(actions, copies[i], params->fds[i].as);
     }

@@ -269,7 +269,8 @@ static int launch(const struct paths *paths, int state_fd, char **ret_word, stru
     int pipe_fds[2];
 
     if (log_fd < 0) {
-        return err_set_errno(err, ERR_IO, errno, "cannot open '%s/bangerd.log'", paths->state_dir);
+        err_set_errno(err, ERR_IO, errno, "cannot open '%s/bangerd.log'", paths->state_dir);
+        return err_hint(err, "the state directory must be writable and have free space");
     }
     if (geteuid() != paths->owner_uid && fchown(log_fd, paths->owner_uid, (gid_t)-1) < 0) {
         return err_set_errno(err, ERR_IO, errno, "cannot give away '%s/bangerd.log'",

@@ -180,7 +180,7 @@ static int read_escape(struct parser *t, struct buf *out)
         return fail(t, "the string does not end");
     }
     if (digits == 0) {
-        at = strchr(from, c);
+        at = c ? strchr(from, c) : NULL;
         if (!at) {
             return fail(t, "unknown escape");
         }

@@ -133,6 +133,16 @@ static int run(const struct options *o, struct err *err)
     return r;
 }
 
+/* mke2fs lies where ordinary users do not look. */
+static void extend_path(void)
+{
+    const char *path = getenv("PATH");
+    _cleanup_free_ char *longer =
+        x_asprintf("%s:/usr/local/sbin:/usr/sbin:/sbin", path && *path ? path : "/usr/bin:/bin");
+
+    (void)setenv("PATH", longer, 1);
+}
+
 int main(int argc, char **argv)
 {
     struct options o = {.ready_fd = -1};
@@ -152,6 +162,7 @@ int main(int argc, char **argv)
         (void)fcntl(o.ready_fd, F_SETFD, FD_CLOEXEC);
     }
     (void)umask(077);
+    extend_path();
     log_init(o.debug ? LOG_DEBUG : LOG_INFO);
     /* Before any thread: signals are read from a descriptor, SIGPIPE is an error code. */
     sigfillset(&all);

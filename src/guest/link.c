@@ -47,14 +47,20 @@ void link_add_stream(struct guest_link *link, struct session *s)
     list_append(&link->streams[s->stream % SESSION_BUCKETS], &s->stream_node);
 }
 
+static void lose_request(const struct guest_link *link, struct request *r)
+{
+    r->lost = true;
+    (void)snprintf(r->text, sizeof(r->text), "%s", link->why);
+    latch_set(&r->done);
+}
+
 static void lose_requests(struct guest_link *link)
 {
     list_for_each (it, &link->requests) {
         struct request *r = LIST_ENTRY(it, struct request, node);
 
         list_remove(&r->node);
-        r->lost = true;
-        latch_set(&r->done);
+        lose_request(link, r);
     }
 }
 
@@ -473,8 +479,7 @@ static void send_on_loop(void *arg)
     struct guest_link *link = s->link;
 
     if (link->fd < 0) {
-        s->request->lost = true;
-        latch_set(&s->request->done);
+        lose_request(link, s->request);
         return;
     }
     s->request->id = ++link->last_request;
@@ -516,7 +521,9 @@ static int call(struct guest_link *link, uint8_t type, const char *what, const u
         return wait_error(r, what, err);
     }
     if (request.lost) {
-        return err_set(err, ERR_GUEST, "%s: the connection to the guest's agent ended", what);
+        return err_set(err, ERR_GUEST, "%s: %s", what,
+                       request.text[0] ? request.text
+                                       : "the connection to the guest's agent ended");
     }
     if (request.errnum != 0) {
         return err_set(err, ERR_GUEST, "%s: the guest answered: %s", what, request.text);

@@ -116,16 +116,16 @@ char *console_tail(int fd, size_t most)
     if (n > 0 && from > 0 && memchr(raw, '\n', (size_t)n)) {
         at = (char *)memchr(raw, '\n', (size_t)n) + 1;
     }
-    for (char *line; n > 0 && at < raw + n && (line = strsep(&at, "\n"));) {
-        size_t len = strnlen(line, (size_t)(raw + n - line));
-        _cleanup_free_ char *safe = NULL;
+    /* Not by C strings: guests write NUL too. */
+    while (n > 0 && at < raw + n) {
+        size_t left = (size_t)(raw + n - at);
+        const char *newline = memchr(at, '\n', left);
+        size_t len = newline ? (size_t)(newline - at) : left;
+        size_t shown = len - (len > 0 && at[len - 1] == '\r' ? 1 : 0);
+        _cleanup_free_ char *safe = str_escape(at, shown, shown);
 
-        len -= len > 0 && line[len - 1] == '\r' ? 1 : 0;
-        safe = str_escape(line, len, len);
-        (void)!buf_printf(&out, "%s%s", safe, at ? "\n" : "");
-        if (!at) {
-            break;
-        }
+        (void)!buf_printf(&out, "%s%s", safe, newline ? "\n" : "");
+        at += len + 1;
     }
     return buf_steal_str(&out);
 }

@@ -280,11 +280,14 @@ def measure_ping(bench):
         raw = floor(banger, "ping", banger.socket_path, vm, bench.many(40), bench.many(200),
                     *line.arguments())
     bench.raw["ping"] = raw
-    agent = Series((1000 * v for v in raw["agent_ms"]), "us", 0)
-    return [Figure("vm.ping", Series((1000 * v for v in raw["vm_ping_ms"]), "us", 0), agent,
-                   target=1.3),
-            Figure("daemon.ping (no guest)",
-                   Series((1000 * v for v in raw["daemon_ping_ms"]), "us", 0))]
+
+    def us(name):
+        return Series((1000 * v for v in raw[name]), "µs", 0)
+
+    return [Figure("vm.ping", us("vm_ping_ms"), us("agent_ms"), target=1.3),
+            Figure("vm.ping, one straight after the other", us("vm_ping_burst_ms"),
+                   us("agent_burst_ms")),
+            Figure("daemon.ping (no guest)", us("daemon_ping_ms"))]
 
 
 def measure_version(bench):

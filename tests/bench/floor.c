@@ -5,8 +5,9 @@
  *   bench-floor boot FD... -- QEMU ARG...
  *       starts QEMU, configures the guest, runs `true` in it, kills and reaps QEMU
  *   bench-floor ping SOCKET VM ROUNDS COUNT FD... -- QEMU ARG...
- *       boots the same way, then in turn COUNT pings straight to that guest, COUNT of vm.ping to
- *       the daemon at SOCKET (for its guest VM) and COUNT of daemon.ping (which asks no guest)
+ *       boots the same way, then in turn a ping straight to that guest, a vm.ping to the daemon at
+ *       SOCKET (for its guest VM) and a daemon.ping (which asks no guest), COUNT times; then COUNT
+ *       of the first in a burst and COUNT of the second; each round prints its medians
  *   bench-floor run DAEMON_PID -- COMMAND...
  *       runs COMMAND, then waits until every QEMU that the daemon has is gone
  *   bench-floor spawn ROUNDS -- COMMAND... -- COMMAND...
@@ -509,21 +510,43 @@ static int by_size(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static double median_of_pings(struct pinging *p, enum pinged which, size_t count)
+static double *doubles(size_t count)
 {
-    _cleanup_free_ double *each = calloc(count, sizeof(*each));
+    double *values = calloc(count, sizeof(*values));
 
-    if (!each) {
+    if (!values) {
         fail("out of memory");
     }
-    for (size_t i = 0; i < count; i++) {
-        int64_t begin = now_ns();
+    return values;
+}
 
-        ping(p, which);
-        each[i] = since_ms(begin);
+static double median(double *values, size_t count)
+{
+    qsort(values, count, sizeof(*values), by_size);
+    return values[count / 2];
+}
+
+/* One round: `count` times those kinds in turn; the median of each goes to ret. */
+static void ping_in_turn(struct pinging *p, const enum pinged *kinds, size_t kind_count,
+                         size_t count, double *ret)
+{
+    double *each[PINGED_COUNT];
+
+    for (size_t k = 0; k < kind_count; k++) {
+        each[k] = doubles(count);
     }
-    qsort(each, count, sizeof(*each), by_size);
-    return each[count / 2];
+    for (size_t i = 0; i < count; i++) {
+        for (size_t k = 0; k < kind_count; k++) {
+            int64_t begin = now_ns();
+
+            ping(p, kinds[k]);
+            each[k][i] = since_ms(begin);
+        }
+    }
+    for (size_t k = 0; k < kind_count; k++) {
+        ret[k] = median(each[k], count);
+        free(each[k]);
+    }
 }
 
 static void print_list(const char *name, const double *values, size_t count, const char *end)
@@ -550,9 +573,48 @@ static void pinging_init(struct pinging *p, struct machine *m, const char *path,
     buf_init(&p->rpc.in, INPUT_MAX);
 }
 
+/* What a round has: all in turn, then bursts. A guest that is pinged again at once has not gone to
+ * sleep yet and answers sooner, so a burst to it is another thing than one ping now and then. */
+enum { COLUMN_TURN, COLUMN_AGENT_BURST = PINGED_COUNT, COLUMN_VM_BURST, COLUMN_COUNT };
+
+static const char *const column_names[COLUMN_COUNT] = {
+    "agent_ms", "vm_ping_ms", "daemon_ping_ms", "agent_burst_ms", "vm_ping_burst_ms",
+};
+
+static void ping_round(struct pinging *p, size_t count, double ret[COLUMN_COUNT])
+{
+    static const enum pinged kinds[] = {PING_AGENT, PING_VM, PING_DAEMON};
+
+    ping_in_turn(p, kinds, ARRAY_LEN(kinds), count, ret + COLUMN_TURN);
+    ping_in_turn(p, &kinds[PING_AGENT], 1, count, ret + COLUMN_AGENT_BURST);
+    ping_in_turn(p, &kinds[PING_VM], 1, count, ret + COLUMN_VM_BURST);
+}
+
+static void ping_rounds(struct pinging *p, size_t rounds, size_t count)
+{
+    double *columns[COLUMN_COUNT];
+    double round[COLUMN_COUNT];
+
+    for (size_t c = 0; c < COLUMN_COUNT; c++) {
+        columns[c] = doubles(rounds);
+    }
+    /* Not counted: the first translate guest code and fault in pages. */
+    ping_round(p, count, round);
+    for (size_t i = 0; i < rounds; i++) {
+        ping_round(p, count, round);
+        for (size_t c = 0; c < COLUMN_COUNT; c++) {
+            columns[c][i] = round[c];
+        }
+    }
+    (void)printf("{");
+    for (size_t c = 0; c < COLUMN_COUNT; c++) {
+        print_list(column_names[c], columns[c], rounds, c + 1 < COLUMN_COUNT ? ", " : "}\n");
+        free(columns[c]);
+    }
+}
+
 static int mode_ping(char **args)
 {
-    static const char *const names[] = {"agent_ms", "vm_ping_ms", "daemon_ping_ms"};
     size_t rounds, count;
     struct pinging p;
     struct machine m;
@@ -571,28 +633,8 @@ static int mode_ping(char **args)
     say_hello(&m, agent, sizeof(agent));
     configure(&m);
     (void)execute_true(&m);
-    /* Not counted: the first of each translate guest code and fault in pages. */
-    for (int which = 0; which < PINGED_COUNT; which++) {
-        (void)median_of_pings(&p, which, count);
-    }
-    double *medians[PINGED_COUNT];
-    for (int which = 0; which < PINGED_COUNT; which++) {
-        medians[which] = calloc(rounds, sizeof(**medians));
-        if (!medians[which]) {
-            fail("out of memory");
-        }
-    }
-    for (size_t i = 0; i < rounds; i++) {
-        for (int which = 0; which < PINGED_COUNT; which++) {
-            medians[which][i] = median_of_pings(&p, which, count);
-        }
-    }
+    ping_rounds(&p, rounds, count);
     end_qemu();
-    (void)printf("{");
-    for (int which = 0; which < PINGED_COUNT; which++) {
-        print_list(names[which], medians[which], rounds, which + 1 < PINGED_COUNT ? ", " : "}\n");
-        free(medians[which]);
-    }
     close_p(&p.rpc.fd);
     buf_done(&p.rpc.in);
     machine_done(&m);
@@ -703,10 +745,7 @@ static int mode_spawn(char **args)
     rounds = (size_t)number(args[0] ? args[0] : "", 1, ROUNDS_MAX);
     for (args++; *args; args++) {
         if (strcmp(*args, "--") == 0 && count < COMMANDS_MAX && args[1]) {
-            times[count] = calloc(rounds, sizeof(**times));
-            if (!times[count]) {
-                fail("out of memory");
-            }
+            times[count] = doubles(rounds);
             commands[count++] = args + 1;
             *args = NULL;
         } else if (count == 0) {

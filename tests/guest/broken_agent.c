@@ -24,7 +24,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PORTS_MAX 8
+#define DEVICES_MAX 8
+#define PORTS_MAX 4
 
 static char mode[32];
 static int port = -1;
@@ -76,11 +77,11 @@ static void open_port(void)
     const struct timespec moment = {.tv_nsec = 10 * 1000 * 1000};
     char path[32];
 
-    for (int i = 0; port < 0; i = (i + 1) % PORTS_MAX) {
-        (void)snprintf(path, sizeof(path), "/dev/vport0p%d", i);
-        port = open(path, O_RDWR | O_CLOEXEC);
-        if (i == 0) {
-            (void)nanosleep(&moment, NULL);
+    while (port < 0) {
+        (void)nanosleep(&moment, NULL);
+        for (int i = 0; port < 0 && i < DEVICES_MAX * PORTS_MAX; i++) {
+            (void)snprintf(path, sizeof(path), "/dev/vport%dp%d", i / PORTS_MAX, i % PORTS_MAX);
+            port = open(path, O_RDWR | O_CLOEXEC);
         }
     }
 }

@@ -10,6 +10,7 @@ from banger import BUILD, SLOWNESS, Result
 
 SHARED_VM = "shared"
 
+QUICK_BOOT = 'accel = "tcg"\nboot_silence_s = {silence}\nboot_timeout_s = {timeout}\n'
 STAGE = re.compile(r"banger: [a-z ]+\.\.\.")
 
 needs_root = pytest.mark.skipif(
@@ -66,6 +67,12 @@ def assert_error(result, *said, status=1, hint=True):
             assert hint in lines[-1], repr(result)
 
 
+def assert_daemon_ends(banger):
+    """Of a daemon that could not start: its word comes before its end."""
+    for pid in banger.pids("bangerd"):
+        banger.wait_gone(pid)
+
+
 def vm_files(banger):
     """What VMs, and unfinished work, have on the host's disk."""
     found = set()
@@ -93,3 +100,15 @@ def own_programs(banger, agent=None):
         (directory / "banger-agent").write_bytes(agent)
     banger.program = lambda name="banger": str(directory / name)
     return directory
+
+
+def broken_agent(make_banger, mode, silence=2, timeout=12):
+    """One whose guests run tests/guest/broken_agent.c, and how they are waited for."""
+    banger = make_banger(config=QUICK_BOOT.format(silence=silence, timeout=timeout))
+    own_programs(banger, (BUILD / "guest-broken_agent").read_bytes() + f" mode={mode}".encode())
+    return banger
+
+
+def never_boots(make_banger):
+    """One whose guests boot as long as a test likes."""
+    return broken_agent(make_banger, "silent", silence=300, timeout=300)

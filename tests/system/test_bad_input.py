@@ -5,9 +5,12 @@ import shutil
 import subprocess
 
 import pytest
-from steps import SHARED_VM, assert_error, assert_nothing_left, call, needs_root, vms
+from steps import (SHARED_VM, assert_daemon_ends, assert_error, assert_nothing_left, call,
+                   needs_root, vms)
 
 RUN = ["run", "--rm", "--quiet"]
+# Parsers at work, and hardly a boot.
+pytestmark = pytest.mark.sanitize
 
 
 def everything(banger):
@@ -183,7 +186,8 @@ def test_kernel_import_of_an_unreadable_kernel(unchanged, package):
     assert_error(result, "vmlinuz-1.2.3", hint=False)
 
 
-@pytest.mark.parametrize("name", ["", "A", "a b", "../x", ".hidden", b"\xff\xfe", "x" * 129, "sha256:abc"])
+@pytest.mark.parametrize("name", ["", "A", "a b", "../x", ".hidden", b"\xff\xfe", "x" * 129,
+                                  "sha256:abc"], ids=range(8))
 def test_bad_names_of_images_and_kernels(unchanged, kernel_dir, rootfs_tar, name):
     for args in (["kernel", "import", name, str(kernel_dir)],
                  ["image", "register", name, str(rootfs_tar)]):
@@ -271,4 +275,4 @@ def test_bad_configuration_is_told_by_the_command_that_starts_the_daemon(bare, t
     bare.config_file.write_bytes(text.encode("latin-1"))
     result = bare.run("ps")
     assert_error(result, "the daemon did not start", said)
-    assert bare.daemon_pid() is None
+    assert_daemon_ends(bare)

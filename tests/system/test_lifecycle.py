@@ -4,8 +4,8 @@ import os
 import signal
 
 import pytest
-from steps import (SHARED_VM, assert_error, assert_nothing_left, call, needs_root, sh, sh_ok, vms,
-                   wait_vm)
+from steps import (SHARED_VM, assert_error, assert_nothing_left, call, needs_root, never_boots, sh,
+                   sh_ok, vms, wait_vm)
 
 
 @pytest.fixture
@@ -174,7 +174,8 @@ def test_auto_remove_vm_goes_after_a_killed_daemon(banger):
     assert_nothing_left(banger)
 
 
-def test_create_that_lost_its_daemon_leaves_nothing(banger):
+def test_create_that_lost_its_daemon_leaves_nothing(make_banger):
+    banger = never_boots(make_banger)
     child = banger.spawn("run", "--name", "half", "--", "true")
     child.read_until(b"banger: boot...", "stderr")
     daemon = banger.daemon_pid()

@@ -40,6 +40,7 @@ struct fixture {
     uint8_t nonce[FRAME_NONCE_SIZE];
     int noted[NOTED_COUNT]; /* eventfds */
     char why[512];          /* written before NOTED_BROKEN */
+    int send_buffer;        /* of the link's socket; 0 = the usual one */
 };
 
 static void note(int fd)
@@ -317,6 +318,10 @@ static void open_link(struct fixture *f, bool adopted)
     int fd;
 
     peer_pair(&f->agent, &fd);
+    if (f->send_buffer) {
+        assert_int_equal(
+            setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &f->send_buffer, sizeof(f->send_buffer)), 0);
+    }
     f->link = guest_link_open(&(struct guest_link_params){.loop = f->loop,
                                                           .fd = fd,
                                                           .adopted = adopted,
@@ -355,6 +360,22 @@ static int set_up(void **state)
 
     (void)set_up_fresh(state);
     f = *state;
+    agent_hello_ok(f, 0);
+    assert_int_equal(guest_link_wait_hello(f->link, NULL, test_deadline(), &err), 0);
+    return 0;
+}
+
+/* The agent's end holds little of what the link sends: it is soon kept back. */
+static int set_up_narrow(void **state)
+{
+    struct fixture *f;
+    struct err err;
+
+    (void)set_up_bare(state);
+    f = *state;
+    f->send_buffer = 8192;
+    open_link(f, false);
+    agent_take_hello(f);
     agent_hello_ok(f, 0);
     assert_int_equal(guest_link_wait_hello(f->link, NULL, test_deadline(), &err), 0);
     return 0;
@@ -736,7 +757,7 @@ static void the_end_of_the_stream_breaks_the_link(void **state)
     assert_broken(f, "the VM went down");
     assert_int_equal(task_end(&t), -1);
     assert_int_equal(t.err.code, ERR_GUEST);
-    assert_string_equal(t.err.message, "sync: the connection to the guest's agent ended");
+    assert_string_equal(t.err.message, "sync: the VM went down");
     t = (struct task){0};
     task_begin(&t, f, do_ping); /* and later ones */
     assert_int_equal(task_end(&t), -1);
@@ -784,12 +805,11 @@ static void what_is_no_protocol_breaks_the_link(void **state)
     agent_hello_ok(f, 0);
     assert_int_equal(guest_link_wait_hello(f->link, NULL, test_deadline(), &err), 0);
     task_begin(&t, f, do_sync);
-    break_with(f,
-               &(struct frame){.type = FRAME_REPLY,
-                               .stream = peer_expect(&f->agent, FRAME_SYNC).stream,
-                               .payload = &byte,
-                               .length = 1},
-               "the agent sent a malformed reply");
+    peer_send(&f->agent, &(struct frame){.type = FRAME_REPLY,
+                                         .stream = peer_expect(&f->agent, FRAME_SYNC).stream,
+                                         .payload = &byte,
+                                         .length = 1});
+    assert_broken(f, "the agent sent a malformed reply");
     assert_int_equal(task_end(&t), -1);
 }
 
@@ -1504,7 +1524,7 @@ static void a_waiting_client_outlives_the_link(void **state)
     struct peer client;
     char id[ID_SIZE];
     uint32_t stream = start_session(f, "pipe", id);
-    struct writer w = {.client = &client, .total = 384 * 1024};
+    struct writer w = {.client = &client, .total = 192 * 1024};
 
     attach_client(f, id, &client);
     (void)peer_expect(&client, FRAME_WINDOW);
@@ -1523,8 +1543,9 @@ static void a_waiting_client_outlives_the_link(void **state)
                                              .length = sizeof(bytes)});
     }
     assert_int_equal(thread_start(&w.thread, "writer", 256, write_stdin, &w), 0);
-    pthread_join(w.thread, NULL); /* two socket buffers and the link's take it */
+    pthread_join(w.thread, NULL); /* the link's buffer and the client's socket take it */
     assert_int_equal(w.failed, 0);
+    settle(f);
     peer_send_end(&f->agent, stream, FRAME_STDOUT, FRAME_WINDOW_MAX / 16000 * 16000);
     peer_send_end(&f->agent, stream, FRAME_STDERR, 0);
     agent_send_exited(f, stream, 0, 0);
@@ -1564,7 +1585,8 @@ static void sessions_are_found_by_unique_prefix(void **state)
     peer_pair(&peer, &fd);
     assert_int_equal(session_attach(f->sessions, VM, prefix, fd, NULL, 0, &err), -1);
     assert_int_equal(err.code, ERR_CONFLICT);
-    peer_expect_eof(&peer); /* the fd was taken and is closed */
+    (void)peer_expect(&peer, FRAME_FATAL); /* it is told why */
+    peer_expect_eof(&peer);
     peer_done(&peer);
     peer_pair(&peer, &fd);
     assert_int_equal(session_attach(f->sessions, "other", ids[0], fd, NULL, 0, &err), -1);
@@ -1648,7 +1670,8 @@ int main(void)
         TEST(early_bytes_of_a_client_count),
         TEST(the_end_of_the_link_is_told_to_everybody),
         TEST(a_client_waits_while_the_agent_does_not_read),
-        TEST(a_waiting_client_outlives_the_link),
+        cmocka_unit_test_setup_teardown(a_waiting_client_outlives_the_link, set_up_narrow,
+                                        tear_down),
         TEST(sessions_are_found_by_unique_prefix),
         TEST(the_oldest_ended_session_makes_room),
     };
