@@ -14,6 +14,7 @@
 int fs_mkdir_p(const char *path, mode_t mode)
 {
     _cleanup_free_ char *copy = strdup(path);
+    struct stat st;
 
     if (!copy) {
         abort();
@@ -32,7 +33,10 @@ int fs_mkdir_p(const char *path, mode_t mode)
             break;
         }
     }
-    return 0;
+    if (stat(path, &st) < 0) {
+        return -errno;
+    }
+    return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
 }
 
 int fs_open_dir(int dir_fd, const char *name, bool create)

@@ -63,7 +63,7 @@ enum frame_type {
      * protocol version); payload: the reason as text. It is the answer to HELLO, in the place of
      * HELLO_OK, and may also come before any HELLO. */
     FRAME_FATAL = 3,
-    /* either direction: payload up to FRAME_PING_MAX bytes, echoed in PONG. */
+    /* host -> agent: payload up to FRAME_PING_MAX bytes, echoed in PONG. */
     FRAME_PING = 4,
     FRAME_PONG = 5,
 

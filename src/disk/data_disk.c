@@ -89,6 +89,10 @@ int data_disk_create(int cache_fd, int dir_fd, const char *name, uint64_t bytes,
     char cached[64];
     int r;
 
+    if (bytes < DATA_DISK_MIN_BYTES || bytes > DATA_DISK_MAX_BYTES || bytes % 4096 != 0) {
+        return err_set(err, ERR_INVALID, "a data disk cannot have %llu bytes",
+                       (unsigned long long)bytes);
+    }
     (void)snprintf(cached, sizeof(cached), "data-disk-%llu.ext4", (unsigned long long)bytes);
     from = openat(cache_fd, cached, O_RDONLY | O_CLOEXEC);
     if (from < 0) {

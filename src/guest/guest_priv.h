@@ -58,7 +58,7 @@ struct session {
     int64_t started_ms, ended_ms;
     uint64_t out_bytes[FRAME_CHANNELS];
     unsigned readers;
-    struct latch started, ended; /* set for good */
+    struct list waiters; /* struct waiter (session.c): who waits for a state */
 
     /* loop thread */
     struct guest_link *link; /* NULL when the link ended */
@@ -91,6 +91,9 @@ void session_tell(struct session *s, enum session_event event);
 void session_set_readers(struct session *s, unsigned readers);
 /* There is no client any more: output is drained again where that is wanted. */
 void session_on_client_left(struct session *s);
+
+/* exec_spec.c: appends the TLVs of a spec (api_session_params); body's maximum bounds them. */
+int exec_spec_encode(const json_t *spec, struct buf *body, struct err *err);
 
 /* attach.c */
 void attach_new(struct loop *loop, struct session *s, int fd, const void *early, size_t len);

@@ -67,7 +67,8 @@ static struct session *session_new(struct session_registry *r, const char *vm_id
     s->refs = 1;
     s->exit_code = -1;
     s->started_ms = clock_real_ms();
-    if (!s->spec || latch_init(&s->started) < 0 || latch_init(&s->ended) < 0) {
+    list_init(&s->waiters);
+    if (!s->spec) {
         abort();
     }
     return s;
@@ -77,8 +78,6 @@ static void session_free(struct session *s)
 {
     json_decref(s->spec);
     free(s->failure);
-    latch_done(&s->started);
-    latch_done(&s->ended);
     free(s);
 }
 
@@ -106,9 +105,62 @@ void session_put(struct session *s)
 }
 DEFINE_CLEANUP(struct session *, session_put);
 
+static bool has_started(enum session_state state)
+{
+    return state != SESSION_STARTING;
+}
+
 static bool has_ended(enum session_state state)
 {
     return state >= SESSION_EXITED;
+}
+
+/* Made by who waits, not by every session: a descriptor each would be thousands. */
+struct waiter {
+    struct list node; /* in session->waiters */
+    struct latch changed;
+};
+
+static void wake_waiters_locked(struct session *s)
+{
+    list_for_each (it, &s->waiters) {
+        list_remove(it);
+        latch_set(&LIST_ENTRY(it, struct waiter, node)->changed);
+    }
+}
+
+/* 0, -ECANCELED, -ETIMEDOUT, or -EMFILE when there is no descriptor to wait with. */
+static int wait_until(struct session *s, bool (*is_over)(enum session_state state),
+                      struct cancel *cancel, int64_t deadline_ms)
+{
+    int r = 0;
+
+    while (r == 0) {
+        struct waiter w = {0};
+        bool over;
+
+        r = latch_init(&w.changed);
+        if (r < 0) {
+            return r;
+        }
+        leaf_lock(&s->registry->lock);
+        over = is_over(s->state);
+        if (!over) {
+            list_append(&s->waiters, &w.node);
+        }
+        leaf_unlock(&s->registry->lock);
+        if (!over) {
+            r = latch_wait(&w.changed, cancel, deadline_ms);
+            leaf_lock(&s->registry->lock);
+            list_remove(&w.node);
+            leaf_unlock(&s->registry->lock);
+        }
+        latch_done(&w.changed);
+        if (over) {
+            return 0;
+        }
+    }
+    return r;
 }
 
 void session_set_readers(struct session *s, unsigned readers)
@@ -137,11 +189,10 @@ static void mark_ended(struct session *s, enum session_state state, int code, in
         s->exit_signal = sig;
         s->failure = x_strdup(failure);
         s->ended_ms = clock_real_ms();
+        wake_waiters_locked(s);
     }
     leaf_unlock(&s->registry->lock);
     if (first) {
-        latch_set(&s->started);
-        latch_set(&s->ended);
         session_tell(s, SESSION_ENDED);
     }
 }
@@ -278,8 +329,8 @@ int session_on_frame(struct session *s, const struct frame *f, const char **ret_
     case FRAME_STARTED:
         leaf_lock(&s->registry->lock);
         s->state = s->state == SESSION_STARTING ? SESSION_RUNNING : s->state;
+        wake_waiters_locked(s);
         leaf_unlock(&s->registry->lock);
-        latch_set(&s->started);
         break;
     case FRAME_FAILED:
         r = on_failed(s, f);
@@ -349,67 +400,6 @@ void session_put_end_frames(struct session *s, struct buf *out)
 }
 
 /* ---- starting ---- */
-
-static int put_bytes_tlv(struct buf *body, uint8_t tag, const json_t *value)
-{
-    _cleanup_free_ char *bytes = NULL;
-    size_t len;
-
-    if (!value) {
-        return 0;
-    }
-    if (json_bytes_get(value, &bytes, &len) < 0) {
-        return -EINVAL;
-    }
-    return frame_put_tlv(body, tag, bytes, len);
-}
-
-static int put_list_tlv(struct buf *body, uint8_t tag, const json_t *list)
-{
-    const json_t *value;
-    size_t i;
-    int r = 0;
-
-    json_array_foreach (list, i, value) {
-        r = put_bytes_tlv(body, tag, value);
-        if (r < 0) {
-            return r;
-        }
-    }
-    return 0;
-}
-
-static int put_tty_tlv(struct buf *body, const json_t *tty)
-{
-    long long rows = json_int(tty, "rows", 24), columns = json_int(tty, "columns", 80);
-    uint8_t p[4] = {(uint8_t)rows, (uint8_t)(rows >> 8), (uint8_t)columns, (uint8_t)(columns >> 8)};
-
-    return tty ? frame_put_tlv(body, FRAME_TAG_TTY, p, sizeof(p)) : 0;
-}
-
-static int exec_body(const json_t *spec, struct buf *body, struct err *err)
-{
-    uint8_t mode =
-        str_eq(json_str(spec, "stdin", "closed"), "pipe") ? FRAME_STDIN_PIPE : FRAME_STDIN_CLOSED;
-    const char *user = json_str(spec, "user", NULL);
-    int r = 0;
-
-    if (json_array_size(json_object_get(spec, "command")) == 0) {
-        err_set(err, ERR_INVALID, "no command given");
-        return err_hint(err, "put the command after --, for example: banger run -- uname -a");
-    }
-    if (put_list_tlv(body, FRAME_TAG_ARG, json_object_get(spec, "command")) < 0 ||
-        put_list_tlv(body, FRAME_TAG_ENV, json_object_get(spec, "env")) < 0 ||
-        put_bytes_tlv(body, FRAME_TAG_CWD, json_object_get(spec, "cwd")) < 0 ||
-        (user && frame_put_tlv(body, FRAME_TAG_USER, user, strlen(user)) < 0) ||
-        frame_put_tlv(body, FRAME_TAG_STDIN, &mode, 1) < 0 ||
-        put_tty_tlv(body, json_object_get(spec, "tty")) < 0) {
-        r = err_set(err, ERR_LIMIT, "command and environment are larger than %d KiB together",
-                    FRAME_SPEC_MAX / 1024);
-        return err_hint(err, "pass large data through stdin");
-    }
-    return r;
-}
 
 struct starting {
     struct guest_link *link;
@@ -502,7 +492,7 @@ int session_start(struct session_registry *r, const struct session_start_params 
     struct starting st;
     int waited;
 
-    if (exec_body(params->spec, &body, err) < 0) {
+    if (exec_spec_encode(params->spec, &body, err) < 0) {
         return -1;
     }
     s = session_new(r, params->vm_id, params->spec);
@@ -516,7 +506,7 @@ int session_start(struct session_registry *r, const struct session_start_params 
         remove_session(r, s);
         return err_set(err, ERR_GUEST, "the guest's agent takes no commands");
     }
-    waited = latch_wait(&s->started, params->cancel, params->deadline_ms);
+    waited = wait_until(s, has_started, params->cancel, params->deadline_ms);
     if (waited < 0) {
         loop_call(r->loop, release_on_loop, s);
         remove_session(r, s);
@@ -635,7 +625,7 @@ int session_wait(struct session_registry *r, const char *vm_id, const char *ref,
     if (!s) {
         return -1;
     }
-    waited = latch_wait(&s->ended, cancel, deadline_ms);
+    waited = wait_until(s, has_ended, cancel, deadline_ms);
     if (waited == -ETIMEDOUT) {
         return err_set(err, ERR_TIMEOUT, "session '%s' still runs", s->id);
     }

@@ -8,6 +8,7 @@
 #include "rpc/server.h"
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -28,6 +29,7 @@
 #define OUT_MAX (16 * 1024 * 1024)
 #define NOTIFY_OUT_MAX (1024 * 1024)
 #define POOL_THREADS 8
+#define ACCEPT_PAUSE_MS 100
 
 struct rpc_server {
     /* immutable */
@@ -40,7 +42,7 @@ struct rpc_server {
 
     /* loop thread */
     int listen_fd;
-    struct loop_source *listen_source;
+    struct loop_source *listen_source, *listen_again;
     struct list connections;
     unsigned connection_count, slow_count, call_count, hook_count;
     bool closing;
@@ -523,6 +525,13 @@ static bool peer_allowed(const struct rpc_server *s, int fd)
     return false;
 }
 
+static void listen_again(void *arg)
+{
+    struct rpc_server *s = arg;
+
+    loop_source_set_events(s->listen_source, EPOLLIN);
+}
+
 static void on_accept(void *arg, uint32_t events)
 {
     struct rpc_server *s = arg;
@@ -531,6 +540,12 @@ static void on_accept(void *arg, uint32_t events)
 
     (void)events;
     if (fd < 0) {
+        /* Out of descriptors, the socket stays readable: look again when some may be free. */
+        if (errno == EMFILE || errno == ENFILE) {
+            log_warn("no descriptor left for a new connection");
+            loop_source_set_events(s->listen_source, 0);
+            loop_source_set_deadline(s->listen_again, clock_mono_ms() + ACCEPT_PAUSE_MS);
+        }
         return;
     }
     if (s->connection_count >= CONNECTIONS_MAX || !peer_allowed(s, fd)) {
@@ -623,6 +638,7 @@ static void listen_on_loop(void *arg)
     struct rpc_server *s = arg;
 
     s->listen_source = loop_add_io(s->loop, s->listen_fd, EPOLLIN, on_accept, s);
+    s->listen_again = loop_add_timer(s->loop, -1, listen_again, s);
 }
 
 int rpc_server_new(struct loop *loop, int listen_fd, uid_t owner, const char *version,
@@ -657,6 +673,7 @@ static void close_on_loop(void *arg)
 
     s->closing = true;
     loop_source_free(STEAL_PTR(s->listen_source));
+    loop_source_free(STEAL_PTR(s->listen_again));
     close_p(&s->listen_fd);
     list_for_each (it, &s->connections) {
         struct connection *c = LIST_ENTRY(it, struct connection, node);

@@ -32,12 +32,19 @@ static const char *const migrations[] = {
     " digest TEXT NOT NULL REFERENCES kernel(digest) ON DELETE CASCADE) STRICT;",
 };
 
+static bool is_duplicate(sqlite3 *db)
+{
+    int code = sqlite3_extended_errcode(db);
+
+    return code == SQLITE_CONSTRAINT_UNIQUE || code == SQLITE_CONSTRAINT_PRIMARYKEY;
+}
+
 int store_fail(struct store *s, struct err *err, const char *what)
 {
     int code = sqlite3_errcode(s->db);
-    enum err_code e = code == SQLITE_FULL         ? ERR_NO_SPACE
-                      : code == SQLITE_CONSTRAINT ? ERR_ALREADY_EXISTS
-                                                  : ERR_IO;
+    enum err_code e = code == SQLITE_FULL   ? ERR_NO_SPACE
+                      : is_duplicate(s->db) ? ERR_ALREADY_EXISTS
+                                            : ERR_IO;
 
     err_set(err, e, "store: %s: %s", what, sqlite3_errmsg(s->db));
     if (code == SQLITE_FULL) {

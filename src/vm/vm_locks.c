@@ -143,6 +143,9 @@ int vm_locks_acquire(struct vm_locks *l, const char *vm_id, const char *what, st
     }
     leaf_unlock(&l->lock);
     r = latch_wait(&t->granted, own, deadline_ms);
+    if (r == -ETIMEDOUT && latch_is_set(&t->granted)) {
+        r = 0; /* granted as the deadline passed */
+    }
     if (r < 0) {
         (void)not_granted(t, r, err);
         leave(t);

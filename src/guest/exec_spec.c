@@ -1,0 +1,67 @@
+/* What a client wants to run, as the TLVs of an EXEC frame. */
+#include "base/str.h"
+#include "guest/guest_priv.h"
+
+#include <errno.h>
+#include <string.h>
+
+static int put_bytes_tlv(struct buf *body, uint8_t tag, const json_t *value)
+{
+    _cleanup_free_ char *bytes = NULL;
+    size_t len;
+
+    if (!value) {
+        return 0;
+    }
+    if (json_bytes_get(value, &bytes, &len) < 0) {
+        return -EINVAL;
+    }
+    return frame_put_tlv(body, tag, bytes, len);
+}
+
+static int put_list_tlv(struct buf *body, uint8_t tag, const json_t *list)
+{
+    const json_t *value;
+    size_t i;
+    int r = 0;
+
+    json_array_foreach (list, i, value) {
+        r = put_bytes_tlv(body, tag, value);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+static int put_tty_tlv(struct buf *body, const json_t *tty)
+{
+    long long rows = json_int(tty, "rows", 24), columns = json_int(tty, "columns", 80);
+    uint8_t p[4] = {(uint8_t)rows, (uint8_t)(rows >> 8), (uint8_t)columns, (uint8_t)(columns >> 8)};
+
+    return tty ? frame_put_tlv(body, FRAME_TAG_TTY, p, sizeof(p)) : 0;
+}
+
+int exec_spec_encode(const json_t *spec, struct buf *body, struct err *err)
+{
+    uint8_t mode =
+        str_eq(json_str(spec, "stdin", "closed"), "pipe") ? FRAME_STDIN_PIPE : FRAME_STDIN_CLOSED;
+    const char *user = json_str(spec, "user", NULL);
+    int r = 0;
+
+    if (json_array_size(json_object_get(spec, "command")) == 0) {
+        err_set(err, ERR_INVALID, "no command given");
+        return err_hint(err, "put the command after --, for example: banger run -- uname -a");
+    }
+    if (put_list_tlv(body, FRAME_TAG_ARG, json_object_get(spec, "command")) < 0 ||
+        put_list_tlv(body, FRAME_TAG_ENV, json_object_get(spec, "env")) < 0 ||
+        put_bytes_tlv(body, FRAME_TAG_CWD, json_object_get(spec, "cwd")) < 0 ||
+        (user && frame_put_tlv(body, FRAME_TAG_USER, user, strlen(user)) < 0) ||
+        frame_put_tlv(body, FRAME_TAG_STDIN, &mode, 1) < 0 ||
+        put_tty_tlv(body, json_object_get(spec, "tty")) < 0) {
+        r = err_set(err, ERR_LIMIT, "command and environment are larger than %d KiB together",
+                    FRAME_SPEC_MAX / 1024);
+        return err_hint(err, "pass large data through stdin");
+    }
+    return r;
+}

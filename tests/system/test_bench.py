@@ -1,0 +1,118 @@
+"""The floors that `make bench` measures against do what they claim. No times are looked at."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from banger import BUILD, ROOT
+
+sys.path.insert(0, str(ROOT / "tests" / "bench"))
+
+import bench  # noqa: E402
+
+TRUE = ("run", "--rm", "--quiet", "--", "true")
+
+
+@pytest.fixture
+def measuring(banger):
+    return bench.Bench(banger, pairs=1, quick=True)
+
+
+def test_boot_floor_runs_true_in_a_guest_and_leaves_nothing(measuring):
+    banger = measuring.instance
+    with measuring.vm("line") as vm:
+        line = bench.Line(banger, vm)
+        qemu = banger.qemu_pids()
+    done = bench.floor(banger, "boot", *line.arguments())
+    # The agent that answered is the one that was built.
+    assert done["agent"] == banger.json("version")["version"]
+    assert done["status"] == 0
+    assert done["pid"] not in qemu
+    assert not os.path.exists(f"/proc/{done['pid']}")
+    assert banger.qemu_pids() == []
+    assert 0 < done["hello_ms"] < done["configured_ms"] < done["exited_ms"] < done["reaped_ms"]
+    # The guest wrote to its own copy of the disk, not to the one that the copies are made of.
+    assert line.fresh_disk.read_bytes() != line.unused_disk.read_bytes()
+
+
+def test_boot_floor_starts_what_banger_starts(measuring):
+    banger = measuring.instance
+    with measuring.vm("line") as vm:
+        pid = bench.Line.find_qemu(banger, vm)
+        with open(f"/proc/{pid}/cmdline", "rb") as f:
+            original = f.read().decode().rstrip("\0").split("\0")
+        line = bench.Line(banger, vm)
+    original.remove("-S")
+    pid_file = original.index("-pidfile") + 1
+    assert line.argv[:pid_file] + line.argv[pid_file + 1:] == \
+        original[:pid_file] + original[pid_file + 1:]
+    assert sorted(what.split(":")[0] for what in line.fds.values()) == \
+        ["a", "agent", "listen", "r", "r", "r", "w"]
+
+
+def test_boot_floor_that_fails_leaves_no_qemu(measuring):
+    banger = measuring.instance
+    with measuring.vm("line") as vm:
+        line = bench.Line(banger, vm)
+    with pytest.raises(bench.FloorFailed, match="the other side has ended|reset"):
+        bench.floor(banger, "boot", *line.arguments(), "-no-such-option")
+    with pytest.raises(bench.FloorFailed, match="no descriptor is the agent's"):
+        bench.floor(banger, "boot", "--", "/bin/true")
+    with pytest.raises(bench.FloorFailed, match="nonexistent"):
+        bench.floor(banger, "boot", "9=agent", "3=r:/nonexistent", "--", "/bin/true")
+    assert banger.qemu_pids() == []
+
+
+def test_ping_floor_asks_both_guests_and_reaps_its_own(measuring):
+    banger = measuring.instance
+    with measuring.vm("pinged") as vm:
+        line = bench.Line(banger, vm)
+        qemu = banger.qemu_pids()
+        done = bench.floor(banger, "ping", banger.socket_path, vm, 2, 5, *line.arguments())
+        assert banger.qemu_pids() == qemu
+        with pytest.raises(bench.FloorFailed, match="vm.ping: .*not_found"):
+            bench.floor(banger, "ping", banger.socket_path, "nobody", 1, 1, *line.arguments())
+        assert banger.qemu_pids() == qemu
+    assert sorted(done) == ["agent_burst_ms", "agent_ms", "daemon_ping_ms", "vm_ping_burst_ms",
+                            "vm_ping_ms"]
+    assert all(len(values) == 2 and min(values) > 0 for values in done.values())
+
+
+def test_run_floor_waits_until_the_vm_is_gone(measuring):
+    banger = measuring.instance
+    banger.ok("image", "list")
+    done = bench.floor(banger, "run", banger.daemon_pid(), "--", banger.program(), *TRUE)
+    assert done["status"] == 0 and done["exited_ms"] <= done["gone_ms"]
+    assert banger.qemu_pids() == []
+    # A command that leaves its VM running for a moment: the daemon removes it.
+    done = bench.floor(banger, "run", banger.daemon_pid(), "--", banger.program(), "run", "--rm",
+                       "--detach", "--quiet", "--", "true")
+    assert done["status"] == 0
+    assert banger.qemu_pids() == []
+
+
+def test_spawn_floor_starts_both_in_turn(measuring):
+    banger = measuring.instance
+    log = banger.root / "log"
+    done = bench.floor(banger, "spawn", 3, "--", "/bin/sh", "-c", f"echo a >> {log}",
+                       "--", "/bin/sh", "-c", f"echo b >> {log}")
+    assert log.read_text().split() == ["a", "b"] * 3
+    assert len(done["a_ms"]) == len(done["b_ms"]) == 3
+    with pytest.raises(bench.FloorFailed, match="ended with status 1"):
+        bench.floor(banger, "spawn", 3, "--", "/bin/true", "--", "/bin/false")
+
+
+def test_bench_prints_a_table_and_names_the_machine(tmp_path):
+    values = tmp_path / "values.json"
+    done = subprocess.run([sys.executable, ROOT / "tests/bench/bench.py", "--quick", "--only",
+                           "version", "--json", values], capture_output=True, text=True,
+                          env=os.environ | {"BANGER_BUILD": str(BUILD)}, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "machine: " in done.stdout and "QEMU emulator" in done.stdout
+    row = next(line for line in done.stdout.splitlines() if "banger version" in line)
+    assert "≤ 5 ms" in row
+    figure = json.loads(values.read_text())["figures"][0]
+    assert len(figure["value"]) == len(figure["floor"]) == len(figure["ratio"]) == 2
