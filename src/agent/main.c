@@ -120,8 +120,12 @@ static int set_signals(struct agent *a)
     sigset_t mask;
     int fd;
 
+    /* By hand, for musl keeps 32 to 34 to itself and leaves them as they are. SIG_DFL is zero, as
+     * are the rest of the kernel's struct (rt_sigaction(2)). */
     for (int sig = 1; sig < NSIG; sig++) {
-        (void)signal(sig, SIG_DFL);
+        static const unsigned long by_default[4];
+
+        (void)syscall(SYS_rt_sigaction, sig, by_default, NULL, 8);
     }
     (void)signal(SIGPIPE, SIG_IGN);
     (void)sigemptyset(&mask);

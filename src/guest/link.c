@@ -125,7 +125,11 @@ void link_kick(struct guest_link *link)
         if (n == -EAGAIN) {
             break;
         }
-        if (n < 0) {
+        if (n == -EPIPE || n == -ECONNRESET) {
+            /* The VM has ended, but its last words (a reply, GOING_DOWN) may still be unread: the
+             * end is for the reading side to find. */
+            buf_consume(&link->out, link->out.len);
+        } else if (n < 0) {
             link_break(link, "write to the agent failed: %s", strerror((int)-n));
             return;
         }
@@ -333,7 +337,8 @@ static void on_readable(struct guest_link *link)
             return;
         }
         if (n <= 0) {
-            link_break(link, "%s", n == 0 ? "the VM went down" : strerror((int)-n));
+            link_break(link, "%s",
+                       n == 0 || n == -ECONNRESET ? "the VM went down" : strerror((int)-n));
             return;
         }
         budget -= (size_t)n < budget ? (size_t)n : budget;

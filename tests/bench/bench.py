@@ -39,6 +39,7 @@ import rootfs  # noqa: E402
 from banger import IMAGE, KERNEL, SLOWNESS, Instance  # noqa: E402
 
 CACHE = ROOT / ".cache"
+DEBIAN_TAR = CACHE / "debian.tar"  # there after `make try`
 # As banger is configured out of the box: it probes for KVM once.
 CONFIG = ""
 FLOOR_SECONDS = 300
@@ -308,21 +309,31 @@ def private_dirty_mib(banger):
     return kib / 1024
 
 
+def run_at_once(banger, count):
+    children = [banger.spawn("run", "--rm", "--quiet", "--", "true") for _ in range(count)]
+    for child in children:
+        if child.finish(300).returncode:
+            raise FloorFailed("one of the VMs at once has failed")
+
+
 def measure_memory(bench):
     banger = bench.instance
-    fresh, used = [], []
-    for _ in range(bench.many(3)):
+    many = bench.many(20)
+    fresh, once, crowd = [], [], []
+    for _ in range(1 if bench.quick else 3):
         if banger.daemon_pid():
             banger.ok("daemon", "stop")
         banger.ok("image", "list")
         fresh.append(private_dirty_mib(banger))
         with bench.vm("once"):
             pass
-        used.append(private_dirty_mib(banger))
-    return [Figure("daemon idle, private dirty, after start", Series(fresh, "MiB", 2), target=5,
-                   absolute=True),
-            Figure("the same after a VM came and went", Series(used, "MiB", 2), target=5,
-                   absolute=True)]
+        once.append(private_dirty_mib(banger))
+        run_at_once(banger, many)
+        crowd.append(private_dirty_mib(banger))
+    return [Figure(f"daemon idle, private dirty: {when}", Series(values, "MiB", 2), target=5,
+                   absolute=True)
+            for when, values in (("after its start", fresh), ("after one VM", once),
+                                 (f"after {many} VMs at once", crowd))]
 
 
 def measure_phases(bench):
@@ -344,7 +355,7 @@ def measure_exec(bench):
 
 
 def measure_imports(bench):
-    times = {"kernel import": [], "image register": []}
+    times = {"kernel import": [], "image register (2 MB)": [], "image register (Debian)": []}
     for _ in range(1 if bench.quick else 3):
         other = Instance(CONFIG)
         try:
@@ -353,7 +364,7 @@ def measure_imports(bench):
             other.stop()
             other.leftovers()
             other.remove()
-    return [Figure(name, milliseconds(values, 0)) for name, values in times.items()]
+    return [Figure(name, milliseconds(values, 0)) for name, values in times.items() if values]
 
 
 MEASUREMENTS = {
@@ -382,13 +393,16 @@ def prepare_assets():
 
 def import_assets(banger, times=None):
     kernel, tar = prepare_assets()
+    commands = {"kernel import": ("kernel", "import", KERNEL, kernel),
+                "image register (2 MB)": ("image", "register", IMAGE, tar)}
+    if times is not None and DEBIAN_TAR.exists():
+        commands["image register (Debian)"] = ("image", "register", "full", DEBIAN_TAR)
     banger.ok("image", "list")  # the daemon's own start is no part of it
-    for key, args in (("kernel import", ("kernel", "import", KERNEL, kernel)),
-                      ("image register", ("image", "register", IMAGE, tar))):
+    for what, command in commands.items():
         begin = time.monotonic()
-        banger.ok(*map(str, args), timeout=120)
+        banger.ok(*map(str, command), timeout=120)
         if times is not None:
-            times[key].append(1000 * (time.monotonic() - begin))
+            times[what].append(1000 * (time.monotonic() - begin))
 
 
 def measure(bench, names):

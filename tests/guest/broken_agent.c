@@ -7,6 +7,7 @@
  *   fatal      says that it cannot go on            malformed  greets, then sends what is no frame
  *   unknown    greets, then sends an unknown type   dumb       greets, and answers nothing more
  *   greedy     sends output that nobody asked for   backwards  acknowledges stdin that never was
+ *   chatty     never opens the port, and prints without end
  *   flood      sends states of sessions that are not there, without end
  */
 #include "base/buf.h"
@@ -217,6 +218,10 @@ int main(void)
     dprintf(STDOUT_FILENO, "broken agent: %s\n", mode);
     if (is("exit")) {
         return 0;
+    }
+    while (is("chatty")) {
+        dprintf(STDOUT_FILENO, "just a moment\n");
+        (void)nanosleep(&(struct timespec){.tv_nsec = 500 * 1000 * 1000}, NULL);
     }
     if (!is("silent")) {
         load_modules();

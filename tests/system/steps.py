@@ -102,7 +102,7 @@ def own_programs(banger, agent=None):
     return directory
 
 
-def broken_agent(make_banger, mode, silence=2, timeout=12):
+def broken_agent(make_banger, mode, silence=15, timeout=60):
     """One whose guests run tests/guest/broken_agent.c, and how they are waited for."""
     banger = make_banger(config=QUICK_BOOT.format(silence=silence, timeout=timeout))
     own_programs(banger, (BUILD / "guest-broken_agent").read_bytes() + f" mode={mode}".encode())

@@ -5,6 +5,7 @@ import os
 import pathlib
 import pwd
 import random
+import select
 import signal
 import socket
 import struct
@@ -17,7 +18,7 @@ import frames
 from frames import Client, Frame
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-AGENT = pathlib.Path(os.environ.get("BANGER_BUILD", ROOT / "build")) / "banger-agent"
+AGENT = ROOT / os.environ.get("BANGER_BUILD", "build") / "banger-agent"
 
 
 class Agent:
@@ -503,17 +504,17 @@ def test_terminal_control_characters_act(host):
 
 
 def test_terminal_hangs_up_when_its_command_ends(host, tmp_path):
-    script = (f"(trap 'echo hup >{tmp_path}/hup; exit' HUP; echo $$ >{tmp_path}/on; while :; do "
-              f"sleep 0.01; done) & while [ ! -s {tmp_path}/on ]; do sleep 0.01; done; "
-              "head -c 3000 /dev/zero; exit 6")
+    for name in ("up", "never", "hup"):
+        os.mkfifo(tmp_path / name)
+    hup = os.open(tmp_path / "hup", os.O_RDWR | os.O_NONBLOCK)
+    # The background shell says nothing on the terminal itself.
+    script = (f"cd {tmp_path}; (trap 'echo hup >hup; exit' HUP; exec 3<>never; echo >up; "
+              "read x <&3) 2>/dev/null & read x <up; head -c 3000 /dev/zero; exit 6")
     session = host.start(["sh", "-c", script], tty=(24, 80))
     assert host.finish(session) == 6
     assert session.stdout == bytes(3000)
-    deadline = time.monotonic() + 5
-    while not (tmp_path / "hup").exists() and time.monotonic() < deadline:
-        host.ping()
-        time.sleep(0.01)
-    assert (tmp_path / "hup").exists()
+    assert select.select([hup], [], [], 30)[0] and os.read(hup, 10) == b"hup\n"
+    os.close(hup)
 
 
 def test_terminal_output_is_complete(host):

@@ -86,7 +86,7 @@ def test_help_needs_no_daemon_and_knows_every_command(bare):
 
 def test_help_shows_defaults_of_the_api_table(bare):
     text = " ".join(bare.ok("run", "--help").out.split())
-    assert "Default: 512M." in text and "Default: 8G." in text and "Default: debian." in text
+    assert "Default: 512M." in text and "Default: 8G." in text
 
 
 def test_version(bare):

@@ -109,7 +109,7 @@ def test_panic_of_the_guest_of_run_rm_removes_the_vm(banger):
 
 
 def test_guest_without_enough_memory_to_boot_is_told_with_its_console(make_banger):
-    banger = make_banger(config=QUICK_BOOT.format(silence=3, timeout=20))
+    banger = make_banger(config=QUICK_BOOT.format(silence=5, timeout=30))
     result = banger.run(*RUN, "-q", "--memory", "64", "--", "true")
     if result.returncode == 0:
         pytest.skip("this kernel boots in 64 MiB")
@@ -131,23 +131,31 @@ def broken(make_banger):
 
 @pytest.mark.parametrize("mode", ["silent", "deaf"])
 def test_guest_that_never_answers_is_tried_once_more_and_then_told(broken, mode):
-    banger = broken(mode)
+    banger = broken(mode, silence=5)
     result = banger.run(*RUN, "--", "true")
     assert "banger: the guest went silent while booting: trying once more\n" in result.err
     assert result.err.count("banger: boot...") == 2
     error = result.err.splitlines()[-2:]
     assert result.returncode == 125
-    assert "the guest went silent while booting (2 s)" in error[0]
+    assert "the guest went silent while booting (5 s)" in error[0]
     assert f"broken agent: {mode}" in error[0], error
     assert error[1].startswith("hint: ")
     assert_nothing_left(banger)
 
 
 def test_guest_that_is_not_silent_but_never_ready_meets_the_deadline(broken):
-    banger = broken("dumb", silence=10, timeout=10)
-    # It says hello, and nothing more.
-    result = banger.run("run", "--timeout", "8s", "-q", "--", "true")
-    assert_error(result, "not done within 8.0 s", status=125, hint="--timeout")
+    banger = broken("chatty", timeout=6)
+    result = banger.run(*RUN, "--", "true")
+    assert "trying once more" not in result.err
+    assert_error(result, "did not come up within 6 s", "just a moment", status=125,
+                 hint="banger logs")
+    assert_nothing_left(banger)
+
+
+def test_guest_that_greets_and_says_nothing_more_meets_the_clients_deadline(broken):
+    banger = broken("dumb")
+    result = banger.run(*RUN, "--timeout", "5s", "-q", "--", "true")
+    assert_error(result, "not done within 5.0 s", status=125, hint="--timeout")
     assert_nothing_left(banger)
 
 
@@ -159,7 +167,7 @@ def test_guest_that_is_not_silent_but_never_ready_meets_the_deadline(broken):
     ("unknown", "frame type 99"),
 ])
 def test_agent_that_breaks_the_protocol_while_booting(broken, mode, said):
-    banger = broken(mode)
+    banger = broken(mode, silence=5)
     result = banger.run(*RUN, "-q", "--", "true")
     assert_error(result, said, status=125, hint="banger logs")
     assert b"\x1b" not in result.stderr
@@ -277,13 +285,19 @@ def test_twenty_runs_at_once_all_succeed(banger):
     count = 20
     banger.ok("ps")
     children = [banger.spawn("run", "--rm", "-q", "--memory", "128", "--name", f"n{n}", "--", "sh",
-                             "-c", f"echo from $(hostname); exit {n}") for n in range(count)]
+                             "-c", f"hostname; head -c 16 /dev/urandom | md5sum; exit {n}")
+                for n in range(count)]
+    random = set()
     for child in children:
         child.close_stdin()
         child.process.stdin = None
     for n, child in enumerate(children):
         result = child.finish(timeout=280)
-        assert (result.returncode, result.out) == (n, f"from n{n}\n"), repr(result)
+        assert result.returncode == n, repr(result)
+        name, number, _ = result.out.split()
+        assert name == f"n{n}"
+        random.add(number)
+    assert len(random) == count
     assert_nothing_left(banger)
 
 

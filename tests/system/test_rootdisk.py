@@ -21,7 +21,7 @@ import threading
 import pytest
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
-MKROOT = pathlib.Path(os.environ.get("BANGER_BUILD", REPO / "build")) / "banger-mkroot"
+MKROOT = REPO / os.environ.get("BANGER_BUILD", "build") / "banger-mkroot"
 SBIN = "/usr/sbin:/sbin:" + os.environ.get("PATH", "/usr/bin:/bin")
 MTIME = 1700000000
 CAP_NET_RAW = bytes.fromhex("0100000200200000000000000000000000000000")
