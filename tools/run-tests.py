@@ -351,11 +351,12 @@ def system_tests(tally, phase, directory, extra):
 
 
 def phase_system(tally, args):
-    system_tests(tally, "system", "build", args.pytest)
+    chosen = args.pytest if args.full else ["-m", "not full", *args.pytest]
+    system_tests(tally, "system", "build", chosen)
 
 
 def phase_sanitized(tally, args):
-    chosen = args.pytest if args.full else ["-m", "sanitize", *args.pytest]
+    chosen = ["-m", "not full" if args.full else "sanitize", *args.pytest]
     for kind in ("asan", "tsan"):
         system_tests(tally, f"system {kind}", f"build-{kind}", chosen)
 
@@ -401,4 +402,5 @@ def main():
     sys.exit(0 if not tally.failed else 1)
 
 
-main()
+if __name__ == "__main__":
+    main()

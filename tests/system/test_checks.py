@@ -1,11 +1,12 @@
 """The checks of `make lint` find what they are for."""
 
+import importlib.util
 import os
 import subprocess
 
 import pytest
 
-from banger import ROOT
+from banger import BUILD, ROOT
 
 LAYERS = "base:\nvmm: base\nvm: base vmm\nagent: base/buf.h\n"
 
@@ -88,3 +89,87 @@ def test_install_and_uninstall_leave_nothing(tmp_path):
         assert os.access(tmp_path / "opt/b" / program, os.X_OK), program
     subprocess.run(["make", "uninstall", *args], cwd=ROOT, env=env, check=True)
     assert not [p for p in tmp_path.rglob("*") if not p.is_dir()]
+
+
+def compile_c(text, compiler, *flags):
+    """What the compiler says of a source of the project's kind."""
+    done = subprocess.run([compiler, "-std=gnu17", "-D_GNU_SOURCE", "-I", ROOT / "src", "-include",
+                           "base/banned.h", "-Werror", "-fsyntax-only", *flags, "-xc", "-"],
+                          input=text, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang-19"])
+@pytest.mark.parametrize("call", ["strcpy(a, b)", "sprintf(a, b)", "strtok(a, b)", "system(b)",
+                                  "atoi(b)", "sleep(1)"])
+def test_banned_functions_do_not_compile(compiler, call):
+    function = "void f(char *a, const char *b); void f(char *a, const char *b) { (void)a; (void)b; "
+    assert compile_c(function + "}\n", compiler) == (0, "")
+    status, said = compile_c(function + f"(void){call}; }}\n", compiler)
+    assert status != 0 and "poisoned" in said
+
+
+@pytest.mark.parametrize("body, said", [
+    ("leaf_lock(a); leaf_unlock(a);", None),
+    ("create_lock(a); leaf_lock(b); leaf_unlock(b); create_unlock(a);", None),
+    ("leaf_lock(a); leaf_lock(b); leaf_unlock(b); leaf_unlock(a);", "already held"),
+    ("leaf_lock(a); create_lock(b); create_unlock(b); leaf_unlock(a);", "must be acquired before"),
+    ("leaf_lock(a); (void)b;", "still held"),
+])
+def test_wrong_orders_of_locks_do_not_compile(body, said):
+    text = ('#include "base/thread.h"\nvoid f(struct lock *a, struct lock *b);\n'
+            "void f(struct lock *a, struct lock *b) { (void)b; " + body + " }\n")
+    status, words = compile_c(text, "clang-19", "-Wthread-safety", "-Wthread-safety-beta")
+    assert (status == 0) == (said is None), words
+    assert said is None or said in words
+
+
+def test_agent_is_small_static_and_needs_no_library():
+    agent = BUILD / "banger-agent"
+    assert agent.stat().st_size < 300 * 1024
+    said = subprocess.run(["readelf", "-ld", agent], capture_output=True, text=True, check=True)
+    assert "INTERP" not in said.stdout and "NEEDED" not in said.stdout
+
+
+def load_driver():
+    spec = importlib.util.spec_from_file_location("run_tests", ROOT / "tools/run-tests.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_last_line_of_make_test_is_the_count(monkeypatch, capsys):
+    driver = load_driver()
+
+    def phase(tally, _args):
+        tally.passes(3)
+        tally.skips("a_test", "no such hardware")
+
+    monkeypatch.setattr(driver, "phase_unit", phase)
+    monkeypatch.setattr("sys.argv", ["run-tests.py", "--only", "unit"])
+    with pytest.raises(SystemExit) as ended:
+        driver.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert ended.value.code == 0
+    assert lines[-1] == "3 passed, 0 failed, 1 skipped"
+    assert "skipped: a_test: no such hardware" in lines
+
+
+def test_a_failure_and_a_run_of_nothing_fail(monkeypatch, capsys):
+    driver = load_driver()
+    for phase, last in ((lambda tally, _: tally.fails("a_test", "why"), "0 passed, 1 failed"),
+                        (lambda tally, _: None, "0 passed, 1 failed")):
+        monkeypatch.setattr(driver, "phase_unit", phase)
+        monkeypatch.setattr("sys.argv", ["run-tests.py", "--only", "unit"])
+        with pytest.raises(SystemExit) as ended:
+            driver.main()
+        assert ended.value.code == 1
+        assert capsys.readouterr().out.splitlines()[-1] == last
+
+
+def test_ci_runs_make_test():
+    assert (ROOT / ".ci/run").read_text().splitlines()[-1] == "exec make test </dev/null"
+    said = subprocess.run(["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True,
+                          check=True, env={k: v for k, v in os.environ.items()
+                                           if not k.startswith("MAKE")})
+    assert "tools/deps.sh" in said.stdout and "tools/run-tests.py" in said.stdout

@@ -4,8 +4,9 @@ import os
 import signal
 
 import pytest
-from steps import (SHARED_VM, assert_error, assert_nothing_left, call, needs_root, never_boots, sh,
-                   sh_ok, vms, wait_vm)
+from banger import BUILD
+from steps import (SHARED_VM, assert_error, assert_nothing_left, call, needs_root, never_boots,
+                   own_programs, sh, sh_ok, vms, wait_vm)
 
 
 @pytest.fixture
@@ -184,6 +185,28 @@ def test_create_that_lost_its_daemon_leaves_nothing(make_banger):
     assert child.finish().returncode == 125
     banger.ok("ps")
     assert_nothing_left(banger)
+
+
+def test_start_that_lost_its_daemon_loses_nothing(banger):
+    programs = own_programs(banger)
+    banger.ok("run", "-q", "--name", "box", "--", "sh", "-c", "echo kept >/root/note")
+    banger.ok("stop", "box")
+    agent = (programs / "banger-agent").read_bytes()
+    (programs / "banger-agent").write_bytes(
+        (BUILD / "guest-broken_agent").read_bytes() + b" mode=silent")
+    child = banger.spawn("start", "box")
+    while not (vms(banger)["box"]["state"] == "starting" and banger.qemu_pids()):
+        assert child.returncode is None
+    daemon = banger.daemon_pid()
+    os.kill(daemon, signal.SIGKILL)
+    banger.wait_gone(daemon)
+    assert child.finish().returncode == 1
+    (programs / "banger-agent").write_bytes(agent)
+    banger.ok("ps")
+    assert vms(banger)["box"]["state"] == "stopped"
+    assert banger.qemu_pids() == []
+    banger.ok("start", "box")
+    assert banger.ok("exec", "box", "--", "cat", "/root/note").out == "kept\n"
 
 
 def test_second_daemon_is_refused_and_told_who_runs(shared):

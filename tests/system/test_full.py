@@ -1,0 +1,60 @@
+"""What takes a minute: the first of README's two commands, in a fresh clone, and its image."""
+
+import filecmp
+import os
+import re
+import subprocess
+import tarfile
+
+import pytest
+
+from banger import ROOT
+
+pytestmark = [pytest.mark.full, pytest.mark.deadline(900)]
+
+PACKAGES = {"systemd-sysv", "openssh-server", "iproute2", "iputils-ping", "git", "curl",
+            "ca-certificates", "procps", "less", "vim-tiny"}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A fresh clone, and the environment of a banger that nobody else uses."""
+    top = tmp_path_factory.mktemp("t")
+    subprocess.run(["git", "clone", "-q", f"file://{ROOT}", top / "banger"], check=True)
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("BANGER_", "MAKE"))}
+    env |= {f"BANGER_{name}_DIR": str(top / name.lower()) for name in ("STATE", "CACHE", "RUNTIME")}
+    env["BANGER_CONFIG"] = str(top / "none.toml")
+    yield top / "banger", env
+    subprocess.run([top / "banger/build/banger", "daemon", "stop"], env=env, check=True)
+
+
+def make_try(clone):
+    directory, env = clone
+    done = subprocess.run(["make", "try"], cwd=directory, env=env, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^Linux \S+ 6\.1\.", done.stdout, re.MULTILINE)
+    assert "\nDebian GNU/Linux 12 (bookworm)\n" in done.stdout
+    return done.stdout
+
+
+def test_make_try_twice_in_a_fresh_clone(clone):
+    first = make_try(clone)
+    steps = re.findall(r"^\[(\d)/6\] ", first, re.MULTILINE)
+    assert steps == ["1", "2", "3", "4", "5", "6"]
+    second = make_try(clone)
+    assert second.count("already there, seen") == 2
+    assert "mmdebstrap" not in second
+
+
+def test_image_built_again_has_the_same_bytes(clone, tmp_path):
+    directory, env = clone
+    again = tmp_path / "again.tar"
+    subprocess.run([directory / "tools/build-image.sh", again], env=env, check=True,
+                   stdin=subprocess.DEVNULL, capture_output=True)
+    assert filecmp.cmp(directory / ".cache/debian.tar", again, shallow=False)
+    with tarfile.open(again) as tar:
+        names = {name.removeprefix("./") for name in tar.getnames()}
+        status = tar.extractfile("./var/lib/dpkg/status").read().decode()
+    assert PACKAGES <= set(re.findall(r"^Package: (\S+)$", status, re.MULTILINE))
+    assert not [name for name in names if re.fullmatch(r"etc/ssh/ssh_host_.*", name)]
