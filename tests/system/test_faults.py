@@ -400,6 +400,30 @@ def test_full_state_directory_is_told_and_leaves_no_half_vm(banger, namespace):
 
 
 @needs_root
+def test_host_disk_that_fills_pauses_the_guest_and_loses_nothing(banger, namespace):
+    used = sum(p.stat().st_blocks * 512 for p in banger.state_dir.rglob("*")) >> 20
+    assert namespace.start(tmpfs(used + 24)) == "ok\n"
+    banger.ok("run", "-q", "--name", "a", "--", "true")
+    namespace.fill()
+    child = banger.spawn("exec", "a", "--", "sh", "-c",
+                         "head -c 8000000 /dev/urandom >/root/big; sync; sha256sum </root/big")
+    while vms(banger)["a"]["state"] != "paused":
+        assert child.returncode is None
+    assert vms(banger)["a"]["reason"] == "disk_full"
+    os.unlink(namespace.path("fill"))
+    banger.ok("start", "a")
+    result = child.finish()
+    assert result.returncode == 0 and len(result.stdout) > 64, repr(result)
+    assert vms(banger)["a"]["state"] == "running"
+    banger.ok("stop", "a")
+    banger.ok("start", "a")
+    again = banger.ok("exec", "a", "--", "sh", "-c", "sha256sum </root/big")
+    assert again.stdout == result.stdout
+    banger.ok("rm", "--force", "a")
+    assert vms(banger) == {}
+
+
+@needs_root
 def test_image_register_on_a_full_disk_is_told_and_leaves_nothing(banger, namespace, rootfs_tar):
     used = sum(p.stat().st_blocks * 512 for p in banger.state_dir.rglob("*")) >> 20
     assert namespace.start(tmpfs(used + 8)) == "ok\n"
