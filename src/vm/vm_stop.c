@@ -108,9 +108,10 @@ int vm_remove(struct vms *v, const char *id, struct err *err)
 
     /* Said first: a daemon that dies in the middle leaves a VM that the next one goes on
      * deleting, never half of one. */
-    if (vm_kill(v, id, VM_REASON_DELETING, err) < 0) {
+    if (vm_kill(v, id, VM_REASON_DELETING, err) < 0 && err->code != ERR_NO_SPACE) {
         return -1;
     }
+    /* Without room even for that note, the files go all the same: deleting is what makes room. */
     session_forget_vm(v->sessions, id);
     (void)snprintf(dir, sizeof(dir), "vms/%s", id);
     r = fs_remove_tree(v->params.state_fd, dir);

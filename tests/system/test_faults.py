@@ -424,6 +424,21 @@ def test_host_disk_that_fills_pauses_the_guest_and_loses_nothing(banger, namespa
 
 
 @needs_root
+def test_vm_that_filled_the_host_disk_can_be_deleted(banger, namespace):
+    used = sum(p.stat().st_blocks * 512 for p in banger.state_dir.rglob("*")) >> 20
+    assert namespace.start(tmpfs(used + 24)) == "ok\n"
+    banger.ok("run", "-q", "--name", "a", "--", "true")
+    child = banger.spawn("exec", "a", "--", "sh", "-c", "cat /dev/urandom >/root/big")
+    while vms(banger)["a"]["state"] != "paused":
+        assert child.returncode is None
+    namespace.fill()
+    banger.ok("rm", "--force", "a")
+    assert child.finish().returncode == 125
+    assert vms(banger) == {}
+    assert os.listdir(namespace.path("vms")) == []
+
+
+@needs_root
 def test_image_register_on_a_full_disk_is_told_and_leaves_nothing(banger, namespace, rootfs_tar):
     used = sum(p.stat().st_blocks * 512 for p in banger.state_dir.rglob("*")) >> 20
     assert namespace.start(tmpfs(used + 8)) == "ok\n"
