@@ -243,7 +243,7 @@ const struct api_method api_methods[] = {
     },
     {
         .name = "vm.ping",
-        .flags = API_SLOW,
+        .flags = API_LATER,
         .params = PARAMS(P_VM, P_TIMEOUT("5000", "Give up after this time.")),
         .result = "{us: int}",
         .doc = "Asks the guest's agent for an answer and tells how long it took, in "

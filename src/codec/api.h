@@ -35,6 +35,7 @@ enum api_flags {
     API_NOTIFIES = 1 << 0,   /* sends notifications on the connection before its reply */
     API_TAKES_OVER = 1 << 1, /* after the reply the connection carries frames (codec/frame.h) */
     API_SLOW = 1 << 2,       /* may wait: gets a thread of its own instead of a pool worker */
+    API_LATER = 1 << 3,      /* begun on the loop's thread, answered by another */
 };
 
 struct api_method {

@@ -113,16 +113,57 @@ HANDLER(rpc_vm_logs)
     return 0;
 }
 
+/* The control loop's, but for on_pong. */
+struct ping_call {
+    struct rpc_call *call;
+    struct vm_ping *ping;
+};
+
+static void on_pong(void *arg, int64_t us, const struct err *err)
+{
+    struct ping_call *p = arg;
+    json_t *result = err ? NULL : json_object();
+
+    if (result) {
+        json_put_int(result, "us", us);
+    }
+    rpc_call_answer(p->call, result, err);
+}
+
+static bool ping_give_up(void *arg, enum err_code why, struct err *err)
+{
+    struct ping_call *p = arg;
+
+    if (!vms_ping_forget(p->ping)) {
+        return false;
+    }
+    err_set(err, why, "%s",
+            why == ERR_TIMEOUT ? "the guest did not answer in time: ping" : "cancelled");
+    return true;
+}
+
+static void ping_done(void *arg)
+{
+    struct ping_call *p = arg;
+
+    vms_ping_free(p->ping);
+    free(p);
+}
+
 HANDLER(rpc_vm_ping)
 {
     struct daemon *d = ctx;
-    int64_t us;
+    struct ping_call *p = x_calloc(1, sizeof(*p));
 
-    if (vms_ping(d->vms, json_str(params, "vm", ""), rpc_call_cancel(call), deadline(params, 5000),
-                 &us, err) < 0) {
+    (void)ret_result;
+    p->call = call;
+    rpc_call_later(call, &(struct rpc_later){.deadline_ms = deadline(params, 5000),
+                                             .arg = p,
+                                             .give_up = ping_give_up,
+                                             .done = ping_done});
+    if (vms_ping(d->vms, json_str(params, "vm", ""), on_pong, p, &p->ping, err) < 0) {
+        free(p);
         return -1;
     }
-    *ret_result = json_object();
-    json_put_int(*ret_result, "us", us);
     return 0;
 }

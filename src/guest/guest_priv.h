@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/list.h"
+#include "base/thread.h"
 #include "codec/frame.h"
 #include "guest/link.h"
 #include "guest/session.h"
@@ -12,6 +13,7 @@
 /* Room for control frames and the largest EXEC; session bytes stop at LINK_DATA_HIGH. */
 #define LINK_OUT_MAX (2 * 1024 * 1024)
 #define LINK_DATA_HIGH (64 * 1024)
+#define LINK_URGENT_MAX (64 * 1024) /* for requests that the guest has not taken yet */
 
 #define SESSION_BUCKETS 64
 
@@ -25,18 +27,25 @@ struct guest_link {
     uint8_t nonce[FRAME_NONCE_SIZE];
     struct latch hello; /* set when HELLO_OK came, or the link ended */
 
+    /* under wire, which any thread may take: who writes to fd. A request goes out by the thread
+     * that makes it, so that it costs no wake-up of the loop. */
+    struct lock wire;
+    struct buf urgent;    /* HELLO and requests: before `out`, between its frames */
+    size_t frame_left;    /* bytes of `out` that belong to a frame which is half written */
+    struct list requests; /* struct request: those that wait for an answer */
+    uint32_t last_request;
+
     /* loop thread */
-    int fd; /* -1 once ended */
+    int fd;        /* -1 once ended; changed under wire */
+    char why[256]; /* why it ended; set before that */
     struct loop_source *source;
     struct buf in, out;
     bool up;
     bool greeted;          /* HELLO_OK came; the list of its sessions may still be coming */
     uint32_t to_be_listed; /* how many */
-    uint32_t last_request, last_stream;
-    struct list requests;                 /* struct request */
+    uint32_t last_stream;
     struct list streams[SESSION_BUCKETS]; /* struct session by stream number */
     struct list starved;                  /* struct attach that wait for room in `out` */
-    char why[256];                        /* why it ended */
 };
 
 struct attach; /* attach.c: one client's connection */

@@ -1,10 +1,12 @@
-/* Lock hierarchy: none here; all state is the guest loop's (see guest_priv.h). */
+/* Lock hierarchy: link->wire, a leaf, held over a send that does not wait; all other state is the
+ * guest loop's (see guest_priv.h). */
 #include "guest/guest_priv.h"
 
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/str.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,14 +16,29 @@
 /* Most bytes read per wake-up, so that one guest cannot keep the loop for itself. */
 #define WAKEUP_BUDGET (256 * 1024)
 
+/* A request is in link->requests, under the wire lock, until it is answered, lost or withdrawn;
+ * who takes it out of there owns it. */
 struct request {
     struct list node;
     uint32_t id;
     uint8_t type;
-    struct latch done;
+    void (*ended)(struct request *r); /* answered or lost; on the loop's thread, may free it */
     bool lost;
     uint32_t errnum;
     char text[256];
+};
+
+/* One that a thread waits for. */
+struct waited {
+    struct request request;
+    struct latch done;
+};
+
+struct ping {
+    struct request request;
+    guest_ping_fn fn;
+    void *arg;
+    int64_t start_us;
 };
 
 static void process_input(struct guest_link *link);
@@ -50,18 +67,52 @@ void link_add_stream(struct guest_link *link, struct session *s)
 static void lose_request(const struct guest_link *link, struct request *r)
 {
     r->lost = true;
-    (void)snprintf(r->text, sizeof(r->text), "%s", link->why);
-    latch_set(&r->done);
+    (void)snprintf(r->text, sizeof(r->text), "%s",
+                   link->why[0] ? link->why : "the connection to the guest's agent ended");
+    r->ended(r);
 }
 
+/* The first of the list, taken out; or NULL. */
+static struct request *take_request(struct guest_link *link)
+{
+    struct request *r = NULL;
+
+    leaf_lock(&link->wire);
+    if (!list_is_empty(&link->requests)) {
+        r = LIST_ENTRY(link->requests.next, struct request, node);
+        list_remove(&r->node);
+    }
+    leaf_unlock(&link->wire);
+    return r;
+}
+
+/* Once the link has ended no other comes. */
 static void lose_requests(struct guest_link *link)
 {
+    struct request *r;
+
+    while ((r = take_request(link))) {
+        lose_request(link, r);
+    }
+}
+
+/* Takes out the one with that id, and with the type when that is not 0; or NULL. */
+static struct request *find_request(struct guest_link *link, uint32_t id, uint8_t answer)
+{
+    struct request *found = NULL;
+
+    leaf_lock(&link->wire);
     list_for_each (it, &link->requests) {
         struct request *r = LIST_ENTRY(it, struct request, node);
 
-        list_remove(&r->node);
-        lose_request(link, r);
+        if (r->id == id && (answer == 0 || (answer == FRAME_PONG) == (r->type == FRAME_PING))) {
+            found = r;
+            list_remove(&r->node);
+            break;
+        }
     }
+    leaf_unlock(&link->wire);
+    return found;
 }
 
 static void lose_sessions(struct guest_link *link)
@@ -84,7 +135,9 @@ static void end(struct guest_link *link, const char *why)
     }
     (void)snprintf(link->why, sizeof(link->why), "%s", why);
     loop_source_free(STEAL_PTR(link->source));
+    leaf_lock(&link->wire);
     close_p(&link->fd);
+    leaf_unlock(&link->wire);
     link->up = false;
     list_for_each (it, &link->starved) {
         list_remove(it); /* clients outlive the link: they still write what they have */
@@ -109,32 +162,71 @@ void link_break(struct guest_link *link, const char *fmt, ...)
     link->fn(link->arg, GUEST_LINK_BROKEN, link->why);
 }
 
-static void update_events(struct guest_link *link)
+/* n bytes from head on have been written, `len` were there: notes how much of the last frame is
+ * missing. */
+static void note_written(struct guest_link *link, const uint8_t *head, size_t len, size_t n)
 {
-    loop_source_set_events(link->source, EPOLLIN | (link->out.len > 0 ? EPOLLOUT : 0));
+    size_t at = link->frame_left; /* end of the frame that the n-th byte belongs to */
+
+    while (at < n) {
+        struct frame f;
+        int size = frame_parse(head + at, len - at, &f);
+
+        assert(size > 0); /* we made it */
+        at += (size_t)size;
+    }
+    link->frame_left = at - n;
+}
+
+/* Requests go before session bytes, wherever one of their frames ends. */
+static ssize_t write_some(struct guest_link *link) REQUIRES(rank_leaf)
+{
+    const uint8_t *head = buf_head(&link->out);
+    size_t len = link->out.len;
+    ssize_t n;
+
+    if (link->urgent.len > 0 && link->frame_left == 0) {
+        return buf_write_fd(&link->urgent, link->fd);
+    }
+    if (len == 0) {
+        return -EAGAIN;
+    }
+    n = buf_write_fd(&link->out, link->fd);
+    if (n == (ssize_t)len) {
+        link->frame_left = 0;
+    } else if (n > 0) {
+        note_written(link, head, len, (size_t)n);
+    }
+    return n;
 }
 
 void link_kick(struct guest_link *link)
 {
+    ssize_t n = 1;
+    bool unsent;
+
     if (link->fd < 0) {
         return;
     }
-    while (link->out.len > 0) {
-        ssize_t n = buf_write_fd(&link->out, link->fd);
-
-        if (n == -EAGAIN) {
-            break;
-        }
-        if (n == -EPIPE || n == -ECONNRESET) {
-            /* The VM has ended, but its last words (a reply, GOING_DOWN) may still be unread: the
-             * end is for the reading side to find. */
-            buf_consume(&link->out, link->out.len);
-        } else if (n < 0) {
-            link_break(link, "write to the agent failed: %s", strerror((int)-n));
-            return;
-        }
+    leaf_lock(&link->wire);
+    while (n > 0) {
+        n = write_some(link);
     }
-    update_events(link);
+    if (n == -EPIPE || n == -ECONNRESET) {
+        /* The VM has ended, but its last words (a reply, GOING_DOWN) may still be unread: the end
+         * is for the reading side to find. */
+        buf_consume(&link->urgent, link->urgent.len);
+        buf_consume(&link->out, link->out.len);
+        link->frame_left = 0;
+        n = -EAGAIN;
+    }
+    unsent = link->urgent.len > 0 || link->out.len > 0;
+    leaf_unlock(&link->wire);
+    if (n != -EAGAIN) {
+        link_break(link, "write to the agent failed: %s", strerror((int)-n));
+        return;
+    }
+    loop_source_set_events(link->source, EPOLLIN | (unsent ? EPOLLOUT : 0));
 }
 
 /* Clients that waited for room go on in the order in which they began to wait. */
@@ -151,29 +243,24 @@ static void feed_starved(struct guest_link *link)
 static void on_reply(struct guest_link *link, const struct frame *f)
 {
     struct frame_reader reader = frame_reader(f);
+    struct request *r;
+    uint32_t errnum = 0;
 
-    list_for_each (it, &link->requests) {
-        struct request *r = LIST_ENTRY(it, struct request, node);
-        bool matches = r->id == f->stream && (f->type == FRAME_PONG) == (r->type == FRAME_PING);
-
-        if (!matches) {
-            continue;
-        }
-        if (f->type == FRAME_REPLY) {
-            _cleanup_free_ char *text = NULL;
-
-            if (frame_take_u32(&reader, &r->errnum) < 0) {
-                link_break(link, "the agent sent a malformed reply");
-                return;
-            }
-            text = str_escape((const char *)reader.p, reader.left, 60);
-            (void)snprintf(r->text, sizeof(r->text), "%s", text);
-        }
-        list_remove(&r->node);
-        latch_set(&r->done);
+    if (f->type == FRAME_REPLY && frame_take_u32(&reader, &errnum) < 0) {
+        link_break(link, "the agent sent a malformed reply");
         return;
     }
-    /* The answer to a call that gave up: nothing waits for it. */
+    r = find_request(link, f->stream, f->type);
+    if (!r) {
+        return; /* the answer to a call that gave up */
+    }
+    r->errnum = errnum;
+    if (f->type == FRAME_REPLY) {
+        _cleanup_free_ char *text = str_escape((const char *)reader.p, reader.left, 60);
+
+        (void)snprintf(r->text, sizeof(r->text), "%s", text);
+    }
+    r->ended(r);
 }
 
 static void on_frame(struct guest_link *link, const struct frame *f)
@@ -367,9 +454,11 @@ static void start_on_loop(void *arg)
     struct guest_link *link = arg;
 
     link->source = loop_add_io(link->loop, link->fd, EPOLLIN, on_io, link);
-    /* The buffer is empty: it fits. */
-    (void)!(link->adopted && frame_put_resync(&link->out));
-    (void)!frame_put_hello(&link->out, link->nonce);
+    /* The buffer is empty: it fits. The zeros are no frame, so they cannot go to `out`. */
+    leaf_lock(&link->wire);
+    (void)!(link->adopted && frame_put_resync(&link->urgent));
+    (void)!frame_put_hello(&link->urgent, link->nonce);
+    leaf_unlock(&link->wire);
     link_kick(link);
 }
 
@@ -389,6 +478,8 @@ struct guest_link *guest_link_open(const struct guest_link_params *params)
     }
     buf_init(&link->in, LINK_IN_MAX);
     buf_init(&link->out, LINK_OUT_MAX);
+    lock_init(&link->wire);
+    buf_init(&link->urgent, LINK_URGENT_MAX);
     list_init(&link->requests);
     list_init(&link->starved);
     for (unsigned i = 0; i < SESSION_BUCKETS; i++) {
@@ -423,6 +514,8 @@ void guest_link_free(struct guest_link *link)
     guest_link_end(link, "");
     buf_done(&link->in);
     buf_done(&link->out);
+    buf_done(&link->urgent);
+    lock_done(&link->wire);
     latch_done(&link->hello);
     free(link);
 }
@@ -470,68 +563,80 @@ int guest_link_wait_hello(struct guest_link *link, struct cancel *cancel, int64_
     return q.up ? 0 : err_set(err, ERR_GUEST, "the guest's agent is not there: %s", q.why);
 }
 
-struct sending {
-    struct guest_link *link;
-    struct request *request;
-    const uint8_t *body;
-    size_t len;
-    bool refused;
-};
-
-static void send_on_loop(void *arg)
+static void kick_on_loop(void *arg)
 {
-    struct sending *s = arg;
-    struct guest_link *link = s->link;
-
-    if (link->fd < 0) {
-        lose_request(link, s->request);
-        return;
-    }
-    s->request->id = ++link->last_request;
-    if (frame_put_body(&link->out, s->request->type, s->request->id, s->body, s->len) < 0) {
-        s->refused = true;
-        return;
-    }
-    list_append(&link->requests, &s->request->node);
-    link_kick(link);
+    link_kick(arg);
 }
 
-static void forget_on_loop(void *arg)
+/* Any thread: enters the request and sends it, or leaves it to the loop when the socket has no room
+ * for it at once. When this fails, with
+ * ERR_GUEST, r is not entered; otherwise it may have ended before this returns. */
+static int send_request(struct guest_link *link, struct request *r, const uint8_t *body, size_t len,
+                        uint32_t *ret_id, struct err *err) EXCLUDES(rank_leaf)
 {
-    struct request *r = arg;
+    _cleanup_buf_ struct buf frames;
+    bool gone, full = false, unsent = false;
 
-    list_remove(&r->node);
+    buf_init(&frames, LINK_URGENT_MAX);
+    leaf_lock(&link->wire);
+    gone = link->fd < 0;
+    if (!gone) {
+        *ret_id = r->id = ++link->last_request;
+        full = frame_put_body(&frames, r->type, r->id, body, len) < 0 ||
+               buf_append(&link->urgent, buf_head(&frames), frames.len) < 0;
+    }
+    if (!gone && !full) {
+        list_append(&link->requests, &r->node);
+        if (link->frame_left == 0) {
+            (void)buf_write_fd(&link->urgent, link->fd);
+        }
+        unsent = link->urgent.len > 0;
+    }
+    leaf_unlock(&link->wire);
+    if (unsent) {
+        loop_post(link->loop, kick_on_loop, link);
+    }
+    if (gone) {
+        return err_set(err, ERR_GUEST, "%s",
+                       link->why[0] ? link->why : "the connection to the guest's agent ended");
+    }
+    return full ? err_set(err, ERR_GUEST, "the guest takes no more requests") : 0;
+}
+
+static void waited_ended(struct request *r)
+{
+    latch_set(&LIST_ENTRY(r, struct waited, request)->done);
 }
 
 static int call(struct guest_link *link, uint8_t type, const char *what, const uint8_t *body,
                 size_t len, struct cancel *cancel, int64_t deadline_ms, struct err *err)
 {
-    struct request request = {.type = type};
-    struct sending s = {.link = link, .request = &request, .body = body, .len = len};
-    int r = latch_init(&request.done);
+    struct waited w = {.request = {.type = type, .ended = waited_ended}};
+    struct err why;
+    uint32_t id;
+    int r = latch_init(&w.done);
 
     if (r < 0) {
         return err_set_errno(err, ERR_INTERNAL, r, "%s", what);
     }
-    loop_call(link->loop, send_on_loop, &s);
-    if (!s.refused) {
-        r = latch_wait(&request.done, cancel, deadline_ms);
-        loop_call(link->loop, forget_on_loop, &request);
+    if (send_request(link, &w.request, body, len, &id, &why) < 0) {
+        latch_done(&w.done);
+        return err_set(err, ERR_GUEST, "%s: %s", what, why.message);
     }
-    latch_done(&request.done);
-    if (s.refused) {
-        return err_set(err, ERR_GUEST, "%s: the guest takes no more requests", what);
+    r = latch_wait(&w.done, cancel, deadline_ms);
+    if (r < 0 && !find_request(link, id, 0)) {
+        /* The loop has it already, and is about to set the latch. */
+        r = latch_wait(&w.done, NULL, -1);
     }
+    latch_done(&w.done);
     if (r < 0) {
         return wait_error(r, what, err);
     }
-    if (request.lost) {
-        return err_set(err, ERR_GUEST, "%s: %s", what,
-                       request.text[0] ? request.text
-                                       : "the connection to the guest's agent ended");
+    if (w.request.lost) {
+        return err_set(err, ERR_GUEST, "%s: %s", what, w.request.text);
     }
-    if (request.errnum != 0) {
-        return err_set(err, ERR_GUEST, "%s: the guest answered: %s", what, request.text);
+    if (w.request.errnum != 0) {
+        return err_set(err, ERR_GUEST, "%s: the guest answered: %s", what, w.request.text);
     }
     return 0;
 }
@@ -571,14 +676,42 @@ int guest_link_poweroff(struct guest_link *link, struct cancel *cancel, int64_t 
     return call(link, FRAME_POWEROFF, "power off", NULL, 0, cancel, deadline_ms, err);
 }
 
-int guest_link_ping(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms,
-                    int64_t *ret_us, struct err *err)
+static void ping_ended(struct request *r)
 {
-    int64_t start = clock_mono_us();
+    struct ping *p = LIST_ENTRY(r, struct ping, request);
+    struct err err;
 
-    if (call(link, FRAME_PING, "ping", NULL, 0, cancel, deadline_ms, err) < 0) {
-        return -1;
+    if (r->lost) {
+        (void)err_set(&err, ERR_GUEST, "ping: %s", r->text);
     }
-    *ret_us = clock_mono_us() - start;
+    p->fn(p->arg, clock_mono_us() - p->start_us, r->lost ? &err : NULL);
+    free(p);
+}
+
+int guest_link_ping(struct guest_link *link, guest_ping_fn fn, void *arg, uint32_t *ret_id,
+                    struct err *err)
+{
+    struct ping *p = x_calloc(1, sizeof(*p));
+    struct err why;
+
+    p->request.type = FRAME_PING;
+    p->request.ended = ping_ended;
+    p->fn = fn;
+    p->arg = arg;
+    p->start_us = clock_mono_us();
+    if (send_request(link, &p->request, NULL, 0, ret_id, &why) < 0) {
+        free(p);
+        return err_set(err, ERR_GUEST, "ping: %s", why.message);
+    }
     return 0;
+}
+
+bool guest_link_forget_ping(struct guest_link *link, uint32_t id)
+{
+    struct request *r = find_request(link, id, FRAME_PONG);
+
+    if (r) {
+        free(LIST_ENTRY(r, struct ping, request));
+    }
+    return r != NULL;
 }

@@ -67,6 +67,13 @@ int guest_link_sync(struct guest_link *link, struct cancel *cancel, int64_t dead
 int guest_link_poweroff(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms,
                         struct err *err);
 
-/* Round trip to the agent in microseconds. */
-int guest_link_ping(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms,
-                    int64_t *ret_us, struct err *err);
+/* us: the round trip to the agent; err: NULL, or why there is none. On the loop's thread. */
+typedef void (*guest_ping_fn)(void *arg, int64_t us, const struct err *err);
+
+/* Sends a ping and returns at once, unlike all else here, from any thread: fn is called once, at
+ * the latest when the link ends, and maybe before this returns. */
+int guest_link_ping(struct guest_link *link, guest_ping_fn fn, void *arg, uint32_t *ret_id,
+                    struct err *err);
+
+/* True: fn will not be called any more. False: it is being called, or has been. */
+bool guest_link_forget_ping(struct guest_link *link, uint32_t id);

@@ -1,6 +1,6 @@
 /*
  * Connections and calls are the loop thread's; a handler's thread sees only its call's immutable
- * part and posts everything else. No locks here.
+ * part and the connection's outlet (which has the only lock), and posts everything else.
  *
  * A connection lives until it is closed and its last call has been delivered. `slow` calls run on
  * detached threads; rpc_server_free waits until the loop has taken delivery of all calls.
@@ -14,6 +14,7 @@
 #include "base/str.h"
 #include "base/thread.h"
 #include "codec/rpc.h"
+#include "rpc/outlet.h"
 #include "rpc/pool.h"
 
 #include <assert.h>
@@ -57,11 +58,15 @@ struct hook {
 };
 
 struct connection {
+    /* any thread */
+    struct outlet out;
+
+    /* loop thread */
     struct list node;
-    struct rpc_server *server;
-    int fd; /* -1 once closed */
+    struct rpc_server *server; /* immutable */
+    int fd;                    /* -1 once closed */
     struct loop_source *source;
-    struct buf in, out;
+    struct buf in;
     struct list calls;
     unsigned call_count;
     struct list hooks;
@@ -76,16 +81,19 @@ struct rpc_call {
     const struct api_method *method;
     rpc_fn fn;
     json_t *id, *params;
-    struct cancel *cancel;
+    struct cancel *cancel;  /* NULL with API_LATER */
+    struct rpc_later later; /* with API_LATER; set by the handler */
 
-    /* handler's thread, then loop thread */
+    /* who answers, then loop thread */
     char *reply;
+    bool sent; /* `reply` has gone to the outlet */
     bool failed;
     rpc_takeover_fn take_over;
     void *take_over_arg;
 
     /* loop thread */
     struct list node;
+    struct loop_source *timer; /* later.deadline_ms */
 };
 
 static void process_lines(struct connection *c);
@@ -95,6 +103,7 @@ static void call_free(struct rpc_call *call)
     json_decref(call->id);
     json_decref(call->params);
     cancel_put(call->cancel);
+    loop_source_free(call->timer);
     free(call->reply);
     free(call);
 }
@@ -122,7 +131,7 @@ static void connection_free(void *arg)
 
     list_remove(&c->node);
     buf_done(&c->in);
-    buf_done(&c->out);
+    outlet_done(&c->out);
     free(c);
     s->connection_count--;
     check_drained(s);
@@ -175,13 +184,37 @@ static void run_hooks(struct connection *c)
     }
 }
 
+static void give_up(struct rpc_call *call, enum err_code why)
+{
+    struct err err;
+
+    if (call->later.give_up && call->later.give_up(call->later.arg, why, &err)) {
+        rpc_call_answer(call, NULL, &err);
+    }
+}
+
+static void call_cancel(struct rpc_call *call)
+{
+    if (call->cancel) {
+        cancel_trigger(call->cancel);
+    } else {
+        give_up(call, ERR_CANCELLED);
+    }
+}
+
+static void cancel_all(struct connection *c)
+{
+    list_for_each (it, &c->calls) {
+        call_cancel(LIST_ENTRY(it, struct rpc_call, node));
+    }
+}
+
 /* A connection that is handed over keeps its fd; otherwise it ends here. */
 static void connection_detach(struct connection *c)
 {
     loop_source_free(STEAL_PTR(c->source));
-    list_for_each (it, &c->calls) {
-        cancel_trigger(LIST_ENTRY(it, struct rpc_call, node)->cancel);
-    }
+    outlet_close(&c->out);
+    cancel_all(c);
     run_hooks(c);
 }
 
@@ -228,21 +261,14 @@ static void connection_close(struct connection *c)
     connection_free_if_done(c);
 }
 
-/* Writes what it can. False when the connection ended. */
-static bool flush(struct connection *c)
+/* After something was sent, or tried to be. False when the connection ended. */
+static bool after_send(struct connection *c, int r, bool unsent)
 {
-    while (c->out.len > 0) {
-        ssize_t n = buf_write_fd(&c->out, c->fd);
-
-        if (n == -EAGAIN) {
-            break;
-        }
-        if (n < 0) {
-            connection_close(c);
-            return false;
-        }
+    if (r < 0) {
+        connection_close(c); /* a client that does not read, or is gone */
+        return false;
     }
-    if (c->taker && c->out.len == 0) {
+    if (c->taker && !unsent) {
         int fd = STEAL_FD(c->fd);
 
         connection_detach(c);
@@ -250,18 +276,24 @@ static bool flush(struct connection *c)
         connection_free_if_done(c);
         return false;
     }
-    loop_source_set_events(c->source, (c->paused ? 0 : EPOLLIN) | (c->out.len ? EPOLLOUT : 0));
+    loop_source_set_events(c->source, (c->paused ? 0 : EPOLLIN) | (unsent ? EPOLLOUT : 0));
     return true;
 }
 
-/* Queues a line; a client that does not read loses its connection. */
+static bool flush(struct connection *c)
+{
+    bool unsent;
+    int r = outlet_flush(&c->out, &unsent);
+
+    return after_send(c, r, unsent);
+}
+
 static bool send_line(struct connection *c, const char *line)
 {
-    if (buf_append_str(&c->out, line) < 0) {
-        connection_close(c);
-        return false;
-    }
-    return flush(c);
+    bool unsent;
+    int r = outlet_send(&c->out, line, &unsent);
+
+    return after_send(c, r, unsent);
 }
 
 static void refuse(struct connection *c, const json_t *id, const struct err *err)
@@ -284,6 +316,9 @@ static void deliver(void *arg)
     c->call_count--;
     s->call_count--;
     s->slow_count -= call->method->flags & API_SLOW ? 1 : 0;
+    if (call->later.done) {
+        call->later.done(call->later.arg);
+    }
     if (takes_over) {
         c->taker = call;
     }
@@ -296,6 +331,7 @@ static void deliver(void *arg)
         connection_free_if_done(c);
     } else {
         _cleanup_free_ char *line = STEAL_PTR(call->reply);
+        bool sent = call->sent;
         bool resume =
             c->paused && !takes_over && !s->closing && (call->method->flags & API_TAKES_OVER);
 
@@ -303,11 +339,21 @@ static void deliver(void *arg)
             call_free(call);
         }
         c->paused = c->paused && !resume;
-        if (send_line(c, line) && resume) {
+        if ((sent ? flush(c) : send_line(c, line)) && resume) {
             process_lines(c);
         }
     }
     check_drained(s);
+}
+
+static void set_reply(struct rpc_call *call, json_t *result, const struct err *err)
+{
+    if (err) {
+        call->failed = true;
+        call->reply = rpc_error(call->id, err, NULL, NULL);
+    } else {
+        call->reply = rpc_result(call->id, result ? result : json_object());
+    }
 }
 
 static void *call_main(void *arg)
@@ -316,15 +362,35 @@ static void *call_main(void *arg)
     struct rpc_server *s = call->connection->server;
     json_t *result = NULL;
     struct err err = {0};
+    int r = call->fn(call, s->ctx, call->params, &result, &err);
 
-    if (call->fn(call, s->ctx, call->params, &result, &err) < 0) {
-        call->failed = true;
-        call->reply = rpc_error(call->id, &err, NULL, NULL);
-    } else {
-        call->reply = rpc_result(call->id, result ? result : json_object());
-    }
+    set_reply(call, result, r < 0 ? &err : NULL);
     loop_post(s->loop, deliver, call);
     return NULL;
+}
+
+static void on_deadline(void *arg)
+{
+    give_up(arg, ERR_TIMEOUT);
+}
+
+/* On the loop's thread. The answer may be there before the handler returns, but is delivered
+ * after this. */
+static void call_later(struct rpc_call *call)
+{
+    struct rpc_server *s = call->connection->server;
+    json_t *result = NULL;
+    struct err err = {0};
+
+    if (call->fn(call, s->ctx, call->params, &result, &err) < 0) {
+        call->later = (struct rpc_later){0};
+        set_reply(call, NULL, &err);
+        deliver(call);
+        return;
+    }
+    if (call->later.deadline_ms >= 0) {
+        call->timer = loop_add_timer(s->loop, call->later.deadline_ms, on_deadline, call);
+    }
 }
 
 static void call_job(void *arg)
@@ -355,7 +421,7 @@ static void cancel_by_id(struct connection *c, const json_t *id, const json_t *p
         struct rpc_call *call = LIST_ENTRY(it, struct rpc_call, node);
 
         if (json_equal(call->id, target)) {
-            cancel_trigger(call->cancel);
+            call_cancel(call);
             found = true;
         }
     }
@@ -405,13 +471,15 @@ static void start_call(struct connection *c, struct rpc_message *m, const struct
     call->fn = fn;
     call->id = STEAL_PTR(m->id);
     call->params = STEAL_PTR(m->params);
-    call->cancel = cancel_new();
+    call->cancel = method->flags & API_LATER ? NULL : cancel_new();
     list_append(&c->calls, &call->node);
     c->call_count++;
     s->call_count++;
     s->slow_count += slow;
     c->paused = c->paused || (method->flags & API_TAKES_OVER);
-    if (!slow || thread_start_detached("rpc-slow", 256, call_main, call) < 0) {
+    if (method->flags & API_LATER) {
+        call_later(call);
+    } else if (!slow || thread_start_detached("rpc-slow", 256, call_main, call) < 0) {
         pool_run(s->pool, call_job, call);
     }
 }
@@ -557,7 +625,7 @@ static void on_accept(void *arg, uint32_t events)
     c->fd = fd;
     /* A line, its newline, and what is read at once. */
     buf_init(&c->in, RPC_LINE_MAX + 65536 + 1);
-    buf_init(&c->out, OUT_MAX);
+    outlet_init(&c->out, fd, OUT_MAX);
     list_init(&c->calls);
     list_init(&c->hooks);
     list_append(&s->connections, &c->node);
@@ -582,7 +650,7 @@ static void notify_on_loop(void *arg)
     struct notice *n = arg;
     struct connection *c = n->call->connection;
 
-    if (c->fd >= 0 && c->out.len < NOTIFY_OUT_MAX) {
+    if (c->fd >= 0 && outlet_unsent(&c->out) < NOTIFY_OUT_MAX) {
         (void)send_line(c, n->line);
     }
     free(n->line);
@@ -596,6 +664,24 @@ void rpc_call_notify(struct rpc_call *call, const char *method, json_t *params)
     n->call = call; /* outlives the notice: its own delivery is posted later */
     n->line = rpc_notification(method, params);
     loop_post(call->connection->server->loop, notify_on_loop, n);
+}
+
+void rpc_call_later(struct rpc_call *call, const struct rpc_later *later)
+{
+    assert(call->method->flags & API_LATER);
+    call->later = *later;
+}
+
+void rpc_call_answer(struct rpc_call *call, json_t *result, const struct err *err)
+{
+    struct connection *c = call->connection;
+    bool unsent;
+
+    set_reply(call, result, err);
+    /* Whatever goes wrong here is found by the loop, which looks at the outlet again. */
+    (void)outlet_send(&c->out, call->reply, &unsent);
+    call->sent = true;
+    loop_post(c->server->loop, deliver, call);
 }
 
 struct hooking {
@@ -679,9 +765,7 @@ static void close_on_loop(void *arg)
         struct connection *c = LIST_ENTRY(it, struct connection, node);
 
         c->paused = true;
-        list_for_each (call, &c->calls) {
-            cancel_trigger(LIST_ENTRY(call, struct rpc_call, node)->cancel);
-        }
+        cancel_all(c);
     }
     check_drained(s);
 }

@@ -39,8 +39,25 @@ void rpc_server_free(struct rpc_server *s);
 
 /* ---- for handlers, on the handler's thread ---- */
 
-/* Triggered when the client cancels or hangs up. Borrowed. */
+/* Triggered when the client cancels or hangs up. Borrowed. Not for methods with API_LATER. */
 struct cancel *rpc_call_cancel(struct rpc_call *call);
+
+/* For methods with API_LATER: the handler runs on the loop's thread, must not wait, and calls
+ * rpc_call_later before it begins what it begins. When it returns 0, without a result, the call is
+ * answered by rpc_call_answer, once, from any thread. */
+struct rpc_later {
+    int64_t deadline_ms; /* clock_mono_ms() value, or -1 */
+    void *arg;
+    /* On the loop's thread: the client has cancelled or hung up (ERR_CANCELLED), or the deadline
+     * has passed (ERR_TIMEOUT). True, with err set: nobody else answers any more. False: somebody
+     * does, or has. */
+    bool (*give_up)(void *arg, enum err_code why, struct err *err);
+    void (*done)(void *arg); /* on the loop's thread: it is answered */
+};
+void rpc_call_later(struct rpc_call *call, const struct rpc_later *later);
+
+/* result is stolen, NULL means {}; err is set instead for a failure. `call` is gone then. */
+void rpc_call_answer(struct rpc_call *call, json_t *result, const struct err *err);
 
 /* Sends a notification before the reply; params are stolen. Dropped when the client lags. */
 void rpc_call_notify(struct rpc_call *call, const char *method, json_t *params);

@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/loop.h"
 #include "codec/json.h"
+#include "guest/link.h"
 #include "guest/session.h"
 #include "image/image.h"
 #include "ops/op.h"
@@ -83,8 +84,13 @@ int vms_start(struct vms *v, const char *ref, struct cancel *cancel, struct err 
 int vms_stop(struct vms *v, const char *ref, bool force, struct cancel *cancel, int64_t deadline_ms,
              struct err *err);
 int vms_delete(struct vms *v, const char *ref, bool force, struct cancel *cancel, struct err *err);
-int vms_ping(struct vms *v, const char *ref, struct cancel *cancel, int64_t deadline_ms,
-             int64_t *ret_us, struct err *err);
+/* Sends a ping to the VM's agent and returns at once. On success the caller frees *ret_ping, after
+ * fn was called (guest/link.h) or vms_ping_forget said that it will not be. Loop threads too. */
+struct vm_ping;
+int vms_ping(struct vms *v, const char *ref, guest_ping_fn fn, void *arg, struct vm_ping **ret_ping,
+             struct err *err);
+bool vms_ping_forget(struct vm_ping *ping);
+void vms_ping_free(struct vm_ping *ping);
 
 /* Starts a command in a running VM: spec as in session.start. With ret_hold as above. */
 int vms_session_start(struct vms *v, const char *ref, const json_t *spec, struct cancel *cancel,

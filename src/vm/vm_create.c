@@ -431,16 +431,3 @@ int vms_session_start(struct vms *v, const char *ref, const json_t *spec, struct
     }
     return 0;
 }
-
-int vms_ping(struct vms *v, const char *ref, struct cancel *cancel, int64_t deadline_ms,
-             int64_t *ret_us, struct err *err)
-{
-    _cleanup_vm_run_ struct vm_run *run = NULL;
-    char id[ID_SIZE];
-
-    if (vms_resolve(v, ref, id, err) < 0) {
-        return -1;
-    }
-    run = vm_run_get_up(v, id, cancel, err);
-    return run ? guest_link_ping(run->link, cancel, deadline_ms, ret_us, err) : -1;
-}

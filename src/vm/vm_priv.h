@@ -85,6 +85,8 @@ struct vm_run *vm_run_get(struct vms *v, const char *id, struct err *err); /* ER
 /* The same, and waits until its agent can be talked to: that of an adopted VM takes a moment. */
 struct vm_run *vm_run_get_up(struct vms *v, const char *id, struct cancel *cancel, struct err *err);
 void vm_run_put(struct vm_run *run);
+/* The same for loop threads, which must not wait: freeing the last reference is left to another. */
+void vm_run_put_later(struct vm_run *run);
 DEFINE_CLEANUP(struct vm_run *, vm_run_put);
 #define _cleanup_vm_run_ _cleanup_(vm_run_put_p)
 

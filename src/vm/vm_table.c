@@ -206,27 +206,32 @@ struct vm_run *vm_run_get_up(struct vms *v, const char *id, struct cancel *cance
     return STEAL_PTR(run);
 }
 
-void vm_run_put(struct vm_run *run)
+static bool run_unref(struct vm_run *run)
 {
-    struct vms *v;
+    struct vms *v = run->vms;
     int refs;
 
-    if (!run) {
-        return;
-    }
-    v = run->vms;
     leaf_lock(&v->table);
     refs = --run->refs;
     leaf_unlock(&v->table);
-    if (refs > 0) {
-        return;
-    }
+    return refs == 0;
+}
+
+static void run_free(struct vm_run *run)
+{
     guest_link_free(run->link);
-    v->params.vmm->free(run->vmm);
+    run->vms->params.vmm->free(run->vmm);
     console_watch_free(run->console);
     console_watch_free(run->vmm_log);
     close_p(&run->run_fd);
     free(run);
+}
+
+void vm_run_put(struct vm_run *run)
+{
+    if (run && run_unref(run)) {
+        run_free(run);
+    }
 }
 
 /* ---- workers ---- */
@@ -237,6 +242,23 @@ struct worker {
     vm_worker_fn fn;
 };
 
+static void worker_done(struct vms *v)
+{
+    leaf_lock(&v->table);
+    v->workers--;
+    if (v->closing && v->workers == 0) {
+        latch_set(&v->idle);
+    }
+    leaf_unlock(&v->table);
+}
+
+static void start_worker(void *(*fn)(void *arg), void *arg)
+{
+    if (thread_start_detached("vm-worker", 256, fn, arg) < 0) {
+        abort();
+    }
+}
+
 static void *worker_main(void *arg)
 {
     struct worker *w = arg;
@@ -244,12 +266,7 @@ static void *worker_main(void *arg)
 
     w->fn(v, w->id);
     free(w);
-    leaf_lock(&v->table);
-    v->workers--;
-    if (v->closing && v->workers == 0) {
-        latch_set(&v->idle);
-    }
-    leaf_unlock(&v->table);
+    worker_done(v);
     return NULL;
 }
 
@@ -268,8 +285,30 @@ void vm_run_worker(struct vms *v, const char *id, vm_worker_fn fn)
     /* A daemon that ends leaves this to the next one's start. */
     if (closing) {
         free(w);
-    } else if (thread_start_detached("vm-worker", 256, worker_main, w) < 0) {
-        abort();
+    } else {
+        start_worker(worker_main, w);
+    }
+}
+
+static void *free_main(void *arg)
+{
+    struct vm_run *run = arg;
+    struct vms *v = run->vms;
+
+    run_free(run);
+    worker_done(v);
+    return NULL;
+}
+
+void vm_run_put_later(struct vm_run *run)
+{
+    struct vms *v = run->vms;
+
+    if (run_unref(run)) {
+        leaf_lock(&v->table);
+        v->workers++;
+        leaf_unlock(&v->table);
+        start_worker(free_main, run);
     }
 }
 

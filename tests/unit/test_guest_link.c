@@ -406,6 +406,8 @@ struct task {
     json_t *spec;
     bool drain;
     int64_t us;
+    uint32_t ping;
+    struct latch pinged;
     int result;
     char id[ID_SIZE];
     struct err err;
@@ -449,9 +451,33 @@ static int do_start(struct task *t)
                          t->id, &t->err);
 }
 
-static int do_ping(struct task *t)
+static void on_ping(void *arg, int64_t us, const struct err *err)
 {
-    return guest_link_ping(t->f->link, t->cancel, t->deadline_ms, &t->us, &t->err);
+    struct task *t = arg;
+
+    t->us = us;
+    if (err) {
+        t->err = *err;
+        t->result = -1;
+    }
+    latch_set(&t->pinged);
+}
+
+/* A ping needs no thread. */
+static void ping_begin(struct task *t, struct fixture *f)
+{
+    *t = (struct task){.f = f};
+    assert_int_equal(latch_init(&t->pinged), 0);
+    t->result = guest_link_ping(f->link, on_ping, t, &t->ping, &t->err);
+}
+
+static int ping_end(struct task *t)
+{
+    if (t->ping != 0) {
+        assert_int_equal(latch_wait(&t->pinged, NULL, test_deadline()), 0);
+    }
+    latch_done(&t->pinged);
+    return t->result;
 }
 
 static int do_sync(struct task *t)
@@ -536,10 +562,10 @@ static void assert_link_up(struct fixture *f)
     struct task t = {0};
     struct frame ping;
 
-    task_begin(&t, f, do_ping);
+    ping_begin(&t, f);
     ping = peer_expect(&f->agent, FRAME_PING);
     peer_send(&f->agent, &(struct frame){.type = FRAME_PONG, .stream = ping.stream});
-    assert_int_equal(task_end(&t), 0);
+    assert_int_equal(ping_end(&t), 0);
     assert_true(guest_link_is_up(f->link));
 }
 
@@ -730,12 +756,12 @@ static void a_request_ends_at_deadline_or_cancel_and_its_late_answer_is_dropped(
     struct task t = {.deadline_ms = clock_mono_ms()};
     struct frame req;
 
-    task_begin(&t, f, do_ping);
+    task_begin(&t, f, do_sync);
     assert_int_equal(task_end(&t), -1);
     assert_int_equal(t.err.code, ERR_TIMEOUT);
-    assert_string_equal(t.err.message, "the guest did not answer in time: ping");
-    req = peer_expect(&f->agent, FRAME_PING);
-    peer_send(&f->agent, &(struct frame){.type = FRAME_PONG, .stream = req.stream});
+    assert_string_equal(t.err.message, "the guest did not answer in time: sync");
+    req = peer_expect(&f->agent, FRAME_SYNC);
+    agent_send_u32(f, FRAME_REPLY, req.stream, 0);
     t = (struct task){.cancel = cancel};
     task_begin(&t, f, do_sync);
     req = peer_expect(&f->agent, FRAME_SYNC);
@@ -759,9 +785,46 @@ static void the_end_of_the_stream_breaks_the_link(void **state)
     assert_int_equal(t.err.code, ERR_GUEST);
     assert_string_equal(t.err.message, "sync: the VM went down");
     t = (struct task){0};
-    task_begin(&t, f, do_ping); /* and later ones */
+    task_begin(&t, f, do_sync); /* and later ones */
     assert_int_equal(task_end(&t), -1);
     assert_int_equal(t.err.code, ERR_GUEST);
+    ping_begin(&t, f);
+    assert_int_equal(ping_end(&t), -1);
+    assert_string_equal(t.err.message, "ping: the VM went down");
+}
+
+static void a_ping_is_forgotten_once_or_answered_once(void **state)
+{
+    struct fixture *f = *state;
+    struct task t = {0};
+    struct frame ping;
+
+    ping_begin(&t, f);
+    ping = peer_expect(&f->agent, FRAME_PING);
+    assert_true(guest_link_forget_ping(f->link, t.ping));
+    assert_false(guest_link_forget_ping(f->link, t.ping));
+    peer_send(&f->agent, &(struct frame){.type = FRAME_PONG, .stream = ping.stream});
+    assert_link_up(f); /* which came behind the late answer */
+    assert_false(latch_is_set(&t.pinged));
+    latch_done(&t.pinged);
+    ping_begin(&t, f);
+    ping = peer_expect(&f->agent, FRAME_PING);
+    peer_send(&f->agent, &(struct frame){.type = FRAME_PONG, .stream = ping.stream});
+    assert_int_equal(ping_end(&t), 0);
+    assert_false(guest_link_forget_ping(f->link, t.ping));
+}
+
+static void a_ping_is_lost_with_the_link(void **state)
+{
+    struct fixture *f = *state;
+    struct task t;
+
+    ping_begin(&t, f);
+    (void)peer_expect(&f->agent, FRAME_PING);
+    guest_link_end(f->link, "the VM has stopped");
+    assert_int_equal(ping_end(&t), -1);
+    assert_int_equal(t.err.code, ERR_GUEST);
+    assert_string_equal(t.err.message, "ping: the VM has stopped");
 }
 
 static void break_with(struct fixture *f, const struct frame *frame, const char *why)
@@ -1515,6 +1578,50 @@ static void a_client_waits_while_the_agent_does_not_read(void **state)
     assert_link_up(f);
 }
 
+/* The port takes a part of a frame, then nothing: pings go as soon as that frame is whole. */
+static void a_ping_overtakes_session_bytes_and_splits_no_frame(void **state)
+{
+    struct fixture *f = *state;
+    struct peer client;
+    char id[ID_SIZE];
+    uint32_t stream = start_session(f, "pipe", id);
+    struct writer w = {.client = &client, .total = 1024 * 1024};
+    struct task pings[8];
+    unsigned pinged = 0;
+
+    attach_client(f, id, &client);
+    (void)peer_expect(&client, FRAME_WINDOW);
+    (void)peer_expect(&f->agent, FRAME_ATTACH);
+    peer_send_window(&f->agent, stream, FRAME_STDIN, 0, w.total);
+    (void)peer_expect(&client, FRAME_WINDOW);
+    assert_int_equal(thread_start(&w.thread, "writer", 256, write_stdin, &w), 0);
+    (void)peer_expect(&f->agent, FRAME_DATA);
+    for (unsigned i = 0; i < ARRAY_LEN(pings); i++) {
+        ping_begin(&pings[i], f);
+    }
+    for (uint64_t at = 8192; at < w.total;) {
+        struct frame got = peer_next(&f->agent);
+
+        if (got.type == FRAME_PING) {
+            pinged++;
+            peer_send(&f->agent, &(struct frame){.type = FRAME_PONG, .stream = got.stream});
+            continue;
+        }
+        assert_int_equal(got.type, FRAME_DATA);
+        assert_int_equal(got.offset, at);
+        at += got.length;
+        /* Sockets and buffers on the way hold some; a megabyte they do not. */
+        assert_true(pinged == ARRAY_LEN(pings) || at < w.total / 2);
+    }
+    pthread_join(w.thread, NULL);
+    assert_int_equal(w.failed, 0);
+    for (unsigned i = 0; i < ARRAY_LEN(pings); i++) {
+        assert_int_equal(ping_end(&pings[i]), 0);
+    }
+    peer_done(&client);
+    assert_link_up(f);
+}
+
 /* A client that waits for room on the link, and does not read: its session ends and is released,
  * then the link goes; nothing may point to it any more when the client goes. */
 static void a_waiting_client_outlives_the_link(void **state)
@@ -1634,6 +1741,7 @@ static void the_oldest_ended_session_makes_room(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 #define TEST_FRESH(name) cmocka_unit_test_setup_teardown(name, set_up_fresh, tear_down)
+#define TEST_NARROW(name) cmocka_unit_test_setup_teardown(name, set_up_narrow, tear_down)
 #define TEST_BARE(name) cmocka_unit_test_setup_teardown(name, set_up_bare, tear_down)
 
 int main(void)
@@ -1648,6 +1756,8 @@ int main(void)
         TEST(the_agents_last_words_later_are_told),
         TEST(requests_are_answered),
         TEST(a_request_ends_at_deadline_or_cancel_and_its_late_answer_is_dropped),
+        TEST(a_ping_is_forgotten_once_or_answered_once),
+        TEST(a_ping_is_lost_with_the_link),
         TEST(the_end_of_the_stream_breaks_the_link),
         TEST_BARE(what_is_no_protocol_breaks_the_link),
         TEST(session_frames_are_checked),
@@ -1670,8 +1780,8 @@ int main(void)
         TEST(early_bytes_of_a_client_count),
         TEST(the_end_of_the_link_is_told_to_everybody),
         TEST(a_client_waits_while_the_agent_does_not_read),
-        cmocka_unit_test_setup_teardown(a_waiting_client_outlives_the_link, set_up_narrow,
-                                        tear_down),
+        TEST_NARROW(a_waiting_client_outlives_the_link),
+        TEST_NARROW(a_ping_overtakes_session_bytes_and_splits_no_frame),
         TEST(sessions_are_found_by_unique_prefix),
         TEST(the_oldest_ended_session_makes_room),
     };

@@ -6,7 +6,9 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/str.h"
+#include "base/thread.h"
 #include "codec/rpc.h"
 #include "rpc/server.h"
 #include "scratch.h"
@@ -31,6 +33,8 @@ struct fixture {
     int over;    /* the same: a take-over ran */
     int go;      /* handlers of vm.stop wait for it */
     atomic_int cancelled;
+    atomic_int later_done;
+    pthread_t answerer;
     int taken_fd; /* before `over` */
     char early[64];
     size_t early_len;
@@ -174,11 +178,68 @@ static int do_attach(struct rpc_call *call, void *ctx, const json_t *params, jso
     return 0;
 }
 
+/* ---- answered later ---- */
+
+static bool give_up_later(void *arg, enum err_code why, struct err *err)
+{
+    (void)arg;
+    (void)err_set(err, why, "given up");
+    return true;
+}
+
+static bool too_late(void *arg, enum err_code why, struct err *err)
+{
+    (void)arg;
+    (void)why;
+    (void)err;
+    return false;
+}
+
+static void later_done(void *arg)
+{
+    struct fixture *f = arg;
+
+    atomic_fetch_add(&f->later_done, 1);
+    (void)eventfd_write(f->over, 1);
+}
+
+static void *answer_main(void *arg)
+{
+    rpc_call_answer(arg, json_pack("{s:i}", "us", 7), NULL);
+    return NULL;
+}
+
+/* By the VM's name: fail, never, expired, or answered by a thread before the handler returns. */
+static int do_later(struct rpc_call *call, void *ctx, const json_t *params, json_t **ret_result,
+                    struct err *err)
+{
+    struct fixture *f = ctx;
+    const char *vm = json_str(params, "vm", "");
+    bool answered = str_eq(vm, "answered");
+
+    (void)ret_result;
+    rpc_call_later(call,
+                   &(struct rpc_later){.deadline_ms = str_eq(vm, "expired") ? clock_mono_ms() : -1,
+                                       .arg = f,
+                                       .give_up = answered ? too_late : give_up_later,
+                                       .done = later_done});
+    if (str_eq(vm, "fail")) {
+        return err_set(err, ERR_NOT_RUNNING, "it is not running");
+    }
+    if (answered) {
+        if (thread_start(&f->answerer, "answer", 256, answer_main, call) < 0) {
+            abort();
+        }
+        pthread_join(f->answerer, NULL);
+    }
+    (void)eventfd_write(f->entered, 1);
+    return 0;
+}
+
 static const struct rpc_handler special[] = {
-    {"vm.show", do_fail},          {"vm.wait", do_wait},
-    {"vm.stop", do_hold},          {"op.watch", do_notify},
-    {"daemon.status", do_hook},    {"session.wait", do_hook_late},
-    {"session.attach", do_attach}, {NULL, NULL},
+    {"vm.show", do_fail},          {"vm.wait", do_wait},       {"vm.stop", do_hold},
+    {"op.watch", do_notify},       {"daemon.status", do_hook}, {"session.wait", do_hook_late},
+    {"session.attach", do_attach}, {"vm.ping", do_later},      {NULL, NULL},
 };
 static struct rpc_handler handlers[64];
 
@@ -485,6 +546,55 @@ static void a_request_is_cancelled_by_its_id(void **state)
     expect_error(&c, 2, "cancelled", NULL, NULL);
 }
 
+static void a_call_that_is_answered_later_needs_no_thread(void **state)
+{
+    struct fixture *f = *state;
+    _cleanup_client_ struct client c = client_new(f);
+
+    request(&c, 1, "vm.ping", "{\"vm\":\"fail\"}");
+    expect_error(&c, 1, "not_running", "it is not running", NULL);
+    assert_int_equal(atomic_load(&f->later_done), 0); /* it never began */
+    for (int id = 2; id < 50; id++) {
+        _cleanup_json_ json_t *result = NULL;
+
+        request(&c, id, "vm.ping", "{\"vm\":\"answered\"}");
+        result = expect_result(&c, id);
+        assert_int_equal(json_int(result, "us", 0), 7);
+        take(f->entered);
+        take(f->over);
+    }
+    request(&c, 50, "vm.ping", "{\"vm\":\"expired\"}");
+    expect_error(&c, 50, "timeout", "given up", NULL);
+    take(f->over);
+    assert_int_equal(atomic_load(&f->later_done), 49);
+}
+
+static void a_call_that_is_answered_later_is_cancelled(void **state)
+{
+    struct fixture *f = *state;
+    _cleanup_client_ struct client c = client_new(f);
+    struct client other = client_new(f);
+
+    request(&other, 1, "vm.ping", "{\"vm\":\"never\"}");
+    take(f->entered);
+    request(&c, 1, "vm.ping", "{\"vm\":\"never\"}");
+    take(f->entered);
+    request(&c, 2, "rpc.cancel", "{\"id\":1}");
+    expect_error(&c, 1, "cancelled", "given up", NULL);
+    json_decref(expect_result(&c, 2));
+    take(f->over);
+    assert_int_equal(atomic_load(&f->later_done), 1); /* the other one goes on */
+    client_done(&other);
+    take(f->over);
+    request(&c, 3, "vm.ping", "{\"vm\":\"never\"}");
+    take(f->entered);
+    rpc_server_free(f->server);
+    f->server = NULL;
+    expect_error(&c, 3, "cancelled", "given up", NULL);
+    expect_eof(&c);
+    assert_int_equal(atomic_load(&f->later_done), 3);
+}
+
 static void a_client_that_hangs_up_cancels_its_requests(void **state)
 {
     struct fixture *f = *state;
@@ -703,6 +813,8 @@ int main(void)
         TEST(discover_lists_every_method),
         TEST(replies_come_as_they_are_ready),
         TEST(a_request_is_cancelled_by_its_id),
+        TEST(a_call_that_is_answered_later_needs_no_thread),
+        TEST(a_call_that_is_answered_later_is_cancelled),
         TEST(a_client_that_hangs_up_cancels_its_requests),
         TEST(hooks_run_once_when_the_connection_ends),
         TEST(notifications_come_before_the_reply),
