@@ -3,8 +3,10 @@
 import filecmp
 import os
 import re
+import shutil
 import subprocess
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +60,51 @@ def test_image_built_again_has_the_same_bytes(clone, tmp_path):
         status = tar.extractfile("./var/lib/dpkg/status").read().decode()
     assert PACKAGES <= set(re.findall(r"^Package: (\S+)$", status, re.MULTILINE))
     assert not [name for name in names if re.fullmatch(r"etc/ssh/ssh_host_.*", name)]
+
+
+@pytest.fixture
+def sudoer():
+    """A user of its own with sudo, gone afterwards with its daemon and all that it has."""
+    if os.geteuid() != 0 or not shutil.which("sudo") or not shutil.which("useradd"):
+        pytest.skip("needs root, sudo and useradd, to make a user with sudo")
+    name = f"banger-try-{os.getpid()}"
+    rights = Path("/etc/sudoers.d") / name
+    subprocess.run(["useradd", "--create-home", "--shell", "/bin/bash", name], check=True)
+    try:
+        rights.write_text(f"{name} ALL=(ALL) NOPASSWD: ALL\n")
+        rights.chmod(0o440)
+        yield name
+    finally:
+        rights.unlink(missing_ok=True)
+        subprocess.run(["userdel", "--remove", name], check=True, capture_output=True)
+
+
+def test_make_try_as_a_user_with_sudo(sudoer):
+    """One of the packages is missing, and the user's rights install it."""
+    if subprocess.run(["dpkg", "-s", "hello"], capture_output=True, check=False).returncode == 0:
+        pytest.skip("Debian's package 'hello' is installed, and is to be the one that is missing")
+
+    def as_user(command):
+        done = subprocess.run(["su", "-", sudoer, "-c", command], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    bundle = Path(f"/tmp/{sudoer}.bundle")
+    try:
+        subprocess.run(["git", "bundle", "create", "-q", bundle, "HEAD"], cwd=ROOT, check=True)
+        bundle.chmod(0o644)
+        as_user(f"git clone -q {bundle} banger && echo 'run hello' >>banger/packaging/packages.txt")
+        out = as_user("cd banger && make try")
+        assert "deps: installing hello\n" in out
+        assert "\nDebian GNU/Linux 12 (bookworm)\n" in out
+        # The daemon is the user's, and so is all that it has made.
+        assert f'"owner": "{sudoer}"' in as_user("banger/build/banger daemon status --format json")
+        strangers = as_user("find . ! -user $(id -un) ! -path './banger/.cache/*'")
+        assert strangers == ""
+    finally:
+        bundle.unlink(missing_ok=True)
+        subprocess.run(["su", "-", sudoer, "-c", "banger/build/banger daemon stop"], check=False,
+                       capture_output=True)
+        subprocess.run(["apt-get", "purge", "-y", "-q", "hello"], check=False,
+                       capture_output=True)
