@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -210,37 +211,45 @@ char *str_escape(const char *s, size_t len, size_t max)
     return out;
 }
 
-/* Levenshtein distance, words up to 31 bytes. */
+#define WORD_MAX 31
+
+static unsigned least(unsigned a, unsigned b)
+{
+    return a < b ? a : b;
+}
+
+/* Edits between two words of up to WORD_MAX bytes: insert, delete, replace, swap neighbours
+ * ("optimal string alignment"). */
 static unsigned edit_distance(const char *a, const char *b)
 {
-    unsigned row[32];
+    unsigned rows[3][WORD_MAX + 1];
     size_t la = strlen(a), lb = strlen(b);
 
-    if (la > 31 || lb > 31) {
-        return 99;
+    if (la > WORD_MAX || lb > WORD_MAX) {
+        return UINT_MAX;
     }
     for (unsigned j = 0; j <= lb; j++) {
-        row[j] = j;
+        rows[0][j] = j;
     }
     for (unsigned i = 1; i <= la; i++) {
-        unsigned diagonal = row[0];
+        unsigned *row = rows[i % 3];
+        const unsigned *above = rows[(i + 2) % 3], *above2 = rows[(i + 1) % 3];
 
         row[0] = i;
         for (unsigned j = 1; j <= lb; j++) {
-            unsigned best = diagonal + (a[i - 1] != b[j - 1]);
-
-            best = row[j] + 1 < best ? row[j] + 1 : best;
-            best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-            diagonal = row[j];
-            row[j] = best;
+            row[j] = least(above[j - 1] + (a[i - 1] != b[j - 1]), least(above[j], row[j - 1]) + 1);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
+                row[j] = least(row[j], above2[j - 2] + 1);
+            }
         }
     }
-    return row[lb];
+    return rows[la % 3][lb];
 }
 
 const char *str_nearest(const char *word, const char *const *candidates, size_t count)
 {
-    unsigned best = strlen(word) <= 3 ? 2 : 3;
+    size_t len = strlen(word);
+    unsigned best = len <= 3 ? 2 : 3;
     const char *found = NULL;
 
     for (size_t i = 0; i < count; i++) {
@@ -250,6 +259,9 @@ const char *str_nearest(const char *word, const char *const *candidates, size_t 
             best = d;
             found = candidates[i];
         }
+    }
+    for (size_t i = 0; !found && len > 1 && i < count; i++) {
+        found = str_starts_with(candidates[i], word) ? candidates[i] : NULL;
     }
     return found;
 }

@@ -38,5 +38,6 @@ bool str_is_utf8(const char *s, size_t len);
  * become \xNN, newline \n, tab \t. At most max source bytes. Free it. */
 char *str_escape(const char *s, size_t len, size_t max);
 
-/* The candidate nearest to word by edit distance, or NULL when none is close enough to suggest. */
+/* The candidate nearest to word by edits (two at most, one for words of up to three bytes), else
+ * the first that begins with it, else NULL: none is close enough to suggest. */
 const char *str_nearest(const char *word, const char *const *candidates, size_t count);

@@ -9,27 +9,6 @@
 
 #define DAY_MS 86400000LL
 
-static const struct cli_flag *flag_by_name(const struct cli_flag *flags, const char *name,
-                                           size_t len)
-{
-    for (; flags && flags->name; flags++) {
-        if (strncmp(flags->name, name, len) == 0 && flags->name[len] == '\0') {
-            return flags;
-        }
-    }
-    return NULL;
-}
-
-static const struct cli_flag *flag_by_letter(const struct cli_flag *flags, char letter)
-{
-    for (; flags && flags->name; flags++) {
-        if (flags->letter && flags->letter == letter) {
-            return flags;
-        }
-    }
-    return NULL;
-}
-
 const char *cli_arg(const struct cli_args *args, const char *flag)
 {
     const char *value = NULL;
@@ -56,24 +35,31 @@ static const struct cli_flag *verb_flags(const struct parser *p)
     return p->args->verb ? p->args->verb->flags : NULL;
 }
 
-static int unknown_flag(struct parser *p, const char *word)
+/* The flag of a verb or of all commands that was meant by "--nmae" or "-name". */
+static const char *near_flag(const struct parser *p, const char *word)
 {
-    const char *names[64];
-    const char *near;
-    size_t n = 0;
     const struct cli_flag *sets[] = {verb_flags(p), cli_global_flags};
-    _cleanup_free_ char *safe = str_escape(word, strlen(word), 64);
+    _cleanup_free_ char *name = x_strdup(word + strspn(word, "-"));
+    const char *names[64];
+    size_t n = 0;
 
+    name[strcspn(name, "=")] = '\0';
     for (size_t i = 0; i < ARRAY_LEN(sets); i++) {
         for (const struct cli_flag *f = sets[i]; f && f->name && n < ARRAY_LEN(names); f++) {
             names[n++] = f->name;
         }
     }
+    return strlen(name) > 1 ? str_nearest(name, names, n) : NULL;
+}
+
+static int unknown_flag(struct parser *p, const char *word)
+{
+    const char *near = near_flag(p, word);
+    _cleanup_free_ char *safe = str_escape(word, strlen(word), 64);
+
     err_set(p->err, ERR_INVALID, "unknown flag '%s'", safe);
-    safe[strcspn(safe, "=")] = '\0';
-    near = str_starts_with(safe, "--") ? str_nearest(safe + 2, names, n) : NULL;
     if (near) {
-        return err_hint(p->err, "did you mean --%s?", near);
+        return err_hint(p->err, "did you mean '--%s'?", near);
     }
     return err_hint(p->err, "see: banger%s%s --help", p->args->verb ? " " : "",
                     p->args->verb ? p->args->verb->path : "");
@@ -89,8 +75,11 @@ static int set_global(struct parser *p, const struct cli_flag *flag, const char 
         } else if (str_eq(value, "jsonl")) {
             p->cli->format = FORMAT_JSONL;
         } else {
-            return err_set(p->err, ERR_INVALID, "--format must be table, json or jsonl, not '%s'",
-                           value);
+            _cleanup_free_ char *safe = str_escape(value, strlen(value), 64);
+
+            err_set(p->err, ERR_INVALID, "--format must be one of %s, not '%s'", flag->choices,
+                    safe);
+            return cli_hint_choice(p->err, flag->choices, value);
         }
     } else if (str_eq(flag->name, "socket")) {
         p->cli->socket = value;
@@ -116,7 +105,7 @@ static int take_flag(struct parser *p, const struct cli_flag *flag, const char *
         }
         p->next++;
     }
-    if (flag_by_name(cli_global_flags, flag->name, strlen(flag->name)) == flag) {
+    if (cli_flag_find(cli_global_flags, flag->name, strlen(flag->name)) == flag) {
         return set_global(p, flag, value);
     }
     a->given[a->given_count++] = (struct cli_given){flag, value};
@@ -127,10 +116,10 @@ static int take_long(struct parser *p, const char *word)
 {
     const char *name = word + 2;
     size_t len = strcspn(name, "=");
-    const struct cli_flag *flag = flag_by_name(verb_flags(p), name, len);
+    const struct cli_flag *flag = cli_flag_find(verb_flags(p), name, len);
 
     if (!flag) {
-        flag = flag_by_name(cli_global_flags, name, len);
+        flag = cli_flag_find(cli_global_flags, name, len);
     }
     if (!flag) {
         return unknown_flag(p, word);
@@ -145,10 +134,10 @@ static int take_long(struct parser *p, const char *word)
 static int take_short(struct parser *p, const char *word)
 {
     for (const char *c = word + 1; *c; c++) {
-        const struct cli_flag *flag = flag_by_letter(verb_flags(p), *c);
+        const struct cli_flag *flag = cli_flag_by_letter(verb_flags(p), *c);
 
         if (!flag) {
-            flag = flag_by_letter(cli_global_flags, *c);
+            flag = cli_flag_by_letter(cli_global_flags, *c);
         }
         if (!flag) {
             return unknown_flag(p, word);
@@ -179,14 +168,16 @@ static int take_flag_word(struct parser *p)
 
 static int unknown_verb(struct parser *p, const char *first, const char *second)
 {
-    const char *near = cli_suggest(first, second);
+    /* What follows helps to tell what a misspelt noun was meant to be. */
+    const char *next = second ? second : *p->next && !is_flag(*p->next) ? *p->next : NULL;
+    _cleanup_free_ char *near = cli_suggest(first, next);
     _cleanup_free_ char *safe1 = str_escape(first, strlen(first), 64);
     _cleanup_free_ char *safe2 = second ? str_escape(second, strlen(second), 64) : NULL;
 
     err_set(p->err, ERR_INVALID, "unknown command '%s%s%s'", safe1, safe2 ? " " : "",
             safe2 ? safe2 : "");
     if (near) {
-        return err_hint(p->err, "did you mean: banger %s", near);
+        return err_hint(p->err, "did you mean 'banger %s'?", near);
     }
     return err_hint(p->err, "see: banger%s%s --help", cli_is_noun(first) ? " " : "",
                     cli_is_noun(first) ? first : "");
@@ -216,11 +207,13 @@ static int parse_verb(struct parser *p)
         return 0;
     }
     if (cli_is_noun(first)) {
+        char *noun = p->next[-1];
+
         if (next_word(p, &second) < 0) {
             return -1;
         }
         if (!second) {
-            p->args->operands[p->args->operand_count++] = p->next[-1];
+            p->args->operands[p->args->operand_count++] = noun;
             return 0;
         }
     }
@@ -381,8 +374,7 @@ int cli_flag_number(const struct cli_flag *flag, const char *text, long long *re
         [UNIT_BYTES] = "a size such as 8G",
         [UNIT_MS] = "a time such as 90s or 5m, at most a day",
     };
-    const struct api_method *m = flag->method ? api_method_find(flag->method) : NULL;
-    const struct api_param *spec = m ? api_param_find(m, flag->param) : NULL;
+    const struct api_param *spec = cli_flag_param(flag);
     _cleanup_free_ char *safe = str_escape(text, strlen(text), 64);
     long long v = 0;
 
@@ -407,14 +399,13 @@ static int check_string(const struct cli_given *g, const struct api_param *spec,
 {
     size_t len = strlen(g->value);
     _cleanup_free_ char *safe = str_escape(g->value, len, 64);
-    _cleanup_free_ char *choices = spec->choices ? x_asprintf("|%s|", spec->choices) : NULL;
-    _cleanup_free_ char *choice = x_asprintf("|%s|", g->value);
 
-    if (choices && (!strstr(choices, choice) || strchr(g->value, '|'))) {
-        return err_set(err, ERR_INVALID, "--%s must be one of %s, not '%s'", g->flag->name,
-                       spec->choices, safe);
+    if (spec->choices && !str_is_choice(spec->choices, g->value)) {
+        err_set(err, ERR_INVALID, "--%s must be one of %s, not '%s'", g->flag->name, spec->choices,
+                safe);
+        return cli_hint_choice(err, spec->choices, g->value);
     }
-    if (!choices && spec->max > 0 && (len < (size_t)spec->min || len > (size_t)spec->max)) {
+    if (!spec->choices && spec->max > 0 && (len < (size_t)spec->min || len > (size_t)spec->max)) {
         return err_set(err, ERR_INVALID, "--%s must have %lld to %lld bytes", g->flag->name,
                        spec->min, spec->max);
     }

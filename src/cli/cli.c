@@ -114,6 +114,14 @@ static int run_verb(struct cli *cli, char **argv)
     return args.verb->run(cli, &args);
 }
 
+/* NO_COLOR asks for plain text (no-color.org); a dumb terminal can nothing else. */
+static bool may_move_cursor(void)
+{
+    const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+
+    return !(no_color && *no_color) && term && *term && !str_eq(term, "dumb");
+}
+
 int cli_run(int argc, char **argv)
 {
     struct cli cli = {0};
@@ -123,6 +131,7 @@ int cli_run(int argc, char **argv)
     keep_standard_fds(&cli);
     cli.stdout_tty = isatty(STDOUT_FILENO);
     cli.stderr_tty = isatty(STDERR_FILENO);
+    cli.stderr_live = cli.stderr_tty && may_move_cursor();
     status = run_verb(&cli, argc > 0 ? argv + 1 : none);
     if ((fflush(stdout) != 0 || ferror(stdout)) && status == 0) {
         struct err err;

@@ -1,7 +1,8 @@
 /*
  * The command line: one table of verbs (verbs.c), from which arguments are parsed (args.c), help is
- * printed (help.c) and commands are run (cmd_<noun>.c). A flag that stands for an API parameter
- * takes its text, limits and default from codec/api.c. One thread.
+ * printed (help.c, help_json.c), typing errors are explained (lookup.c) and commands are run
+ * (cmd_<noun>.c). A flag that stands for an API parameter takes its text, limits and default from
+ * codec/api.c. One thread.
  */
 #pragma once
 
@@ -16,6 +17,8 @@
 #define EXIT_USAGE 2
 #define EXIT_BANGER 125 /* run and exec: banger failed, not the command */
 
+struct api_param;
+
 enum cli_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_JSONL };
 
 /* One invocation. */
@@ -27,6 +30,7 @@ struct cli {
     bool stdin_closed;  /* we were started without one */
     bool stdout_tty;
     bool stderr_tty;
+    bool stderr_live;   /* stderr is a terminal, and we may move its cursor */
     struct paths paths; /* set by cli_connect */
 };
 
@@ -44,8 +48,25 @@ struct cli_flag {
     const char *value;  /* what help calls the value; NULL = a switch */
     const char *method; /* with param: the API parameter it stands for */
     const char *param;
-    const char *doc; /* instead of the parameter's text */
+    const char *doc;     /* instead of the parameter's text */
+    const char *choices; /* instead of the parameter's: what there is, separated by '|' */
     enum cli_unit unit;
+};
+
+/* What an operand or the value of a flag is; told by the word that help shows for it. */
+enum cli_kind {
+    KIND_UNKNOWN, /* a word that cli_kind_of does not know: a mistake in the table */
+    KIND_TEXT,    /* anything, or something in a guest */
+    KIND_VM,
+    KIND_SESSION, /* of the VM before it */
+    KIND_OP,
+    KIND_IMAGE,
+    KIND_KERNEL,
+    KIND_FILE, /* on the host */
+    KIND_DIR,
+    KIND_COPY,    /* on the host, or VM:PATH */
+    KIND_COMMAND, /* of banger's own */
+    KIND_CHOICE,  /* "bash|zsh|fish" */
 };
 
 struct cli_args;
@@ -104,16 +125,38 @@ int cli_args_params(const struct cli_args *args, const char *method, json_t *par
 /* The command as an array of bytes, for session.start and main. */
 json_t *cli_args_command(const struct cli_args *args);
 
+/* lookup.c */
 /* The verb of this name (noun and verb, or short form), or NULL; second may be NULL. */
 const struct cli_verb *cli_verb_find(const char *first, const char *second);
 bool cli_is_noun(const char *word);
-/* What was probably meant, or NULL. */
-const char *cli_suggest(const char *first, const char *second);
+/* Other words for a verb behind a noun ("ls" for "list"), by index; NULL at their end. */
+const char *cli_verb_alias(const char *word, size_t index);
+/* A flag of an array that may be NULL, or NULL. */
+const struct cli_flag *cli_flag_find(const struct cli_flag *flags, const char *name, size_t len);
+const struct cli_flag *cli_flag_by_letter(const struct cli_flag *flags, char letter);
+/* The parameter that a flag stands for, or NULL; the values it allows, or NULL. */
+const struct api_param *cli_flag_param(const struct cli_flag *flag);
+const char *cli_flag_choices(const struct cli_flag *flag);
+/* What a word such as "VM..." of an operand or a flag's value stands for. */
+enum cli_kind cli_kind_of(const char *word);
+/* What was probably meant by words that name no verb ("vm list"), or NULL; second may be NULL.
+ * Free it. */
+char *cli_suggest(const char *first, const char *second);
+/* Adds the hint at the choice nearest to value, if there is one; returns -1. */
+int cli_hint_choice(struct err *err, const char *choices, const char *value);
 
-/* help.c */
+/* help.c; help_json.c */
 void cli_help_all(FILE *out);
 void cli_help_noun(FILE *out, const char *noun);
 void cli_help_verb(FILE *out, const struct cli_verb *verb);
+/* Help for a flag: its own text or the parameter's; its default as people write it, or NULL. */
+const char *cli_flag_doc(const struct cli_flag *flag);
+char *cli_flag_default(const struct cli_flag *flag);
+/* All that help says of a flag: text, choices, default. Free it. */
+char *cli_flag_text(const struct cli_flag *flag);
+/* The table as {commands[], flags[]}, hidden commands included; noun (or NULL): only its own. */
+json_t *cli_help_json(const char *noun);
+json_t *cli_help_verb_json(const struct cli_verb *verb);
 
 /* cli.c: connects, starting the daemon if need be (start). ERR_*. */
 int cli_connect(struct cli *cli, bool start, struct client **ret_client, struct err *err);
@@ -138,7 +181,10 @@ int cmd_image_register(struct cli *cli, const struct cli_args *args);
 int cmd_kernel_list(struct cli *cli, const struct cli_args *args);
 int cmd_kernel_import(struct cli *cli, const struct cli_args *args);
 int cmd_session_list(struct cli *cli, const struct cli_args *args);
+int cmd_session_wait(struct cli *cli, const struct cli_args *args);
 int cmd_op_list(struct cli *cli, const struct cli_args *args);
+int cmd_op_show(struct cli *cli, const struct cli_args *args);
+int cmd_op_cancel(struct cli *cli, const struct cli_args *args);
 int cmd_daemon_status(struct cli *cli, const struct cli_args *args);
 int cmd_daemon_stop(struct cli *cli, const struct cli_args *args);
 int cmd_version(struct cli *cli, const struct cli_args *args);

@@ -1,6 +1,7 @@
 /* image, kernel, session and op: listings, and the two imports. */
 #include "base/str.h"
 #include "cli/cli.h"
+#include "cli/each.h"
 #include "cli/op_wait.h"
 #include "cli/output.h"
 
@@ -132,6 +133,51 @@ int cmd_session_list(struct cli *cli, const struct cli_args *args)
     return list(cli, "session.list", params, columns, ARRAY_LEN(columns));
 }
 
+/* Ends as the session's command did, when that is known. */
+static int status_of(struct cli *cli, const json_t *session)
+{
+    const json_t *end = json_object_get(session, "exit");
+    long long signal = json_int(end, "signal", 0);
+    long long code = json_int(end, "code", -1);
+    struct err err;
+
+    if (signal > 0 && signal < 128) {
+        return 128 + (int)signal;
+    }
+    if (code >= 0 && code <= 255) {
+        return (int)code;
+    }
+    err_set(&err, ERR_GUEST, "session '%s' is %s: its command's status is not known",
+            json_str(session, "id", ""), json_str(session, "state", "in no state"));
+    err_hint(&err, "banger session list %s", json_str(session, "vm", "VM"));
+    (void)out_error(cli, NULL, NULL, &err);
+    return EXIT_BANGER;
+}
+
+int cmd_session_wait(struct cli *cli, const struct cli_args *args)
+{
+    _cleanup_client_ struct client *c = NULL;
+    _cleanup_json_ json_t *params = json_object();
+    _cleanup_json_ json_t *session = NULL;
+    const char *vm = args->operands[0], *ref = args->operands[1];
+    struct err err;
+
+    if (cli_args_params(args, "session.wait", params, &err) < 0) {
+        return out_usage(cli, args->verb->path, &err);
+    }
+    json_put(params, "vm", json_bytes_new(vm, strlen(vm)));
+    json_put(params, "session", json_bytes_new(ref, strlen(ref)));
+    if (cli_connect(cli, true, &c, &err) < 0 ||
+        client_call(c, "session.wait", STEAL_PTR(params), &session, &err) < 0) {
+        (void)each_fail(cli, c, "wait for session", ref, &err);
+        return EXIT_BANGER;
+    }
+    if (cli->format != FORMAT_TABLE) {
+        out_json(cli, session);
+    }
+    return status_of(cli, session);
+}
+
 /* Operations ------------------------------------------------------------------------------------*/
 
 static char *cell_kind(const json_t *op)
@@ -165,4 +211,24 @@ int cmd_op_list(struct cli *cli, const struct cli_args *args)
 
     (void)args;
     return list(cli, "op.list", NULL, columns, ARRAY_LEN(columns));
+}
+
+int cmd_op_show(struct cli *cli, const struct cli_args *args)
+{
+    _cleanup_json_ json_t *results = NULL;
+    int status = each_operand(cli, args, &(struct each){"op.status", "op", "show"}, &results);
+
+    each_print(cli, args, results);
+    return status;
+}
+
+int cmd_op_cancel(struct cli *cli, const struct cli_args *args)
+{
+    _cleanup_json_ json_t *results = NULL;
+    int status = each_operand(cli, args, &(struct each){"op.cancel", "op", "cancel"}, &results);
+
+    if (cli->format != FORMAT_TABLE) {
+        each_print(cli, args, results);
+    }
+    return status;
 }

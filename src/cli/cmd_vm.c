@@ -1,5 +1,6 @@
 #include "base/str.h"
 #include "cli/cli.h"
+#include "cli/each.h"
 #include "cli/output.h"
 
 #include <stdio.h>
@@ -64,78 +65,12 @@ int cmd_vm_list(struct cli *cli, const struct cli_args *args)
 
 /* Verbs on several VMs --------------------------------------------------------------------------*/
 
-static int fail(struct cli *cli, const struct client *c, const char *doing, const char *ref,
-                const struct err *err)
-{
-    _cleanup_free_ char *safe = str_escape(ref, strlen(ref), 64);
-    _cleanup_free_ char *what = x_asprintf("cannot %s '%s'", doing, safe);
-
-    return out_error(cli, c, what, err);
-}
-
-/* Calls a method for each VM that was named; those that fail do not hold up the others. The
- * results that came, in *ret_results, are the caller's. */
-static int for_each_vm(struct cli *cli, const struct cli_args *args, const char *method,
-                       const char *doing, json_t **ret_results)
-{
-    _cleanup_client_ struct client *c = NULL;
-    _cleanup_json_ json_t *flags = json_object();
-    json_t *results;
-    struct err err;
-    int status = 0;
-
-    if (cli_args_params(args, method, flags, &err) < 0) {
-        return out_usage(cli, args->verb->path, &err);
-    }
-    if (cli_connect(cli, true, &c, &err) < 0) {
-        return out_error(cli, NULL, NULL, &err);
-    }
-    results = json_array();
-    for (size_t i = 0; i < args->operand_count; i++) {
-        json_t *params = json_copy(flags);
-        json_t *result = NULL;
-
-        json_put(params, "vm", json_bytes_new(args->operands[i], strlen(args->operands[i])));
-        if (client_call(c, method, params, &result, &err) == 0) {
-            json_array_append_new(results, result);
-            continue;
-        }
-        status = fail(cli, c, doing, args->operands[i], &err);
-        if (err.code == ERR_IO) {
-            break; /* the connection may be gone, and each error would say the same */
-        }
-    }
-    *ret_results = results;
-    return status;
-}
-
-static void print_results(const struct cli *cli, const struct cli_args *args, const json_t *results)
-{
-    const json_t *result;
-    size_t i;
-
-    if (!results) {
-        return; /* the error is printed */
-    }
-    /* One VM was asked for: an object. Several: an array, however many of them are well. */
-    if (args->operand_count > 1 && cli->format == FORMAT_JSON) {
-        out_json(cli, results);
-        return;
-    }
-    json_array_foreach ((json_t *)results, i, result) {
-        if (i > 0 && cli->format == FORMAT_TABLE) {
-            (void)putchar('\n');
-        }
-        (void)out_object(cli, result);
-    }
-}
-
 int cmd_vm_show(struct cli *cli, const struct cli_args *args)
 {
     _cleanup_json_ json_t *results = NULL;
-    int status = for_each_vm(cli, args, "vm.show", "show", &results);
+    int status = each_operand(cli, args, &(struct each){"vm.show", "vm", "show"}, &results);
 
-    print_results(cli, args, results);
+    each_print(cli, args, results);
     return status;
 }
 
@@ -144,10 +79,10 @@ static int change(struct cli *cli, const struct cli_args *args, const char *meth
                   const char *doing)
 {
     _cleanup_json_ json_t *results = NULL;
-    int status = for_each_vm(cli, args, method, doing, &results);
+    int status = each_operand(cli, args, &(struct each){method, "vm", doing}, &results);
 
     if (cli->format != FORMAT_TABLE) {
-        print_results(cli, args, results);
+        each_print(cli, args, results);
     }
     return status;
 }
@@ -183,7 +118,7 @@ int cmd_vm_logs(struct cli *cli, const struct cli_args *args)
     }
     json_put(params, "vm", json_bytes_new(ref, strlen(ref)));
     if (cli_call(cli, "vm.logs", STEAL_PTR(params), &result, &err) < 0) {
-        return fail(cli, NULL, "read the log of", ref, &err);
+        return each_fail(cli, NULL, "read the log of", ref, &err);
     }
     if (cli->format != FORMAT_TABLE) {
         out_json(cli, result);
@@ -191,7 +126,7 @@ int cmd_vm_logs(struct cli *cli, const struct cli_args *args)
     }
     if (json_bytes_get(json_object_get(result, "text"), &text, &len) < 0) {
         err_set(&err, ERR_IO, "the daemon sent no text");
-        return fail(cli, NULL, "read the log of", ref, &err);
+        return each_fail(cli, NULL, "read the log of", ref, &err);
     }
     out_guest_text(cli, text, len);
     return 0;

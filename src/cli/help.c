@@ -29,10 +29,17 @@ static void wrap(FILE *out, const char *text, int indent, int at)
     (void)fputc('\n', out);
 }
 
-/* A default as a person would write it. */
-static char *default_text(const struct cli_flag *flag, const struct api_param *param)
+const char *cli_flag_doc(const struct cli_flag *flag)
+{
+    const struct api_param *param = cli_flag_param(flag);
+
+    return flag->doc ? flag->doc : param && param->doc ? param->doc : "";
+}
+
+char *cli_flag_default(const struct cli_flag *flag)
 {
     static const char units[] = "KMGT";
+    const struct api_param *param = cli_flag_param(flag);
     uint64_t v = 0;
     int unit = -1;
 
@@ -43,7 +50,8 @@ static char *default_text(const struct cli_flag *flag, const struct api_param *p
         return x_strdup(param->fallback);
     }
     if (flag->unit == UNIT_MS) {
-        return x_asprintf("%llus", (unsigned long long)v / 1000);
+        /* 0 is "never" or "as long as it takes", which the text explains. */
+        return v > 0 ? x_asprintf("%llus", (unsigned long long)v / 1000) : x_strdup("0");
     }
     for (unit = flag->unit == UNIT_MIB ? 1 : -1; v >= 1024 && v % 1024 == 0 && unit < 3; unit++) {
         v /= 1024;
@@ -52,27 +60,38 @@ static char *default_text(const struct cli_flag *flag, const struct api_param *p
                     : x_asprintf("%llu%c", (unsigned long long)v, units[unit]);
 }
 
-/* Its own text or the parameter's, what values there are, and the default. */
-static char *flag_text(const struct cli_flag *flag)
+/* "a|b|c" as " One of a, b, c.", or nothing. */
+static char *choices_text(const char *choices)
 {
-    const struct api_method *m = flag->method ? api_method_find(flag->method) : NULL;
-    const struct api_param *param = m ? api_param_find(m, flag->param) : NULL;
-    const char *doc = flag->doc ? flag->doc : param ? param->doc : "";
-    _cleanup_free_ char *fallback = default_text(flag, param);
-    _cleanup_free_ char *choices = param ? x_strdup(param->choices) : NULL;
-    _cleanup_free_ char *values = NULL;
+    _cleanup_free_ char *spaced = NULL;
+    size_t n = 0;
 
-    for (char *c = choices ? strchr(choices, '|') : NULL; c; c = strchr(c, '|')) {
-        *c = ',';
+    if (!choices) {
+        return x_strdup("");
     }
-    values = choices ? x_asprintf(" One of %s.", choices) : x_strdup("");
-    return fallback ? x_asprintf("%s%s Default: %s.", doc, values, fallback)
-                    : x_asprintf("%s%s", doc, values);
+    spaced = x_calloc(2 * strlen(choices) + 1, 1);
+    for (const char *c = choices; *c; c++) {
+        spaced[n++] = *c;
+        if (*c == '|') {
+            spaced[n - 1] = ',';
+            spaced[n++] = ' ';
+        }
+    }
+    return x_asprintf(" One of %s.", spaced);
+}
+
+char *cli_flag_text(const struct cli_flag *flag)
+{
+    _cleanup_free_ char *fallback = cli_flag_default(flag);
+    _cleanup_free_ char *choices = choices_text(cli_flag_choices(flag));
+
+    return x_asprintf("%s%s%s%s%s", cli_flag_doc(flag), choices, fallback ? " Default: " : "",
+                      fallback ? fallback : "", fallback ? "." : "");
 }
 
 static void put_flag(FILE *out, const struct cli_flag *flag)
 {
-    _cleanup_free_ char *text = flag_text(flag);
+    _cleanup_free_ char *text = cli_flag_text(flag);
     char letter[5] = "    ";
     int at;
 

@@ -182,7 +182,6 @@ static int read_result(struct progress *p, const json_t *op, json_t **ret_result
 int op_wait(struct cli *cli, struct client *c, const json_t *op, struct op_wait *w,
             json_t **ret_result, struct err *err)
 {
-    const char *term = getenv("TERM");
     const char *id = json_str(op, "id", "");
     _cleanup_json_ json_t *ended = NULL;
     struct progress p = {
@@ -190,7 +189,7 @@ int op_wait(struct cli *cli, struct client *c, const json_t *op, struct op_wait 
         .client = c,
         .wait = w,
         .shown = !cli->quiet,
-        .rewrites = cli->stderr_tty && term && !str_eq(term, "dumb"),
+        .rewrites = cli->stderr_live,
         .deadline_ms = w->timeout_ms > 0 ? clock_mono_ms() + w->timeout_ms : -1,
     };
     struct client_watch watch = {

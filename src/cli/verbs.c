@@ -1,11 +1,7 @@
-/* The table of verbs and flags, and finding a verb in it. */
+/* The table of verbs and flags. */
 #include "cli/cli.h"
 
-#include "base/str.h"
-
-#include <string.h>
-
-#define FORMAT_HELP "table (default), json or jsonl."
+#define FORMAT_HELP "Print a table (the default), or JSON."
 #define STDIN_HELP                                                                                 \
     "The command reads our standard input with -i, or when that is a pipe, a file or a socket; "   \
     "otherwise it reads /dev/null. The command's output is ours, byte for byte."
@@ -96,8 +92,17 @@ static const struct cli_flag logs_flags[] = {
     END,
 };
 
+static const struct cli_flag session_wait_flags[] = {
+    {.name = "timeout",
+     .value = "TIME",
+     .method = "session.wait",
+     .param = "timeout_ms",
+     .unit = UNIT_MS},
+    END,
+};
+
 const struct cli_flag cli_global_flags[] = {
-    {.name = "format", .value = "FORMAT", .doc = FORMAT_HELP},
+    {.name = "format", .value = "FORMAT", .choices = "table|json|jsonl", .doc = FORMAT_HELP},
     {.name = "quiet", .letter = 'q', .doc = "In listings: only ids. Else: no progress."},
     {.name = "debug", .doc = "Show calls to the daemon, and the operation of an error."},
     {.name = "socket", .value = "PATH", .doc = "The daemon's socket."},
@@ -220,11 +225,11 @@ const struct cli_verb cli_verbs[] = {
     },
     {
         .path = "kernel import",
-        .operands = "NAME DIR",
+        .operands = "NAME DIRECTORY",
         .min = 2,
         .max = 2,
         .doc = "Import a boot kernel and its modules.",
-        .more = "DIR is an unpacked kernel package, with boot/vmlinuz-VERSION and "
+        .more = "DIRECTORY is an unpacked kernel package, with boot/vmlinuz-VERSION and "
                 "lib/modules/VERSION.",
         .run = cmd_kernel_import,
     },
@@ -237,10 +242,36 @@ const struct cli_verb cli_verbs[] = {
         .run = cmd_session_list,
     },
     {
+        .path = "session wait",
+        .operands = "VM SESSION",
+        .min = 2,
+        .max = 2,
+        .flags = session_wait_flags,
+        .doc = "Wait for the end of a session, and end as its command did.",
+        .more = "The exit status is as with run.",
+        .run = cmd_session_wait,
+    },
+    {
         .path = "op list",
         .operands = "",
         .doc = "List operations.",
         .run = cmd_op_list,
+    },
+    {
+        .path = "op show",
+        .operands = "OP...",
+        .min = 1,
+        .max = UINT32_MAX,
+        .doc = "Show operations.",
+        .run = cmd_op_show,
+    },
+    {
+        .path = "op cancel",
+        .operands = "OP...",
+        .min = 1,
+        .max = UINT32_MAX,
+        .doc = "Ask operations to end; all they made is undone.",
+        .run = cmd_op_cancel,
     },
     {
         .path = "daemon status",
@@ -274,62 +305,3 @@ const struct cli_verb cli_verbs[] = {
     },
     {0},
 };
-
-bool cli_is_noun(const char *word)
-{
-    size_t len = strlen(word);
-
-    for (const struct cli_verb *v = cli_verbs; v->path; v++) {
-        if (strncmp(v->path, word, len) == 0 && v->path[len] == ' ') {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The canonical name of a verb behind a noun. */
-static const char *canonical(const char *word)
-{
-    static const char *const aliases[][2] = {
-        {"ls", "list"},       {"inspect", "show"}, {"rm", "delete"},
-        {"remove", "delete"}, {"update", "set"},
-    };
-
-    for (size_t i = 0; i < ARRAY_LEN(aliases); i++) {
-        if (str_eq(word, aliases[i][0])) {
-            return aliases[i][1];
-        }
-    }
-    return word;
-}
-
-const struct cli_verb *cli_verb_find(const char *first, const char *second)
-{
-    _cleanup_free_ char *path =
-        second ? x_asprintf("%s %s", first, canonical(second)) : x_strdup(first);
-
-    for (const struct cli_verb *v = cli_verbs; v->path; v++) {
-        if (str_eq(v->path, path) || (!second && str_eq(v->alias, path))) {
-            return v;
-        }
-    }
-    return NULL;
-}
-
-const char *cli_suggest(const char *first, const char *second)
-{
-    _cleanup_free_ char *path =
-        second ? x_asprintf("%s %s", first, canonical(second)) : x_strdup(first);
-    const char *names[64];
-    size_t n = 0;
-
-    for (const struct cli_verb *v = cli_verbs; v->path && n + 2 < ARRAY_LEN(names); v++) {
-        if (v->doc) {
-            names[n++] = v->path;
-            if (v->alias) {
-                names[n++] = v->alias;
-            }
-        }
-    }
-    return str_nearest(path, names, n);
-}

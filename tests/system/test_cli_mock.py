@@ -43,7 +43,7 @@ def close_stdin(child):
     (["ps", "--al"], "unknown flag '--al'", "--all"),
     (["run", "-Z"], "unknown flag '-Z'", "banger run --help"),
     (["--formt", "json", "ps"], "unknown flag '--formt'", "--format"),
-    (["ps", "--format", "xml"], "--format must be table, json or jsonl", None),
+    (["ps", "--format", "xml"], "--format must be one of table|json|jsonl", None),
     (["ps", "--format"], "--format wants a value", None),
     (["run", "--rm=yes"], "--rm takes no value", None),
     (["run", "--vcpus", "99"], "--vcpus must be 1 to 64", None),
@@ -316,6 +316,15 @@ def test_progress_on_a_terminal_leaves_no_trace_with_rm(bare, daemon):
     child = bare.spawn("run", "--rm", "--", "true", tty=("stderr",))
     close_stdin(child)
     assert re.fullmatch(rb"\r\x1b\[K(banger: boot \d\.\d s\r\x1b\[K)+", child.finish().stderr)
+
+
+@pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": ""}])
+def test_progress_on_a_plain_terminal_is_lines(bare, daemon, env):
+    daemon.session = lambda s: s.exit(0)
+    child = bare.spawn("run", "--", "true", tty=("stderr",), env=env)
+    close_stdin(child)
+    shown = child.finish().stderr
+    assert b"banger: boot...\r\n" in shown and b"\x1b" not in shown
 
 
 def test_run_on_a_terminal_says_that_the_vm_stays(bare, daemon):

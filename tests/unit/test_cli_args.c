@@ -88,6 +88,56 @@ static void each_flag_stands_for_a_parameter_that_exists(void **state)
     }
 }
 
+/* Completion and documents go by these words. */
+static void each_operand_and_value_is_of_a_known_kind(void **state)
+{
+    (void)state;
+    for (const struct cli_verb *v = cli_verbs; v->path; v++) {
+        _cleanup_free_ char *operands = x_strdup(v->operands);
+        char *rest = operands, *word;
+
+        while ((word = strsep(&rest, " [],"))) {
+            if (*word && *word != '-' && cli_kind_of(word) == KIND_UNKNOWN) {
+                fail_msg("%s: %s", v->path, word);
+            }
+        }
+        for (const struct cli_flag *f = v->flags; f && f->name; f++) {
+            if (f->value && !cli_flag_choices(f) && cli_kind_of(f->value) == KIND_UNKNOWN) {
+                fail_msg("%s --%s: %s", v->path, f->name, f->value);
+            }
+        }
+    }
+    assert_int_equal(cli_kind_of("VM..."), KIND_VM);
+    assert_int_equal(cli_kind_of("V"), KIND_UNKNOWN);
+    assert_int_equal(cli_kind_of("bash|zsh|fish"), KIND_CHOICE);
+}
+
+static void what_was_meant_is_suggested(void **state)
+{
+    static const struct {
+        const char *first, *second;
+        const char *meant; /* or NULL */
+    } cases[] = {
+        {"rnu", NULL, "run"},      {"vm", "lsit", "vm list"},
+        {"vm", "rme", "vm rm"},    {"vn", "list", "vm list"},
+        {"vn", "lits", "vm list"}, {"vn", "xyzzy", "vm"},
+        {"imgae", NULL, "image"},  {"create", "x", "vm create"},
+        {"ls", NULL, "vm list"},   {"import", NULL, "kernel import"},
+        {"xyzzy", NULL, NULL},     {"vm", "xyzzy", NULL},
+        {"vm", NULL, NULL},        {"internal", "protocl", NULL},
+        {"interna", NULL, NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        _cleanup_free_ char *meant = cli_suggest(cases[i].first, cases[i].second);
+
+        if (!str_eq(meant, cases[i].meant) && (meant || cases[i].meant)) {
+            fail_msg("%s %s: %s", cases[i].first, cases[i].second, meant);
+        }
+    }
+}
+
 static void global_flags_are_taken_anywhere(void **state)
 {
     static const char *const lines[] = {
@@ -323,6 +373,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_verb_is_found_by_its_names),
         cmocka_unit_test(each_flag_stands_for_a_parameter_that_exists),
+        cmocka_unit_test(each_operand_and_value_is_of_a_known_kind),
+        cmocka_unit_test(what_was_meant_is_suggested),
         cmocka_unit_test(global_flags_are_taken_anywhere),
         cmocka_unit_test(flags_after_the_dashes_are_the_commands),
         cmocka_unit_test(exec_takes_a_command_with_and_without_dashes),

@@ -161,6 +161,12 @@ static void the_nearest_word_is_suggested(void **state)
     assert_string_equal(str_nearest("stopp", words, 4), "stop");
     assert_string_equal(str_nearest("strat", words, 4), "start");
     assert_string_equal(str_nearest("pz", words, 4), "ps");
+    assert_string_equal(str_nearest("sp", words, 4), "ps");
+    assert_string_equal(str_nearest("tsop", words, 4), "stop");
+    assert_string_equal(str_nearest("sta", words, 4), "start");
+    assert_string_equal(str_nearest("stat", words, 4), "start");
+    assert_null(str_nearest("s", words, 3));
+    assert_null(str_nearest("", words, 4));
     assert_null(str_nearest("delete", words, 4));
     assert_null(str_nearest("xy", words, 4));
     assert_null(str_nearest("start", words, 0));

@@ -1,0 +1,407 @@
+"""The contract of the command line as one table: commands, other names, flags, what they call, what
+they print in each format, and how they end. A command or flag that is not in it fails the test."""
+
+import json
+import os
+import re
+
+import pytest
+from banger import ROOT
+from frames import STDOUT
+from mock_daemon import SESSION, VM, VM_ID, MockDaemon, Operation, RpcError
+
+# Each command with its operands; other names behind "="; its flags. Flags of every command first.
+TABLE = """
+* -q/--quiet --debug --socket=PATH -h/--help --format=FORMAT(table|json|jsonl)
+run [-- COMMAND...]
+    --rm -d/--detach -i/--interactive -e/--env=NAME=VALUE -w/--workdir=DIR -u/--user=USER
+    --name=NAME --image=IMAGE --kernel=KERNEL --vmm=VMM(auto|qemu|firecracker|fake) --vcpus=N
+    -m/--memory=SIZE --disk=SIZE --label=NAME=VALUE --timeout=TIME
+exec VM [--] COMMAND...
+    -i/--interactive -e/--env=NAME=VALUE -w/--workdir=DIR -u/--user=USER
+ps
+    -a/--all
+vm list = vm ls
+vm show VM... = vm inspect
+vm create
+    --name=NAME --image=IMAGE --kernel=KERNEL --vmm=VMM(auto|qemu|firecracker|fake) --vcpus=N
+    -m/--memory=SIZE --disk=SIZE --label=NAME=VALUE --timeout=TIME --no-start --rm
+vm start VM... = start
+vm stop VM... = stop
+    -f/--force --timeout=TIME
+vm delete VM... = rm, vm rm, vm remove
+    -f/--force
+vm logs VM = logs
+    --source=SOURCE(console|vmm) --tail=SIZE
+image list = image ls
+image register NAME PATH
+kernel list = kernel ls
+kernel import NAME DIRECTORY
+session list VM = session ls
+session wait VM SESSION
+    --timeout=TIME
+op list = op ls
+op show OP... = op inspect
+op cancel OP...
+daemon status
+daemon stop
+version
+help [COMMAND]
+internal protocol
+"""
+
+OP_ID = "00112233445566778899aabbccddeeff"
+IMAGE = {"id": "sha256:" + "ab" * 32, "digest": "sha256:" + "ab" * 32, "names": ["debian"],
+         "size_bytes": 300 << 20, "created_at": "2026-11-23T16:02:03.004Z"}
+KERNEL = {"id": "sha256:" + "cd" * 32, "digest": "sha256:" + "cd" * 32, "names": ["k"],
+          "version": "6.1.0", "created_at": "2026-11-23T16:02:03.004Z"}
+ENDED = SESSION | {"state": "exited", "exit": {"code": 5, "signal": None}}
+OP = Operation({"vm": VM, "session": SESSION}).show("done")
+STATUS = {"pid": 1, "version": "1", "vms": {"running": 1}}
+
+# Words; the method they call with which params and what it answers; what they print: a "listing",
+# "one" object or "each" (one object, or an array for several operands), "silence" (an object for
+# programs), the "name" or "digest" of what was made, the bytes of a "log", or "text" of our own.
+CALLS = [
+    ("ps", "vm.list", {"all": False}, [VM], "listing"),
+    ("ps -a", "vm.list", {"all": True}, [VM], "listing"),
+    ("vm list", "vm.list", {"all": True}, [VM], "listing"),
+    ("vm show a", "vm.show", {"vm": "a"}, VM, "each"),
+    ("vm create", "vm.create.begin", {}, OP, "name"),
+    ("vm create --no-start --rm --name n", "vm.create.begin",
+     {"start": False, "auto_remove": True, "name": "n"}, OP, "name"),
+    ("run -d -- true", "vm.create.begin",
+     {"main": {"command": ["true"], "stdin": "closed"}}, OP, "name"),
+    ("vm start a", "vm.start", {"vm": "a"}, VM, "silence"),
+    ("vm stop a", "vm.stop", {"vm": "a"}, VM, "silence"),
+    ("vm stop -f --timeout 2m a", "vm.stop", {"vm": "a", "force": True, "timeout_ms": 120000}, VM,
+     "silence"),
+    ("vm delete a", "vm.delete", {"vm": "a"}, {}, "silence"),
+    ("vm delete --force a", "vm.delete", {"vm": "a", "force": True}, {}, "silence"),
+    ("vm logs a", "vm.logs", {"vm": "a"}, {"text": "said\n"}, "log"),
+    ("vm logs --source=vmm --tail=1K a", "vm.logs",
+     {"vm": "a", "source": "vmm", "tail_bytes": 1024}, {"text": "said\n"}, "log"),
+    ("image list", "image.list", {}, [IMAGE], "listing"),
+    ("image register n /", "image.register.begin", {"name": "n", "path": "/"},
+     OP | {"result": IMAGE}, "digest"),
+    ("kernel list", "kernel.list", {}, [KERNEL], "listing"),
+    ("kernel import n /", "kernel.import.begin", {"name": "n", "path": "/"},
+     OP | {"result": KERNEL}, "digest"),
+    ("session list a", "session.list", {"vm": "a"}, [SESSION], "listing"),
+    ("op list", "op.list", {}, [OP], "listing"),
+    ("op show " + OP_ID, "op.status", {"op": OP_ID}, OP, "each"),
+    ("op cancel " + OP_ID, "op.cancel", {"op": OP_ID}, OP, "silence"),
+    ("daemon status", "daemon.status", {}, STATUS, "one"),
+    ("version", None, None, None, "text"),
+    ("help", None, None, None, "text"),
+]
+# Those that carry a command's status and streams, or have no output, have their own tests below.
+APART = {"run", "exec", "session wait", "daemon stop", "internal protocol"}
+
+CODES = {"invalid": -32602, "not_found": -32001, "already_exists": -32002, "conflict": -32003,
+         "not_running": -32004, "busy": -32005, "unsupported": -32006, "limit": -32007,
+         "timeout": -32008, "cancelled": -32009, "no_space": -32010, "guest": -32011,
+         "vmm": -32012, "registry": -32013, "auth": -32014, "denied": -32015, "io": -32016,
+         "internal": -32603}
+
+
+def parse_table():
+    """{path: (operands, set of other names, set of flags)}; the flags of all are under "*"."""
+    table = {}
+    for line in TABLE.strip().splitlines():
+        if line.startswith(" "):
+            table[path][2].update(line.split())  # pylint: disable=used-before-assignment
+            continue
+        words, _, names = line.partition(" = ")
+        match = re.match(r"(\*|[a-z]+(?: [a-z]+)?)(?: (.*))?$", words)
+        path, rest = match[1], match[2] or ""
+        table[path] = ("", set(), set(rest.split())) if path == "*" else \
+            (rest, set(names.split(", ")) if names else set(), set())
+    return table
+
+
+COMMANDS = parse_table()
+
+
+def flags_of(flags):
+    """A command's flags as the table writes them."""
+    return {("-" + f["letter"] + "/" if f["letter"] else "") + "--" + f["name"]
+            + ("=" + f["value"] if f["value"] else "")
+            + ("(" + "|".join(f["choices"]) + ")" if f["choices"] else "") for f in flags}
+
+
+@pytest.fixture
+def daemon(bare):
+    with MockDaemon(bare.socket_path) as mock:
+        mock.operation = Operation({"vm": VM, "session": SESSION})
+        yield mock
+
+
+def answer(daemon, method, result):
+    """Scripts one method; one that begins an operation answers with that, which ends at once."""
+    if method and method.endswith(".begin"):
+        daemon.operation = Operation(result["result"])
+    elif method:
+        daemon.answers[method] = lambda params: result
+
+
+def fail_all(daemon, error):
+    def fail(_):
+        raise error
+    for method in {m for _, m, *_ in CALLS if m} | {"session.start", "session.wait", "daemon.stop"}:
+        daemon.answers[method] = fail
+
+
+# Names ----------------------------------------------------------------------------------------------
+
+def test_table_lists_every_command_and_flag(bare):
+    program = bare.json("help")
+    assert flags_of(program["flags"]) == COMMANDS["*"][2]
+    found = {c["path"]: (c["operands"], set(c["aliases"]), flags_of(c["flags"]))
+             for c in program["commands"]}
+    assert found == {path: row for path, row in COMMANDS.items() if path != "*"}
+    assert {c["path"] for c in program["commands"] if c["hidden"]} == \
+        {path for path in COMMANDS if path.startswith("internal ")}
+
+
+def test_every_command_is_tried():
+    tried = {path for path in COMMANDS for words, *_ in CALLS
+             if (words + " ").startswith(path + " ")}
+    assert tried | APART == set(COMMANDS) - {"*"}
+
+
+@pytest.mark.parametrize("path", [p for p in COMMANDS if p != "*"])
+def test_other_names_are_the_same_command(bare, path):
+    text = bare.ok(*path.split(), "--help").out
+    assert text.startswith(f"Usage: banger {path}")
+    assert bare.ok("help", *path.split()).out == text
+    assert bare.ok(*path.split(), "-h").out == text
+    for name in COMMANDS[path][1]:
+        assert bare.ok(*name.split(), "--help").out == text, name
+        assert bare.ok("help", *name.split()).out == text, name
+
+
+def test_help_of_a_noun_lists_its_commands(bare):
+    for noun in {path.split()[0] for path in COMMANDS if " " in path}:
+        text = bare.ok("help", noun).out
+        assert text == bare.ok(noun, "--help").out
+        listed = set(re.findall(rf"^  ({noun} [a-z]+)", text, re.M))
+        assert listed == {p for p in COMMANDS if p.startswith(noun + " ")
+                          and not p.startswith("internal ")}
+        assert {c["path"] for c in bare.json("help", noun)["commands"]} >= listed
+        without = bare.run(noun)
+        assert (without.returncode, without.out, without.err) == (2, "", text)
+
+
+def test_help_is_short_and_fits_80_columns(bare):
+    pages = [path.split() for path in COMMANDS if path != "*"]
+    for words in [[], ["vm"], *pages]:
+        lines = bare.ok("help", *words).out.split("\n")
+        assert lines[-1] == "" and len(lines) < 70, words
+        for line in lines:
+            assert len(line) <= 80 and line == line.rstrip() and "\t" not in line, (words, line)
+    assert not bare.socket_path.exists()
+
+
+def test_help_of_a_command_reads_well(bare):
+    assert bare.ok("stop", "--help").out == """\
+Usage: banger vm stop [FLAGS] VM...
+       banger stop [FLAGS] VM...
+
+Stop VMs; their guests sync and go down.
+
+Flags:
+  -f, --force              End the VM even if the guest does not agree;
+                           unwritten data of the guest is lost.
+      --timeout TIME       How long the guest may take to sync and go down.
+                           Default: 30s.
+
+Flags of every command:
+      --format FORMAT      Print a table (the default), or JSON. One of table,
+                           json, jsonl.
+  -q, --quiet              In listings: only ids. Else: no progress.
+      --debug              Show calls to the daemon, and the operation of an
+                           error.
+      --socket PATH        The daemon's socket.
+  -h, --help               Show help.
+"""
+
+
+# What was meant -------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("line, said, meant", [
+    ("rnu", "unknown command 'rnu'", "banger run"),
+    ("exce x", "unknown command 'exce'", "banger exec"),
+    ("vm lsit", "unknown command 'vm lsit'", "banger vm list"),
+    ("vm inspcet x", "unknown command 'vm inspcet'", "banger vm inspect"),
+    ("vn list", "unknown command 'vn'", "banger vm list"),
+    ("imgae lst", "unknown command 'imgae'", "banger image list"),
+    ("imgae", "unknown command 'imgae'", "banger image"),
+    ("create --name x", "unknown command 'create'", "banger vm create"),
+    ("inspect x", "unknown command 'inspect'", "banger vm show"),
+    ("register a b", "unknown command 'register'", "banger image register"),
+    ("vers", "unknown command 'vers'", "banger version"),
+    ("help vm lsit", "unknown command 'vm lsit'", "banger help vm list"),
+    ("run --detahc -- x", "unknown flag '--detahc'", "--detach"),
+    ("run --inter -- x", "unknown flag '--inter'", "--interactive"),
+    ("run --imgae=x -- x", "unknown flag '--imgae=x'", "--image"),
+    ("run -name x", "unknown flag '-name'", "--name"),
+    ("ps --fromat json", "unknown flag '--fromat'", "--format"),
+    ("ps --format jsno", "--format must be one of table|json|jsonl, not 'jsno'", "json"),
+    ("run --vmm qmeu -- x", "--vmm must be one of auto|qemu|firecracker|fake, not 'qmeu'", "qemu"),
+    ("logs --source consol x", "--source must be one of console|vmm, not 'consol'", "console"),
+])
+def test_nearest_word_is_suggested(bare, line, said, meant):
+    result = bare.run(*line.split())
+    assert result.returncode == 2 and not result.stdout
+    assert result.err == f"banger: {said}\nhint: did you mean '{meant}'?\n"
+
+
+@pytest.mark.parametrize("line", ["xyzzy", "vm xyzzy", "ps --xyzzy", "ps -Z", "ps --format xyzzy",
+                                  "run --vmm xyzzy -- x", "help xyzzy", "help vm xyzzy"])
+def test_what_is_near_nothing_gets_a_way_to_help(bare, line):
+    result = bare.run(*line.split())
+    assert result.returncode == 2
+    assert re.fullmatch(r"banger: .*\nhint: see: banger .*--help\n", result.err), repr(result)
+
+
+def test_internal_commands_are_never_suggested(bare):
+    assert "internal" not in bare.run("interna").err
+    assert "protocol" not in bare.run("internal", "protocl").err
+
+
+# Calls and formats ----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("words, method, params, result, prints", CALLS,
+                         ids=[words for words, *_ in CALLS])
+def test_command_calls_and_prints(bare, daemon, words, method, params, result, prints):
+    answer(daemon, method, result)
+    words = words.split()
+    plain = bare.ok(*words)
+    if method:
+        assert [p for m, p in daemon.calls if m == method] == [params]
+    made = result.get("result") if isinstance(result, dict) else None
+    expected = {
+        "listing": None, "one": None, "each": None, "text": None,
+        "silence": "", "name": "quiet-fox\n", "log": "said\n",
+        "digest": f"{(made or {}).get('digest')}\n",
+    }[prints]
+    assert plain.out == expected if expected is not None else plain.out.endswith("\n")
+    if prints == "text":
+        assert isinstance(json.loads(bare.ok("--format", "json", *words).out), dict)
+        return
+    whole = made["vm"] if prints == "name" else made if prints == "digest" else result
+    assert json.loads(bare.ok("--format", "json", *words).out) == whole
+    lines = bare.ok("--format", "jsonl", *words).out.splitlines()
+    assert [json.loads(line) for line in lines] == (whole if prints == "listing" else [whole])
+    if prints == "listing":
+        assert bare.ok(*words, "-q").out == whole[0]["id"] + "\n"
+        assert bare.ok(*words, "--quiet", "--format", "json").out == whole[0]["id"] + "\n"
+        answer(daemon, method, [])
+        assert bare.json(*words) == [] and bare.ok(*words, "--format", "jsonl").out == ""
+        assert len(bare.ok(*words).out.splitlines()) == 1 and bare.ok(*words, "-q").out == ""
+
+
+@pytest.mark.parametrize("words, method, key", [
+    ("vm show", "vm.show", "vm"), ("start", "vm.start", "vm"), ("stop", "vm.stop", "vm"),
+    ("rm", "vm.delete", "vm"), ("op show", "op.status", "op"), ("op cancel", "op.cancel", "op")])
+def test_several_operands_are_an_array_and_valid_ones_proceed(bare, daemon, words, method, key):
+    def one(params):
+        if params[key] == "bad":
+            raise RpcError("not_found", "no such thing", "look elsewhere")
+        return {"name": params[key]}
+    daemon.answers[method] = one
+    assert bare.json(*words.split(), "a", "b") == [{"name": "a"}, {"name": "b"}]
+    result = bare.run(*words.split(), "a", "bad", "b", "--format", "jsonl")
+    assert result.returncode == 1
+    assert [json.loads(line)["name"] for line in result.out.splitlines()] == ["a", "b"]
+    assert re.fullmatch(r"banger: cannot \w+ 'bad': no such thing\nhint: look elsewhere\n",
+                        result.err)
+    result = bare.run(*words.split(), "a", "bad", "--format", "json")
+    assert result.returncode == 1 and json.loads(result.out) == [{"name": "a"}]
+
+
+# How they end ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("words", [words for words, method, *_ in CALLS if method])
+def test_failure_is_1_and_two_lines(bare, daemon, words):
+    fail_all(daemon, RpcError("conflict", "somebody has it", "wait"))
+    result = bare.run(*words.split())
+    # run and exec tell a failure of their own from one of the command's.
+    assert result.returncode == (125 if words.startswith("run") else 1)
+    assert not result.stdout
+    assert re.fullmatch(r"banger: (cannot .*: )?somebody has it\nhint: wait\n", result.err)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_error_codes_end_with_1_and_with_125_where_a_command_runs(bare, daemon, code):
+    fail_all(daemon, RpcError(code, "no", "hint", CODES[code]))
+    for words, status in (("ps", 1), ("vm create", 1), ("run -- true", 125), ("exec a true", 125),
+                          ("session wait a b", 125)):
+        result = bare.run(*words.split())
+        assert result.returncode == status, repr(result)
+        assert re.fullmatch(r"banger: (cannot .*: )?no\nhint: hint\n", result.err), repr(result)
+
+
+def test_error_codes_are_those_of_the_protocol():
+    text = (ROOT / "docs" / "PROTOCOL.md").read_text()
+    rows = re.findall(r"^\| `([a-z_]+)` \| (-\d+) \|", text, re.M)
+    assert {name: int(number) for name, number in rows} == CODES
+
+
+@pytest.mark.parametrize("end, status", [
+    ({"code": 0, "signal": None}, 0), ({"code": 7, "signal": None}, 7),
+    ({"code": None, "signal": 15}, 143), ({"code": 127, "signal": None}, 127)])
+def test_session_wait_ends_as_the_command_did(bare, daemon, end, status):
+    daemon.answers["session.wait"] = lambda params: ENDED | {"exit": end}
+    result = bare.run("session", "wait", "a", "5e55", "--timeout", "3s")
+    assert (result.returncode, result.out, result.err) == (status, "", "")
+    assert daemon.called("session.wait") == [{"vm": "a", "session": "5e55", "timeout_ms": 3000}]
+    result = bare.run("session", "wait", "a", "5e55", "--format", "json")
+    assert result.returncode == status and json.loads(result.out)["exit"] == end
+
+
+def test_session_wait_for_a_lost_command_is_125(bare, daemon):
+    daemon.answers["session.wait"] = lambda params: SESSION | {"state": "lost"}
+    result = bare.run("session", "wait", "a", "b")
+    assert result.returncode == 125
+    assert re.fullmatch(r"banger: session '\w+' is lost: .*\nhint: banger session list .*\n",
+                        result.err)
+
+
+@pytest.mark.parametrize("status, killed, ends", [(0, False, 0), (9, False, 9), (15, True, 143)])
+@pytest.mark.parametrize("words", ["run -q -- x", "run --rm -q -- x", "exec a x"])
+def test_command_gives_its_status(bare, daemon, words, status, killed, ends):
+    def session(s):
+        s.output(STDOUT, b"out")
+        s.exit(status, killed)
+    daemon.session = session
+    result = bare.run(*words.split())
+    assert (result.returncode, result.stdout, result.err) == (ends, b"out", "")
+
+
+@pytest.mark.parametrize("words", [
+    *[path for path, row in COMMANDS.items() if re.match(r"[A-Z]", row[0])],  # operands missing
+    *[path + " --no-such-flag" for path in COMMANDS if path != "*"],
+    *[path + " a b c d e" for path, row in COMMANDS.items() if path != "*" and "..." not in row[0]],
+    "exec a", "run x", "vm stop --timeout", "vm stop --force=yes x",
+])
+def test_wrong_usage_is_2_with_a_hint_and_no_call(bare, daemon, words):
+    result = bare.run(*words.split())
+    assert result.returncode == 2 and not result.stdout, repr(result)
+    assert re.fullmatch(r"banger: .*\nhint: .*\n", result.err), repr(result)
+    assert not [m for m, _ in daemon.calls if m != "image.list"]
+
+
+def test_commands_without_a_daemon(bare):
+    """status 1, nothing to stop, and those that need none."""
+    assert bare.run("daemon", "status").returncode == 1
+    assert bare.run("daemon", "stop").returncode == 0
+    for words in ("version", "help", "internal protocol"):
+        assert bare.ok(*words.split()).out
+    assert not os.path.exists(bare.socket_path)
+
+
+def test_ids_are_those_of_the_objects(bare, daemon):
+    daemon.answers["vm.list"] = lambda params: [VM]
+    assert bare.ok("ps", "-q").out == VM_ID + "\n"
