@@ -482,8 +482,7 @@ static int put_param(const struct cli_given *g, const struct api_param *spec, js
         return 0;
     case API_LABELS:
         return put_label(g, params, err);
-    case API_MAIN:
-    case API_TTY:
+    default:
         break;
     }
     return err_set(err, ERR_INTERNAL, "--%s cannot be a parameter", g->flag->name);

@@ -9,6 +9,10 @@
     (const struct api_param[])                                                                     \
     {{0}}
 
+/* Results: an object of api_objects.c, or an array of them. */
+#define ONE(name) {.object = &api_##name}
+#define LIST(name) {.object = &api_##name, .list = true}
+
 /* Shared parameters. */
 #define P_VM                                                                                       \
     {.name = "vm",                                                                                 \
@@ -53,22 +57,30 @@
         {.name = "user",                                                                           \
          .type = API_STRING,                                                                       \
          .max = 128,                                                                               \
-         .doc = "Name or uid in the guest, with :group if wanted. Default: root."},                \
+         .fallback = "root",                                                                       \
+         .doc = "Name or uid in the guest, with :group if wanted."},                               \
         {.name = "stdin",                                                                          \
          .type = API_STRING,                                                                       \
          .max = 16,                                                                                \
          .choices = "closed|pipe",                                                                 \
          .fallback = "closed",                                                                     \
          .doc = "closed: the command reads /dev/null; pipe: an attached client may write."},       \
-        {.name = "tty", .type = API_TTY, .doc = "Run on a terminal of this size."}
+        {.name = "tty",                                                                            \
+         .type = API_OBJECT,                                                                       \
+         .object = &api_terminal,                                                                  \
+         .doc = "Run on a terminal of this size."}
 
-static const struct api_param session_spec[] = {P_SESSION_SPEC, {0}};
+const struct api_object api_session_spec = {
+    .name = "SessionSpec",
+    .members = PARAMS(P_SESSION_SPEC),
+    .doc = "What to run in a guest, and how.",
+};
 
 const struct api_method api_methods[] = {
     {
         .name = "rpc.discover",
         .params = NO_PARAMS,
-        .result = "OpenRPC document",
+        .result = ONE(document),
         .doc = "Describes all methods.",
     },
     {
@@ -79,25 +91,25 @@ const struct api_method api_methods[] = {
                           .min = INT64_MIN,
                           .max = INT64_MAX,
                           .doc = "Id of a request sent earlier on this connection."}),
-        .result = "{cancelled: bool}",
+        .result = ONE(cancelled),
         .doc = "Cancels a request that is still running; that request answers with `cancelled`.",
     },
     {
         .name = "daemon.ping",
         .params = NO_PARAMS,
-        .result = "{}",
+        .result = ONE(nothing),
         .doc = "Answers.",
     },
     {
         .name = "daemon.status",
         .params = NO_PARAMS,
-        .result = "Daemon status",
+        .result = ONE(daemon_status),
         .doc = "Tells version, paths, owner and how many VMs are in which state.",
     },
     {
         .name = "daemon.stop",
         .params = NO_PARAMS,
-        .result = "{}",
+        .result = ONE(nothing),
         .doc = "Ends the daemon. Running VMs go on; the next daemon adopts them.",
     },
     {
@@ -152,14 +164,15 @@ const struct api_method api_methods[] = {
              .fallback = "false",
              .doc = "Delete the VM when its main session ends, or when it stops."},
             {.name = "main",
-             .type = API_MAIN,
+             .type = API_OBJECT,
+             .object = &api_session_spec,
              .doc = "Session to start first: the parameters of session.start without vm."},
             {.name = "hold",
              .type = API_BOOL,
              .fallback = "false",
              .doc = "Bind it to this connection: when the connection ends, the operation is "
                     "cancelled and the main session is hung up."}),
-        .result = "Operation",
+        .result = ONE(operation),
         .doc = "Creates a VM, starts it and its main session. The operation's result is "
                "{vm: VM, session: Session or null}.",
     },
@@ -169,20 +182,20 @@ const struct api_method api_methods[] = {
                           .type = API_BOOL,
                           .fallback = "true",
                           .doc = "false: only those that are not stopped."}),
-        .result = "array of VM",
+        .result = LIST(vm),
         .doc = "Lists VMs, oldest first.",
     },
     {
         .name = "vm.show",
         .params = PARAMS(P_VM),
-        .result = "VM",
+        .result = ONE(vm),
         .doc = "Shows one VM.",
     },
     {
         .name = "vm.start",
         .flags = API_SLOW,
         .params = PARAMS(P_VM),
-        .result = "VM",
+        .result = ONE(vm),
         .doc = "Boots a stopped VM. One that runs already is fine.",
     },
     {
@@ -195,9 +208,10 @@ const struct api_method api_methods[] = {
                           .doc = "End the VM even if the guest does not agree; unwritten data of "
                                  "the guest is lost."},
                          P_TIMEOUT("30000", "How long the guest may take to sync and go down.")),
-        .result = "VM",
+        .result = {.object = &api_vm, .nullable = true},
         .doc = "Stops a VM: the guest syncs its disks and goes down. Without its agreement the VM "
-               "keeps running and the error is `timeout`.",
+               "keeps running and the error is `timeout`. The result is null when stopping deleted "
+               "it (auto_remove).",
     },
     {
         .name = "vm.delete",
@@ -206,7 +220,7 @@ const struct api_method api_methods[] = {
                                 .type = API_BOOL,
                                 .fallback = "false",
                                 .doc = "Also when it is running, or somebody works on it."}),
-        .result = "{}",
+        .result = ONE(nothing),
         .doc = "Deletes a VM and its disk. A running one is refused unless force is set.",
     },
     {
@@ -220,7 +234,7 @@ const struct api_method api_methods[] = {
                           .choices = "running|stopped|deleted",
                           .doc = "What to wait for."},
                          P_TIMEOUT("0", "Give up after this time; 0 = never.")),
-        .result = "{}",
+        .result = ONE(nothing),
         .doc = "Waits until a VM is in a state, or deleted.",
     },
     {
@@ -238,14 +252,14 @@ const struct api_method api_methods[] = {
                           .max = 262144,
                           .fallback = "65536",
                           .doc = "How much of the end."}),
-        .result = "{text: bytes}",
+        .result = ONE(log),
         .doc = "Reads a VM's log. The text is the guest's: escape it before it reaches a terminal.",
     },
     {
         .name = "vm.ping",
         .flags = API_LATER,
         .params = PARAMS(P_VM, P_TIMEOUT("5000", "Give up after this time.")),
-        .result = "{us: int}",
+        .result = ONE(ping),
         .doc = "Asks the guest's agent for an answer and tells how long it took, in "
                "microseconds.",
     },
@@ -257,7 +271,7 @@ const struct api_method api_methods[] = {
                           .type = API_BOOL,
                           .fallback = "false",
                           .doc = "Hang the session up when this connection ends."}),
-        .result = "Session",
+        .result = ONE(session),
         .doc = "Starts a command in a running VM. A command that cannot be started is a session "
                "in state `failed`, with exit code 125, 126 or 127 and the reason.",
     },
@@ -265,7 +279,7 @@ const struct api_method api_methods[] = {
         .name = "session.attach",
         .flags = API_TAKES_OVER,
         .params = PARAMS(P_VM, P_SESSION),
-        .result = "Session",
+        .result = ONE(session),
         .doc = "Turns the connection into the session's byte streams: frames of session number "
                "0 in both directions (see Frames). The output is sent as the client's WINDOW "
                "frames allow.",
@@ -273,46 +287,46 @@ const struct api_method api_methods[] = {
     {
         .name = "session.list",
         .params = PARAMS(P_VM),
-        .result = "array of Session",
+        .result = LIST(session),
         .doc = "Lists a VM's sessions, oldest first.",
     },
     {
         .name = "session.wait",
         .flags = API_SLOW,
         .params = PARAMS(P_VM, P_SESSION, P_TIMEOUT("0", "Give up after this time; 0 = never.")),
-        .result = "Session",
+        .result = ONE(session),
         .doc = "Waits until a session has ended.",
     },
     {
         .name = "op.list",
         .params = NO_PARAMS,
-        .result = "array of Operation",
+        .result = LIST(operation),
         .doc = "Lists operations, oldest first. Ended ones are kept for a while.",
     },
     {
         .name = "op.status",
         .params = PARAMS(P_OP),
-        .result = "Operation",
+        .result = ONE(operation),
         .doc = "Shows one operation.",
     },
     {
         .name = "op.watch",
         .flags = API_NOTIFIES | API_SLOW,
         .params = PARAMS(P_OP),
-        .result = "Operation",
+        .result = ONE(operation),
         .doc = "Sends `op.progress` notifications with the operation whenever it changes, and "
                "answers when it has ended.",
     },
     {
         .name = "op.cancel",
         .params = PARAMS(P_OP),
-        .result = "Operation",
+        .result = ONE(operation),
         .doc = "Asks an operation to end; all it made is undone.",
     },
     {
         .name = "image.list",
         .params = NO_PARAMS,
-        .result = "array of Image",
+        .result = LIST(image),
         .doc = "Lists images.",
     },
     {
@@ -329,13 +343,13 @@ const struct api_method api_methods[] = {
                           .max = 4095,
                           .doc = "Absolute path of a root filesystem: a tar (plain, gzip, xz, "
                                  "zstd) or an ext4 image."}),
-        .result = "Operation",
+        .result = ONE(operation),
         .doc = "Makes an image of a local file. The operation's result is the Image.",
     },
     {
         .name = "kernel.list",
         .params = NO_PARAMS,
-        .result = "array of Kernel",
+        .result = LIST(kernel),
         .doc = "Lists kernels.",
     },
     {
@@ -352,11 +366,19 @@ const struct api_method api_methods[] = {
                           .max = 4095,
                           .doc = "Absolute path of an unpacked kernel package: a directory with "
                                  "boot/vmlinuz-VERSION and lib/modules/VERSION."}),
-        .result = "Operation",
+        .result = ONE(operation),
         .doc = "Imports a boot kernel and the modules that a guest needs. The operation's result "
                "is the Kernel.",
     },
     {0},
 };
 
-const struct api_param *const api_session_params = session_spec;
+const struct api_notification api_notifications[] = {
+    {
+        .name = "op.progress",
+        .method = "op.watch",
+        .params = &api_operation,
+        .doc = "The operation as it is now.",
+    },
+    {0},
+};

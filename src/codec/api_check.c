@@ -1,11 +1,21 @@
-/* Validation of a request's params against the table in api.c. */
+/* Validation against the tables in api.c and api_objects.c: of params, and of what is returned. */
 #include "base/str.h"
 #include "codec/api.h"
 
+#include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
-static int check_params(const struct api_param *specs, const char *where, const json_t *params,
-                        struct err *err);
+/* What an error calls a value, and which object it is missed in. */
+struct context {
+    const char *word;  /* "parameter" or "member" */
+    const char *where; /* method or object */
+};
+
+static int check_members(const struct api_param *specs, const struct context *c,
+                         const json_t *object, struct err *err);
+static int check_value(const struct api_param *spec, const char *word, const json_t *value,
+                       struct err *err);
 
 const struct api_method *api_method_find(const char *name)
 {
@@ -32,69 +42,100 @@ const struct api_param *api_param_find(const struct api_method *m, const char *n
     return find(m->params, name);
 }
 
-static int check_text(const struct api_param *spec, const json_t *value, struct err *err)
+const struct api_param *api_param_in(const struct api_object *o, const char *name)
 {
-    size_t len = 0;
+    return o->members ? find(o->members, name) : NULL;
+}
 
-    if (spec->type == API_STRING && !json_is_string(value)) {
-        return err_set(err, ERR_INVALID, "parameter '%s' must be a string", spec->name);
-    }
-    if (json_is_string(value)) {
-        len = json_string_length(value);
-        if (memchr(json_string_value(value), 0, len)) {
-            return err_set(err, ERR_INVALID, "parameter '%s' contains a NUL byte", spec->name);
-        }
-    } else {
-        _cleanup_free_ char *bytes = NULL;
+/* "must be what", as an error. */
+static int must(const struct api_param *spec, const char *word, struct err *err, const char *what)
+{
+    return err_set(err, ERR_INVALID, "%s '%s' must be %s", word, spec->name, what);
+}
 
-        if (json_bytes_get(value, &bytes, &len) < 0 || memchr(bytes, 0, len)) {
-            return err_set(err, ERR_INVALID,
-                           "parameter '%s' must be a string or {\"base64\": \"...\"} without NUL",
-                           spec->name);
-        }
+static int check_length(const struct api_param *spec, const char *word, size_t n, const char *unit,
+                        struct err *err)
+{
+    if (spec->max > 0 && (n < (size_t)spec->min || n > (size_t)spec->max)) {
+        return err_set(err, ERR_INVALID, "%s '%s' must have %lld to %lld %s, not %zu", word,
+                       spec->name, spec->min, spec->max, unit, n);
     }
-    if (spec->max > 0 && (len < (size_t)spec->min || len > (size_t)spec->max)) {
-        return err_set(err, ERR_INVALID, "parameter '%s' must have %lld to %lld bytes, not %zu",
-                       spec->name, spec->min, spec->max, len);
-    }
-    if (spec->choices && !str_is_choice(spec->choices, json_string_value(value))) {
-        _cleanup_free_ char *safe = str_escape(json_string_value(value), len, 64);
+    return 0;
+}
 
-        return err_set(err, ERR_INVALID, "parameter '%s' must be one of %s, not '%s'", spec->name,
+static int check_choice(const struct api_param *spec, const char *word, const char *text,
+                        struct err *err)
+{
+    if (spec->choices && !str_is_choice(spec->choices, text)) {
+        _cleanup_free_ char *safe = str_escape(text, strlen(text), 64);
+
+        return err_set(err, ERR_INVALID, "%s '%s' must be one of %s, not '%s'", word, spec->name,
                        spec->choices, safe);
     }
     return 0;
 }
 
-static int check_list(const struct api_param *spec, const json_t *value, struct err *err)
+static int check_string(const struct api_param *spec, const char *word, const json_t *value,
+                        struct err *err)
 {
-    const struct api_param item = {.name = spec->name, .type = API_BYTES};
+    const char *text = json_string_value(value);
+
+    if (!json_is_string(value)) {
+        return must(spec, word, err, "a string");
+    }
+    if (memchr(text, 0, json_string_length(value))) {
+        return err_set(err, ERR_INVALID, "%s '%s' contains a NUL byte", word, spec->name);
+    }
+    return check_length(spec, word, json_string_length(value), "bytes", err) < 0
+               ? -1
+               : check_choice(spec, word, text, err);
+}
+
+static int check_bytes(const struct api_param *spec, const char *word, const json_t *value,
+                       struct err *err)
+{
+    _cleanup_free_ char *bytes = NULL;
+    size_t len;
+
+    if (json_is_string(value)) {
+        return check_string(spec, word, value, err);
+    }
+    if (json_bytes_get(value, &bytes, &len) < 0 || memchr(bytes, 0, len)) {
+        return must(spec, word, err, "a string or {\"base64\": \"...\"} without NUL");
+    }
+    return check_length(spec, word, len, "bytes", err);
+}
+
+/* An array, each element as `item` says. */
+static int check_list(const struct api_param *spec, const struct api_param *item, const char *word,
+                      const json_t *value, struct err *err)
+{
     const json_t *element;
     size_t i;
 
     if (!json_is_array(value)) {
-        return err_set(err, ERR_INVALID, "parameter '%s' must be an array", spec->name);
+        return must(spec, word, err, "an array");
     }
-    if (json_array_size(value) > (size_t)spec->max || json_array_size(value) < (size_t)spec->min) {
-        return err_set(err, ERR_INVALID, "parameter '%s' must have %lld to %lld entries, not %zu",
-                       spec->name, spec->min, spec->max, json_array_size(value));
+    if (check_length(spec, word, json_array_size(value), "entries", err) < 0) {
+        return -1;
     }
     json_array_foreach (value, i, element) {
-        if (check_text(&item, element, err) < 0) {
+        if (check_value(item, word, element, err) < 0) {
             return -1;
         }
     }
     return 0;
 }
 
-static int check_labels(const struct api_param *spec, const json_t *value, struct err *err)
+static int check_labels(const struct api_param *spec, const char *word, const json_t *value,
+                        struct err *err)
 {
     const struct api_param item = {.name = spec->name, .type = API_STRING, .max = 256};
     const char *key;
     json_t *element;
 
     if (!json_is_object(value) || json_object_size(value) > (size_t)spec->max) {
-        return err_set(err, ERR_INVALID, "parameter '%s' must be an object of at most %lld strings",
+        return err_set(err, ERR_INVALID, "%s '%s' must be an object of at most %lld strings", word,
                        spec->name, spec->max);
     }
     json_object_foreach ((json_t *)value, key, element) {
@@ -103,59 +144,133 @@ static int check_labels(const struct api_param *spec, const json_t *value, struc
         if (len < 1 || len > 64) {
             return err_set(err, ERR_INVALID, "a name in '%s' must have 1 to 64 bytes", spec->name);
         }
-        if (check_text(&item, element, err) < 0) {
+        if (check_string(&item, word, element, err) < 0) {
             return -1;
         }
     }
     return 0;
 }
 
-static int check_int(const struct api_param *spec, const json_t *value, struct err *err)
+static int check_counts(const struct api_param *spec, const char *word, const json_t *value,
+                        struct err *err)
 {
-    long long v = json_integer_value(value);
+    const char *key;
+    json_t *element;
 
-    if (!json_is_integer(value)) {
-        return err_set(err, ERR_INVALID, "parameter '%s' must be an integer", spec->name);
+    if (!json_is_object(value)) {
+        return must(spec, word, err, "an object of integers");
     }
-    if (v < spec->min || v > spec->max) {
-        return err_set(err, ERR_INVALID, "parameter '%s' must be %lld to %lld, not %lld",
-                       spec->name, spec->min, spec->max, v);
+    json_object_foreach ((json_t *)value, key, element) {
+        if (!json_is_integer(element) || json_integer_value(element) < 0) {
+            return must(spec, word, err, "an object of integers from 0");
+        }
+        if (check_choice(spec, word, key, err) < 0) {
+            return -1;
+        }
     }
     return 0;
 }
 
-static int check_value(const struct api_param *spec, const json_t *value, struct err *err)
+static int check_int(const struct api_param *spec, const char *word, const json_t *value,
+                     struct err *err)
 {
-    static const struct api_param tty[] = {
-        {.name = "rows", .type = API_INT, .required = true, .min = 1, .max = 65535},
-        {.name = "columns", .type = API_INT, .required = true, .min = 1, .max = 65535},
-        {0},
-    };
+    long long v = json_integer_value(value);
 
-    switch (spec->type) {
-    case API_STRING:
-    case API_BYTES:
-        return check_text(spec, value, err);
-    case API_BOOL:
-        return json_is_boolean(value)
-                   ? 0
-                   : err_set(err, ERR_INVALID, "parameter '%s' must be true or false", spec->name);
-    case API_INT:
-        return check_int(spec, value, err);
-    case API_BYTES_LIST:
-        return check_list(spec, value, err);
-    case API_LABELS:
-        return check_labels(spec, value, err);
-    case API_MAIN:
-        return check_params(api_session_params, "main", value, err);
-    case API_TTY:
-        return check_params(tty, "tty", value, err);
+    if (!json_is_integer(value)) {
+        return must(spec, word, err, "an integer");
     }
-    return err_set(err, ERR_INTERNAL, "parameter '%s' has no type", spec->name);
+    if (v < spec->min || v > spec->max) {
+        return err_set(err, ERR_INVALID, "%s '%s' must be %lld to %lld, not %lld", word, spec->name,
+                       spec->min, spec->max, v);
+    }
+    return 0;
 }
 
-static int unknown_param(const struct api_param *specs, const char *where, const char *key,
-                         struct err *err)
+static bool is_hex(const char *text, size_t len)
+{
+    return text && strspn(text, "0123456789abcdef") == len && text[len] == '\0';
+}
+
+/* The form that clock_format_rfc3339 writes. */
+static bool is_time(const char *text)
+{
+    static const char form[] = "0000-00-00T00:00:00.000Z";
+    size_t n = text ? strlen(text) : 0;
+
+    for (size_t i = 0; i < n && n == sizeof(form) - 1; i++) {
+        bool fits = form[i] == '0' ? text[i] >= '0' && text[i] <= '9' : text[i] == form[i];
+
+        if (!fits) {
+            return false;
+        }
+    }
+    return n == sizeof(form) - 1;
+}
+
+static int check_one_of(const struct api_param *spec, const char *word, const json_t *value,
+                        struct err *err)
+{
+    for (const struct api_object *const *o = spec->objects; *o; o++) {
+        struct err ignored; /* another one may fit */
+
+        if (check_members((*o)->members, &(struct context){word, (*o)->name}, value, &ignored) ==
+            0) {
+            return 0;
+        }
+    }
+    return must(spec, word, err, "one of the objects that it may be");
+}
+
+static int check_value(const struct api_param *spec, const char *word, const json_t *value,
+                       struct err *err)
+{
+    const char *text = json_string_value(value);
+    struct api_param item = {.name = spec->name, .object = spec->object};
+
+    if (spec->nullable && json_is_null(value)) {
+        return 0;
+    }
+    switch (spec->type) {
+    case API_STRING:
+        return check_string(spec, word, value, err);
+    case API_BYTES:
+        return check_bytes(spec, word, value, err);
+    case API_BOOL:
+        return json_is_boolean(value) ? 0 : must(spec, word, err, "true or false");
+    case API_INT:
+        return check_int(spec, word, value, err);
+    case API_BYTES_LIST:
+        item.type = API_BYTES;
+        return check_list(spec, &item, word, value, err);
+    case API_LABELS:
+        return check_labels(spec, word, value, err);
+    case API_OBJECT:
+        return check_members(spec->object->members, &(struct context){word, spec->name}, value,
+                             err);
+    case API_ID:
+        return is_hex(text, 32) ? 0 : must(spec, word, err, "an id");
+    case API_DIGEST:
+        return text && str_starts_with(text, "sha256:") && is_hex(text + strlen("sha256:"), 64)
+                   ? 0
+                   : must(spec, word, err, "a digest");
+    case API_TIME:
+        return is_time(text) ? 0 : must(spec, word, err, "a time");
+    case API_STRINGS:
+        item.type = API_STRING;
+        return check_list(spec, &item, word, value, err);
+    case API_COUNTS:
+        return check_counts(spec, word, value, err);
+    case API_LIST:
+        item.type = API_OBJECT;
+        return check_list(spec, &item, word, value, err);
+    case API_ONE_OF:
+        return check_one_of(spec, word, value, err);
+    }
+    return err_set(err, ERR_INTERNAL, "%s '%s' has no type", word, spec->name);
+}
+
+static int unknown_member(const struct api_param *specs, const struct context *c, const char *key,
+                          struct err *err)
 {
     _cleanup_free_ char *safe = str_escape(key, strlen(key), 64);
     const char *names[64];
@@ -165,34 +280,38 @@ static int unknown_param(const struct api_param *specs, const char *where, const
     for (; specs->name && n < ARRAY_LEN(names); specs++) {
         names[n++] = specs->name;
     }
-    err_set(err, ERR_INVALID, "unknown parameter '%s' of '%s'", safe, where);
+    err_set(err, ERR_INVALID, "unknown %s '%s' of '%s'", c->word, safe, c->where);
     near = str_nearest(key, names, n);
     return near ? err_hint(err, "did you mean '%s'?", near) : -1;
 }
 
-static int check_params(const struct api_param *specs, const char *where, const json_t *params,
-                        struct err *err)
+/* specs NULL: any object will do. */
+static int check_members(const struct api_param *specs, const struct context *c,
+                         const json_t *object, struct err *err)
 {
     const char *key;
     json_t *value;
 
-    if (!json_is_object(params)) {
-        return err_set(err, ERR_INVALID, "'%s' must be an object", where);
+    if (!json_is_object(object)) {
+        return err_set(err, ERR_INVALID, "'%s' must be an object", c->where);
     }
-    json_object_foreach ((json_t *)params, key, value) {
+    if (!specs) {
+        return 0;
+    }
+    json_object_foreach ((json_t *)object, key, value) {
         const struct api_param *spec = find(specs, key);
 
         if (!spec) {
-            return unknown_param(specs, where, key, err);
+            return unknown_member(specs, c, key, err);
         }
-        if (check_value(spec, value, err) < 0) {
+        if (check_value(spec, c->word, value, err) < 0) {
             return -1;
         }
     }
     for (; specs->name; specs++) {
-        if (specs->required && !json_object_get(params, specs->name)) {
-            return err_set(err, ERR_INVALID, "parameter '%s' of '%s' is missing", specs->name,
-                           where);
+        if (specs->required && !json_object_get(object, specs->name)) {
+            return err_set(err, ERR_INVALID, "%s '%s' of '%s' is missing", c->word, specs->name,
+                           c->where);
         }
     }
     return 0;
@@ -200,8 +319,102 @@ static int check_params(const struct api_param *specs, const char *where, const 
 
 int api_validate(const struct api_method *m, const json_t *params, struct err *err)
 {
-    if (check_params(m->params, m->name, params, err) == 0) {
+    if (check_members(m->params, &(struct context){"parameter", m->name}, params, err) == 0) {
         return 0;
     }
     return err->hint[0] ? -1 : err_hint(err, "docs/PROTOCOL.md describes the call '%s'", m->name);
+}
+
+/* Replies ---------------------------------------------------------------------------------------*/
+
+/* A reply that breaks our own promise is our fault, whatever the value's fault is. */
+static int broken(const char *what, const char *name, struct err *err)
+{
+    err->code = ERR_INTERNAL;
+    err_hint(err, "this is a bug in banger");
+    return err_wrap(err, "the %s '%s' breaks the protocol", what, name);
+}
+
+int api_check_result(const struct api_method *m, const json_t *result, struct err *err)
+{
+    const struct api_param whole = {.name = m->result.object->name,
+                                    .type = m->result.list ? API_LIST : API_OBJECT,
+                                    .object = m->result.object,
+                                    .nullable = m->result.nullable};
+    _cleanup_json_ json_t *empty = result ? NULL : json_object();
+
+    return check_value(&whole, "member", result ? result : empty, err) == 0
+               ? 0
+               : broken("reply to", m->name, err);
+}
+
+int api_check_notification(const char *name, const json_t *params, struct err *err)
+{
+    for (const struct api_notification *n = api_notifications; n->name; n++) {
+        if (str_eq(n->name, name)) {
+            return check_members(n->params->members, &(struct context){"member", n->params->name},
+                                 params, err) == 0
+                       ? 0
+                       : broken("notification", name, err);
+        }
+    }
+    err_set(err, ERR_INVALID, "there is no such notification");
+    return broken("notification", name, err);
+}
+
+/* Defaults --------------------------------------------------------------------------------------*/
+
+json_t *api_default(const struct api_param *p)
+{
+    switch (p->type) {
+    case API_BOOL:
+        return json_boolean(str_eq(p->fallback, "true"));
+    case API_INT:
+        return json_integer(strtoll(p->fallback, NULL, 10));
+    default:
+        assert(p->type == API_STRING);
+        return json_string(p->fallback);
+    }
+}
+
+static void fill(const struct api_param *specs, json_t *object)
+{
+    for (; specs && specs->name; specs++) {
+        json_t *value = json_object_get(object, specs->name);
+
+        if (!value && specs->fallback) {
+            json_put(object, specs->name, api_default(specs));
+        } else if (value && specs->type == API_OBJECT) {
+            fill(specs->object->members, value);
+        }
+    }
+}
+
+void api_fill_defaults(const struct api_method *m, json_t *params)
+{
+    fill(m->params, params);
+}
+
+const char *api_str(const json_t *params, const char *name)
+{
+    const json_t *value = json_object_get(params, name);
+
+    assert(!value || json_is_string(value));
+    return json_string_value(value);
+}
+
+long long api_int(const json_t *params, const char *name)
+{
+    const json_t *value = json_object_get(params, name);
+
+    assert(json_is_integer(value));
+    return json_integer_value(value);
+}
+
+bool api_flag(const json_t *params, const char *name)
+{
+    const json_t *value = json_object_get(params, name);
+
+    assert(json_is_boolean(value));
+    return json_is_true(value);
 }

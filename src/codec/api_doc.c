@@ -1,4 +1,4 @@
-/* The method table printed: as OpenRPC for programs, as Markdown for people. */
+/* The tables of methods, objects, errors and frames as Markdown: docs/PROTOCOL.md. */
 #include "base/buf.h"
 #include "base/str.h"
 #include "codec/api.h"
@@ -25,222 +25,24 @@ const char *api_type_name(enum api_type type)
         return "array of bytes";
     case API_LABELS:
         return "object of strings";
-    case API_MAIN:
+    case API_OBJECT:
+    case API_ONE_OF:
         return "object";
-    case API_TTY:
-        return "{rows, columns}";
+    case API_ID:
+        return "id";
+    case API_DIGEST:
+        return "digest";
+    case API_TIME:
+        return "time";
+    case API_STRINGS:
+        return "array of string";
+    case API_COUNTS:
+        return "object of integers";
+    case API_LIST:
+        return "array";
     }
     abort();
 }
-
-/* OpenRPC ---------------------------------------------------------------------------------------*/
-
-static json_t *typed(const char *type)
-{
-    json_t *schema = json_object();
-
-    json_put_str(schema, "type", type);
-    return schema;
-}
-
-static json_t *reference(const char *name)
-{
-    _cleanup_free_ char *path = x_asprintf("#/components/schemas/%s", name);
-    json_t *schema = json_object();
-
-    json_put_str(schema, "$ref", path);
-    return schema;
-}
-
-static json_t *bytes_schema(void)
-{
-    json_t *schema = json_object(), *either = json_array(), *object = typed("object");
-    json_t *properties = json_object(), *required = json_array(), *base64 = typed("string");
-
-    json_put_str(base64, "contentEncoding", "base64");
-    json_put(properties, "base64", base64);
-    json_array_append_new(required, json_string("base64"));
-    json_put(object, "properties", properties);
-    json_put(object, "required", required);
-    json_put_bool(object, "additionalProperties", false);
-    json_array_append_new(either, typed("string"));
-    json_array_append_new(either, object);
-    json_put_str(schema, "description", "Any bytes but NUL; a string where they are UTF-8.");
-    json_put(schema, "oneOf", either);
-    return schema;
-}
-
-static json_t *tty_schema(void)
-{
-    static const char *const sides[] = {"rows", "columns"};
-    json_t *schema = typed("object"), *properties = json_object(), *required = json_array();
-
-    for (size_t i = 0; i < ARRAY_LEN(sides); i++) {
-        json_t *side = typed("integer");
-
-        json_put_int(side, "minimum", 1);
-        json_put_int(side, "maximum", 65535);
-        json_put(properties, sides[i], side);
-        json_array_append_new(required, json_string(sides[i]));
-    }
-    json_put(schema, "properties", properties);
-    json_put(schema, "required", required);
-    json_put_bool(schema, "additionalProperties", false);
-    return schema;
-}
-
-static json_t *param_schema(const struct api_param *p);
-
-static json_t *object_schema(const struct api_param *params)
-{
-    json_t *schema = typed("object"), *properties = json_object(), *required = json_array();
-
-    for (const struct api_param *p = params; p->name; p++) {
-        json_t *member = param_schema(p);
-
-        if (p->doc && !json_object_get(member, "$ref")) {
-            json_put_str(member, "description", p->doc);
-        }
-        json_put(properties, p->name, member);
-        if (p->required) {
-            json_array_append_new(required, json_string(p->name));
-        }
-    }
-    json_put(schema, "properties", properties);
-    json_put(schema, "required", required);
-    json_put_bool(schema, "additionalProperties", false);
-    return schema;
-}
-
-static json_t *string_schema(const struct api_param *p)
-{
-    json_t *schema = typed("string");
-    const char *at = p->choices;
-
-    if (at) {
-        json_t *values = json_array();
-
-        while (*at) {
-            size_t len = strcspn(at, "|");
-
-            json_array_append_new(values, json_stringn(at, len));
-            at += len + (at[len] == '|');
-        }
-        json_put(schema, "enum", values);
-    } else if (p->max > 0) {
-        json_put_int(schema, "minLength", p->min > 0);
-        json_put_int(schema, "maxLength", p->max);
-    }
-    return schema;
-}
-
-static json_t *param_schema(const struct api_param *p)
-{
-    json_t *schema = NULL;
-
-    switch (p->type) {
-    case API_STRING:
-        schema = string_schema(p);
-        break;
-    case API_BYTES:
-        return reference("Bytes");
-    case API_BOOL:
-        schema = typed("boolean");
-        break;
-    case API_INT:
-        schema = typed("integer");
-        json_put_int(schema, "minimum", p->min);
-        json_put_int(schema, "maximum", p->max);
-        break;
-    case API_BYTES_LIST:
-        schema = typed("array");
-        json_put(schema, "items", reference("Bytes"));
-        json_put_int(schema, "minItems", p->min);
-        json_put_int(schema, "maxItems", p->max);
-        break;
-    case API_LABELS:
-        schema = typed("object");
-        json_put(schema, "additionalProperties", typed("string"));
-        json_put_int(schema, "maxProperties", p->max);
-        break;
-    case API_MAIN:
-        return reference("Session");
-    case API_TTY:
-        return reference("Terminal");
-    }
-    if (p->fallback) {
-        json_put(schema, "default",
-                 p->type == API_BOOL  ? json_boolean(str_eq(p->fallback, "true"))
-                 : p->type == API_INT ? json_integer(strtoll(p->fallback, NULL, 10))
-                                      : json_string(p->fallback));
-    }
-    return schema;
-}
-
-static json_t *method_document(const struct api_method *m)
-{
-    json_t *method = json_object(), *params = json_array(), *result = json_object();
-    json_t *schema = json_object();
-
-    for (const struct api_param *p = m->params; p->name; p++) {
-        json_t *param = json_object();
-
-        json_put_str(param, "name", p->name);
-        json_put_str(param, "description", p->doc);
-        json_put_bool(param, "required", p->required);
-        json_put(param, "schema", param_schema(p));
-        json_array_append_new(params, param);
-    }
-    json_put_str(schema, "description", m->result);
-    json_put_str(result, "name", "result");
-    json_put(result, "schema", schema);
-    json_put_str(method, "name", m->name);
-    json_put_str(method, "description", m->doc);
-    json_put_str(method, "paramStructure", "by-name");
-    json_put(method, "params", params);
-    json_put(method, "result", result);
-    /* What OpenRPC has no word for. */
-    json_put_bool(method, "x-notifies", m->flags & API_NOTIFIES);
-    json_put_bool(method, "x-takes-over", m->flags & API_TAKES_OVER);
-    return method;
-}
-
-static json_t *components(void)
-{
-    json_t *all = json_object(), *schemas = json_object(), *errors = json_object();
-
-    json_put(schemas, "Bytes", bytes_schema());
-    json_put(schemas, "Terminal", tty_schema());
-    json_put(schemas, "Session", object_schema(api_session_params));
-    for (unsigned code = ERR_NONE + 1; code < ERR_CODE_COUNT; code++) {
-        json_t *error = json_object();
-
-        json_put_int(error, "code", err_code_number((enum err_code)code));
-        json_put_str(error, "message", err_code_name((enum err_code)code));
-        json_put(errors, err_code_name((enum err_code)code), error);
-    }
-    json_put(all, "schemas", schemas);
-    json_put(all, "errors", errors);
-    return all;
-}
-
-json_t *api_openrpc(const char *version)
-{
-    json_t *root = json_object(), *info = json_object(), *methods = json_array();
-
-    json_put_str(info, "title", "banger");
-    json_put_str(info, "version", version);
-    for (const struct api_method *m = api_methods; m->name; m++) {
-        json_array_append_new(methods, method_document(m));
-    }
-    json_put_str(root, "openrpc", "1.2.6");
-    json_put(root, "info", info);
-    json_put(root, "methods", methods);
-    json_put(root, "components", components());
-    return root;
-}
-
-/* Markdown --------------------------------------------------------------------------------------*/
 
 #define PUT(out, ...)                                                                              \
     do {                                                                                           \
@@ -306,6 +108,23 @@ static const char *code_text(enum err_code code)
     }
     return NULL;
 }
+
+/* Renderers make an anchor of a title by lowering its letters. */
+static void put_object_link(struct buf *out, const struct api_object *o)
+{
+    _cleanup_free_ char *anchor = x_strdup(o->name);
+
+    for (char *c = anchor; *c; c++) {
+        *c = (char)(*c >= 'A' && *c <= 'Z' ? *c - 'A' + 'a' : *c);
+    }
+    PUT(out, "[%s](#%s)", o->name, anchor);
+}
+
+static const char objects_text[] =
+    "## Objects\n\n"
+    "Keys are there even when they are null, and there are no others. An id is 32 hexadecimal\n"
+    "digits; a digest `sha256:` and 64 of them; a time RFC 3339 in UTC with milliseconds, such as\n"
+    "`2026-11-23T16:02:03.004Z`; sizes are bytes unless the key says a unit.\n\n";
 
 struct frame_doc {
     const char *name;
@@ -395,6 +214,23 @@ static const char frames_text[] =
     "sessions apart and the types without `client` or `daemon` below are used as well.\n\n"
     "| type | name | sent by | payload |\n|---|---|---|---|\n";
 
+/* A type with the objects it consists of: "array of [Phase](#phase)", "string or null". */
+static void put_type(struct buf *out, const struct api_param *p)
+{
+    if (p->type == API_ONE_OF) {
+        for (const struct api_object *const *o = p->objects; *o; o++) {
+            put_object_link(out, *o);
+            PUT(out, "%s", o[1] ? " or " : "");
+        }
+    } else if (p->object) {
+        PUT(out, "%s", p->type == API_LIST ? "array of " : "");
+        put_object_link(out, p->object);
+    } else {
+        PUT(out, "%s", api_type_name(p->type));
+    }
+    PUT(out, "%s", p->nullable ? " or null" : "");
+}
+
 static void put_limits(struct buf *out, const struct api_param *p)
 {
     if (p->choices) {
@@ -405,7 +241,11 @@ static void put_limits(struct buf *out, const struct api_param *p)
         }
         PUT(out, "one of %s", choices);
     } else if (p->type == API_INT && p->min > INT64_MIN) {
-        PUT(out, "%lld to %lld", p->min, p->max);
+        if (p->max == INT64_MAX) {
+            PUT(out, "from %lld", p->min);
+        } else {
+            PUT(out, "%lld to %lld", p->min, p->max);
+        }
     } else if ((p->type == API_STRING || p->type == API_BYTES) && p->max > 0) {
         PUT(out, "%lld to %lld bytes", p->min, p->max);
     } else if (p->type == API_BYTES_LIST || p->type == API_LABELS) {
@@ -420,8 +260,9 @@ static void put_params(struct buf *out, const struct api_param *params)
     }
     PUT(out, "| param | type | limits | default | |\n|---|---|---|---|---|\n");
     for (const struct api_param *p = params; p->name; p++) {
-        PUT(out, "| `%s`%s | %s | ", p->name, p->required ? " (required)" : "",
-            api_type_name(p->type));
+        PUT(out, "| `%s`%s | ", p->name, p->required ? " (required)" : "");
+        put_type(out, p);
+        PUT(out, " | ");
         put_limits(out, p);
         PUT(out, " | %s | %s |\n", p->fallback ? p->fallback : "", p->doc);
     }
@@ -432,9 +273,39 @@ static void put_method(struct buf *out, const struct api_method *m)
 {
     PUT(out, "### %s\n\n%s\n\n", m->name, m->doc);
     put_params(out, m->params);
-    PUT(out, "Result: %s.%s%s\n\n", m->result,
+    PUT(out, "Result: %s", m->result.list ? "array of " : "");
+    put_object_link(out, m->result.object);
+    PUT(out, "%s.%s%s\n\n", m->result.nullable ? " or null" : "",
         m->flags & API_NOTIFIES ? " Sends notifications before its reply." : "",
         m->flags & API_TAKES_OVER ? " After the reply the connection carries frames." : "");
+}
+
+static void put_object(struct buf *out, const struct api_object *o)
+{
+    PUT(out, "### %s\n\n%s\n\n", o->name, o->doc);
+    if (!o->members || !o->members->name) {
+        return;
+    }
+    PUT(out, "| key | type | limits | |\n|---|---|---|---|\n");
+    for (const struct api_param *p = o->members; p->name; p++) {
+        PUT(out, "| `%s`%s | ", p->name, p->required ? "" : " (optional)");
+        put_type(out, p);
+        PUT(out, " | ");
+        put_limits(out, p);
+        PUT(out, " | %s |\n", p->doc);
+    }
+    PUT(out, "\n");
+}
+
+static void put_notifications(struct buf *out)
+{
+    PUT(out, "## Notifications\n\n| name | sent by | params | |\n|---|---|---|---|\n");
+    for (const struct api_notification *n = api_notifications; n->name; n++) {
+        PUT(out, "| `%s` | `%s` | ", n->name, n->method);
+        put_object_link(out, n->params);
+        PUT(out, " | %s |\n", n->doc);
+    }
+    PUT(out, "\n");
 }
 
 char *api_markdown(void)
@@ -446,6 +317,11 @@ char *api_markdown(void)
     PUT(&out, "## Methods\n\n");
     for (const struct api_method *m = api_methods; m->name; m++) {
         put_method(&out, m);
+    }
+    put_notifications(&out);
+    PUT(&out, "%s", objects_text);
+    for (const struct api_object *const *o = api_objects; *o; o++) {
+        put_object(&out, *o);
     }
     PUT(&out, "## Errors\n\nAn error is `{code, message, data: {code, hint, op, object}}`; "
               "`data.code` is the name.\n\n| name | code | |\n|---|---|---|\n");

@@ -125,7 +125,7 @@ HANDLER(rpc_op_list)
 
 HANDLER(rpc_op_status)
 {
-    const char *id = json_str(params, "op", "");
+    const char *id = api_str(params, "op");
     struct op_registry *r = registry_of(ctx, id, err);
 
     (void)call;
@@ -134,7 +134,7 @@ HANDLER(rpc_op_status)
 
 HANDLER(rpc_op_cancel)
 {
-    const char *id = json_str(params, "op", "");
+    const char *id = api_str(params, "op");
     struct op_registry *r = registry_of(ctx, id, err);
 
     (void)call;
@@ -143,7 +143,7 @@ HANDLER(rpc_op_cancel)
 
 HANDLER(rpc_op_watch)
 {
-    const char *id = json_str(params, "op", "");
+    const char *id = api_str(params, "op");
     struct op_registry *r = registry_of(ctx, id, err);
     _cleanup_(op_watch_end_p) struct op_watch *w = NULL;
     bool ended = false;

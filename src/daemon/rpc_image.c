@@ -62,7 +62,7 @@ static int begin(struct daemon *d, struct op_registry *ops, making_fn fn, const 
 
     m->images = d->images;
     m->fn = fn;
-    m->name = x_strdup(json_str(params, "name", ""));
+    m->name = x_strdup(api_str(params, "name"));
     if (json_bytes_get(json_object_get(params, "path"), &m->path, &len) < 0) {
         making_free(m);
         return err_set(err, ERR_INVALID, "the path is malformed");

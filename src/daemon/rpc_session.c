@@ -14,8 +14,8 @@ HANDLER(rpc_session_start)
 
     (void)json_object_del(spec, "vm");
     (void)json_object_del(spec, "hold");
-    if (vms_session_start(d->vms, json_str(params, "vm", ""), spec, rpc_call_cancel(call),
-                          ret_result, json_flag(params, "hold", false) ? &hold : NULL, err) < 0) {
+    if (vms_session_start(d->vms, api_str(params, "vm"), spec, rpc_call_cancel(call), ret_result,
+                          api_flag(params, "hold") ? &hold : NULL, err) < 0) {
         return -1;
     }
     if (hold) {
@@ -46,9 +46,8 @@ HANDLER(rpc_session_attach)
     struct attaching *a;
     char id[ID_SIZE];
 
-    if (vms_resolve(d->vms, json_str(params, "vm", ""), id, err) < 0 ||
-        session_show(vms_sessions(d->vms), id, json_str(params, "session", ""), ret_result, err) <
-            0) {
+    if (vms_resolve(d->vms, api_str(params, "vm"), id, err) < 0 ||
+        session_show(vms_sessions(d->vms), id, api_str(params, "session"), ret_result, err) < 0) {
         return -1;
     }
     a = x_calloc(1, sizeof(*a));
@@ -65,7 +64,7 @@ HANDLER(rpc_session_list)
     char id[ID_SIZE];
 
     (void)call;
-    if (vms_resolve(d->vms, json_str(params, "vm", ""), id, err) < 0) {
+    if (vms_resolve(d->vms, api_str(params, "vm"), id, err) < 0) {
         return -1;
     }
     *ret_result = session_list(vms_sessions(d->vms), id);
@@ -75,11 +74,11 @@ HANDLER(rpc_session_list)
 HANDLER(rpc_session_wait)
 {
     struct daemon *d = ctx;
-    long long ms = json_int(params, "timeout_ms", 0);
-    const char *session = json_str(params, "session", "");
+    long long ms = api_int(params, "timeout_ms");
+    const char *session = api_str(params, "session");
     char id[ID_SIZE];
 
-    if (vms_resolve(d->vms, json_str(params, "vm", ""), id, err) < 0 ||
+    if (vms_resolve(d->vms, api_str(params, "vm"), id, err) < 0 ||
         session_wait(vms_sessions(d->vms), id, session, rpc_call_cancel(call),
                      ms > 0 ? clock_mono_ms() + ms : -1, err) < 0) {
         return -1;

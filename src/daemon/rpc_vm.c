@@ -5,22 +5,23 @@
 
 #include <string.h>
 
-static int64_t deadline(const json_t *params, long long fallback_ms)
+/* On CLOCK_MONOTONIC; -1 = none. */
+static int64_t deadline(const json_t *params)
 {
-    long long ms = json_int(params, "timeout_ms", fallback_ms);
+    long long ms = api_int(params, "timeout_ms");
 
     return ms > 0 ? clock_mono_ms() + ms : -1;
 }
 
 static int show(struct daemon *d, const json_t *params, json_t **ret_result, struct err *err)
 {
-    return vms_show(d->vms, json_str(params, "vm", ""), ret_result, err);
+    return vms_show(d->vms, api_str(params, "vm"), ret_result, err);
 }
 
 HANDLER(rpc_vm_create_begin)
 {
     struct daemon *d = ctx;
-    bool held = json_flag(params, "hold", false);
+    bool held = api_flag(params, "hold");
     struct vm_hold *hold = NULL;
     char op[ID_SIZE];
 
@@ -39,7 +40,7 @@ HANDLER(rpc_vm_list)
 
     (void)call;
     (void)err;
-    *ret_result = vms_list(d->vms, json_flag(params, "all", true));
+    *ret_result = vms_list(d->vms, api_flag(params, "all"));
     return 0;
 }
 
@@ -53,7 +54,7 @@ HANDLER(rpc_vm_start)
 {
     struct daemon *d = ctx;
 
-    if (vms_start(d->vms, json_str(params, "vm", ""), rpc_call_cancel(call), err) < 0) {
+    if (vms_start(d->vms, api_str(params, "vm"), rpc_call_cancel(call), err) < 0) {
         return -1;
     }
     return show(d, params, ret_result, err);
@@ -64,13 +65,13 @@ HANDLER(rpc_vm_stop)
     struct daemon *d = ctx;
     char id[ID_SIZE];
 
-    if (vms_resolve(d->vms, json_str(params, "vm", ""), id, err) < 0 ||
-        vms_stop(d->vms, id, json_flag(params, "force", false), rpc_call_cancel(call),
-                 deadline(params, 30000), err) < 0) {
+    if (vms_resolve(d->vms, api_str(params, "vm"), id, err) < 0 ||
+        vms_stop(d->vms, id, api_flag(params, "force"), rpc_call_cancel(call), deadline(params),
+                 err) < 0) {
         return -1;
     }
     if (vms_show(d->vms, id, ret_result, err) < 0) {
-        *ret_result = json_object(); /* auto_remove: it is gone */
+        *ret_result = json_null(); /* auto_remove: it is gone */
     }
     return 0;
 }
@@ -80,21 +81,21 @@ HANDLER(rpc_vm_delete)
     struct daemon *d = ctx;
 
     (void)ret_result;
-    return vms_delete(d->vms, json_str(params, "vm", ""), json_flag(params, "force", false),
+    return vms_delete(d->vms, api_str(params, "vm"), api_flag(params, "force"),
                       rpc_call_cancel(call), err);
 }
 
 HANDLER(rpc_vm_wait)
 {
     struct daemon *d = ctx;
-    const char *until = json_str(params, "until", "");
+    const char *until = api_str(params, "until");
     enum vm_wait_for what = str_eq(until, "running")   ? VM_WAIT_RUNNING
                             : str_eq(until, "stopped") ? VM_WAIT_STOPPED
                                                        : VM_WAIT_DELETED;
 
     (void)ret_result;
-    return vms_wait(d->vms, json_str(params, "vm", ""), what, rpc_call_cancel(call),
-                    deadline(params, 0), err);
+    return vms_wait(d->vms, api_str(params, "vm"), what, rpc_call_cancel(call), deadline(params),
+                    err);
 }
 
 HANDLER(rpc_vm_logs)
@@ -104,8 +105,8 @@ HANDLER(rpc_vm_logs)
     size_t len = 0;
 
     (void)call;
-    if (vms_logs(d->vms, json_str(params, "vm", ""), json_str(params, "source", "console"),
-                 (size_t)json_int(params, "tail_bytes", 65536), &text, &len, err) < 0) {
+    if (vms_logs(d->vms, api_str(params, "vm"), api_str(params, "source"),
+                 (size_t)api_int(params, "tail_bytes"), &text, &len, err) < 0) {
         return -1;
     }
     *ret_result = json_object();
@@ -157,11 +158,11 @@ HANDLER(rpc_vm_ping)
 
     (void)ret_result;
     p->call = call;
-    rpc_call_later(call, &(struct rpc_later){.deadline_ms = deadline(params, 5000),
+    rpc_call_later(call, &(struct rpc_later){.deadline_ms = deadline(params),
                                              .arg = p,
                                              .give_up = ping_give_up,
                                              .done = ping_done});
-    if (vms_ping(d->vms, json_str(params, "vm", ""), on_pong, p, &p->ping, err) < 0) {
+    if (vms_ping(d->vms, api_str(params, "vm"), on_pong, p, &p->ping, err) < 0) {
         free(p);
         return -1;
     }

@@ -1,5 +1,6 @@
 /* What a client wants to run, as the TLVs of an EXEC frame. */
 #include "base/str.h"
+#include "codec/api.h"
 #include "guest/guest_priv.h"
 
 #include <errno.h>
@@ -36,17 +37,25 @@ static int put_list_tlv(struct buf *body, uint8_t tag, const json_t *list)
 
 static int put_tty_tlv(struct buf *body, const json_t *tty)
 {
-    long long rows = json_int(tty, "rows", 24), columns = json_int(tty, "columns", 80);
-    uint8_t p[4] = {(uint8_t)rows, (uint8_t)(rows >> 8), (uint8_t)columns, (uint8_t)(columns >> 8)};
+    long long rows, columns;
+    uint8_t p[4];
 
-    return tty ? frame_put_tlv(body, FRAME_TAG_TTY, p, sizeof(p)) : 0;
+    if (!tty) {
+        return 0;
+    }
+    rows = api_int(tty, "rows");
+    columns = api_int(tty, "columns");
+    p[0] = (uint8_t)rows;
+    p[1] = (uint8_t)(rows >> 8);
+    p[2] = (uint8_t)columns;
+    p[3] = (uint8_t)(columns >> 8);
+    return frame_put_tlv(body, FRAME_TAG_TTY, p, sizeof(p));
 }
 
 int exec_spec_encode(const json_t *spec, struct buf *body, struct err *err)
 {
-    uint8_t mode =
-        str_eq(json_str(spec, "stdin", "closed"), "pipe") ? FRAME_STDIN_PIPE : FRAME_STDIN_CLOSED;
-    const char *user = json_str(spec, "user", NULL);
+    uint8_t mode = str_eq(api_str(spec, "stdin"), "pipe") ? FRAME_STDIN_PIPE : FRAME_STDIN_CLOSED;
+    const char *user = api_str(spec, "user");
     int r = 0;
 
     if (json_array_size(json_object_get(spec, "command")) == 0) {

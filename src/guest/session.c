@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "codec/api.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -534,9 +535,9 @@ static json_t *session_json_locked(const struct session *s)
     json_put(o, "cwd",
              json_object_get(s->spec, "cwd") ? json_deep_copy(json_object_get(s->spec, "cwd"))
                                              : json_null());
-    json_put_str(o, "user", json_str(s->spec, "user", "root"));
+    json_put_str(o, "user", api_str(s->spec, "user"));
     json_put_bool(o, "tty", json_object_get(s->spec, "tty") != NULL);
-    json_put_str(o, "stdin", json_str(s->spec, "stdin", "closed"));
+    json_put_str(o, "stdin", api_str(s->spec, "stdin"));
     json_put(o, "tags", json_object());
     json_put(exit, "code", s->exit_code >= 0 ? json_integer(s->exit_code) : json_null());
     json_put(exit, "signal", s->exit_signal ? json_integer(s->exit_signal) : json_null());

@@ -44,7 +44,7 @@ void session_registry_free(struct session_registry *r); /* after all links are c
 struct session_start_params {
     struct guest_link *link;
     const char *vm_id;
-    const json_t *spec; /* as api_session_params describes it, validated */
+    const json_t *spec; /* as api_session_spec describes it, validated and with its defaults */
     bool drain; /* while no client is attached, output is taken and dropped: the command of a
                  * detached run must not wait for a reader that never comes */
     struct cancel *cancel;

@@ -346,8 +346,28 @@ static void deliver(void *arg)
     check_drained(s);
 }
 
+/* What the table does not allow is not sent. */
+static bool keeps_promise(const struct rpc_call *call, const json_t *result, struct err *err)
+{
+    if (api_check_result(call->method, result, err) == 0) {
+        return true;
+    }
+    log_error("%s", err->message);
+    return false;
+}
+
 static void set_reply(struct rpc_call *call, json_t *result, const struct err *err)
 {
+    struct err broken;
+
+    if (!err && !keeps_promise(call, result, &broken)) {
+        json_decref(result);
+        err = &broken;
+        if (call->take_over) {
+            call->take_over(call->take_over_arg, -1, NULL, 0);
+            call->take_over = NULL;
+        }
+    }
     if (err) {
         call->failed = true;
         call->reply = rpc_error(call->id, err, NULL, NULL);
@@ -471,6 +491,7 @@ static void start_call(struct connection *c, struct rpc_message *m, const struct
     call->fn = fn;
     call->id = STEAL_PTR(m->id);
     call->params = STEAL_PTR(m->params);
+    api_fill_defaults(method, call->params);
     call->cancel = method->flags & API_LATER ? NULL : cancel_new();
     list_append(&c->calls, &call->node);
     c->call_count++;
@@ -659,8 +680,15 @@ static void notify_on_loop(void *arg)
 
 void rpc_call_notify(struct rpc_call *call, const char *method, json_t *params)
 {
-    struct notice *n = x_calloc(1, sizeof(*n));
+    struct notice *n;
+    struct err err;
 
+    if (api_check_notification(method, params, &err) < 0) {
+        log_error("%s", err.message);
+        json_decref(params);
+        return;
+    }
+    n = x_calloc(1, sizeof(*n));
     n->call = call; /* outlives the notice: its own delivery is posted later */
     n->line = rpc_notification(method, params);
     loop_post(call->connection->server->loop, notify_on_loop, n);

@@ -18,7 +18,9 @@
 struct rpc_server;
 struct rpc_call;
 
-/* Answers one request. params are validated. On success *ret_result is new, NULL means {}. */
+/* Answers one request. params are validated and have their defaults: read them with api_str and its
+ * like. On success *ret_result is new, NULL means {}; one that is not what the table promises is
+ * logged, and the client gets ERR_INTERNAL. */
 typedef int (*rpc_fn)(struct rpc_call *call, void *ctx, const json_t *params, json_t **ret_result,
                       struct err *err);
 
@@ -59,7 +61,8 @@ void rpc_call_later(struct rpc_call *call, const struct rpc_later *later);
 /* result is stolen, NULL means {}; err is set instead for a failure. `call` is gone then. */
 void rpc_call_answer(struct rpc_call *call, json_t *result, const struct err *err);
 
-/* Sends a notification before the reply; params are stolen. Dropped when the client lags. */
+/* Sends a notification before the reply; params are stolen. Dropped when the client lags, or (and
+ * logged) when it is not what the table promises. */
 void rpc_call_notify(struct rpc_call *call, const char *method, json_t *params);
 
 /* fn(arg) runs once, on a thread of its own, when the connection ends (at once if it has). */

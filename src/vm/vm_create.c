@@ -5,6 +5,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "codec/api.h"
 #include "disk/data_disk.h"
 
 #include <errno.h>
@@ -159,12 +160,12 @@ static int resolve(struct create *c, struct err *err)
 {
     _cleanup_artifact_row_ struct artifact_row image = {0}, kernel = {0};
     const json_t *p = c->params, *labels = json_object_get(p, "labels");
-    const char *image_ref = json_str(p, "image", c->v->default_image);
-    const char *kernel_ref = json_str(p, "kernel", c->v->default_kernel);
+    const char *image_ref = api_str(p, "image") ?: c->v->default_image;
+    const char *kernel_ref = api_str(p, "kernel") ?: c->v->default_kernel;
+    const char *name = api_str(p, "name") ?: "";
     struct vm_row *row = &c->row;
 
-    if (check_name(json_str(p, "name", NULL), err) < 0 ||
-        check_vmm(c->v, json_str(p, "vmm", "auto"), err) < 0 ||
+    if (check_name(api_str(p, "name"), err) < 0 || check_vmm(c->v, api_str(p, "vmm"), err) < 0 ||
         (json_object_get(p, "main") && check_spec(json_object_get(p, "main"), err) < 0) ||
         image_find(c->v->params.images, STORE_IMAGE, image_ref, &image, err) < 0 ||
         kernel_find_default(c->v->params.images, kernel_ref, &kernel, err) < 0) {
@@ -173,16 +174,16 @@ static int resolve(struct create *c, struct err *err)
     id_generate(row->id);
     row->state = VM_CREATED;
     (void)snprintf(row->reason, sizeof(row->reason), VM_REASON_CREATING);
-    (void)snprintf(row->name, sizeof(row->name), "%s", json_str(p, "name", ""));
+    (void)snprintf(row->name, sizeof(row->name), "%s", name);
     (void)snprintf(row->image_name, sizeof(row->image_name), "%s", image_ref);
     memcpy(row->image_digest, image.digest, sizeof(row->image_digest));
     copy_kernel_name(row, kernel_ref, &kernel);
     memcpy(row->kernel_digest, kernel.digest, sizeof(row->kernel_digest));
     (void)snprintf(row->vmm, sizeof(row->vmm), "%s", c->v->params.vmm->name);
-    row->vcpus = (unsigned)json_int(p, "vcpus", 1);
-    row->memory_mib = (uint64_t)json_int(p, "memory_mib", 512);
-    row->disk_bytes = (uint64_t)json_int(p, "disk_bytes", 8LL << 30) & ~4095ull;
-    row->auto_remove = json_flag(p, "auto_remove", false);
+    row->vcpus = (unsigned)api_int(p, "vcpus");
+    row->memory_mib = (uint64_t)api_int(p, "memory_mib");
+    row->disk_bytes = (uint64_t)api_int(p, "disk_bytes") & ~4095ull;
+    row->auto_remove = api_flag(p, "auto_remove");
     row->exit_code = -1;
     row->labels = labels ? json_print(labels) : x_strdup("{}");
     return 0;
@@ -210,8 +211,7 @@ static int reserve(struct create *c, struct err *err)
     int r = 0;
 
     create_lock(&v->create);
-    while (c->row.name[0] == '\0' ||
-           (!json_str(c->params, "name", NULL) && name_taken(v, c->row.name))) {
+    while (c->row.name[0] == '\0' || (!api_str(c->params, "name") && name_taken(v, c->row.name))) {
         vm_generate_name(c->row.name);
     }
     c->row.created_ms = c->row.state_since_ms = clock_real_ms();
@@ -293,7 +293,7 @@ static int finish_hold(struct create *c, struct err *err)
 
 static int build(struct create *c, struct op *op, struct err *err) REQUIRES(rank_vm)
 {
-    bool start = json_flag(c->params, "start", true);
+    bool start = api_flag(c->params, "start");
 
     if (make_disk(c, op, err) < 0) {
         return -1;
@@ -384,7 +384,7 @@ int vms_create_begin(struct vms *v, struct op_registry *ops, const json_t *param
     c->v = v;
     c->params = json_deep_copy(params);
     c->hold = hold;
-    if (op_begin(ops, json_str(params, "name", ""), create_run, c, ret_op, err) < 0) {
+    if (op_begin(ops, api_str(params, "name") ?: "", create_run, c, ret_op, err) < 0) {
         json_decref(c->params);
         free(hold);
         free(c);

@@ -59,6 +59,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (api_validate(method, m.params, &err) < 0) {
         check_answer(&m, &err);
     } else {
+        api_fill_defaults(method, m.params);
+        assert(api_validate(method, m.params, &err) == 0);
         check_bytes(json_object_get(m.params, "command"));
         check_bytes(json_object_get(m.params, "env"));
     }

@@ -32,6 +32,8 @@ KERNEL = "debian-cloud"
 IMAGE = "debian"
 SANITIZER = re.compile(
     r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|FATAL: ThreadSanitizer")
+# What the daemon logs when it keeps back a reply or notification that its own tables do not allow.
+BROKEN_REPLY = re.compile(r"^.*breaks the protocol.*$", re.MULTILINE)
 # Files of an instance that are worth keeping when its test failed, and how much of each.
 EVIDENCE_BYTES = 256 * 1024
 
@@ -431,6 +433,11 @@ class Instance:
         reports += [f"{path}: {text[m.start():][:20000]}" for path, text in self.logs().items()
                     if "console" not in path.name and (m := SANITIZER.search(text))]
         return reports
+
+    def broken_replies(self):
+        """Replies that the daemon did not send because they break the protocol."""
+        log = self.state_dir / "bangerd.log"
+        return BROKEN_REPLY.findall(log.read_text(errors="replace")) if log.exists() else []
 
     def save_evidence(self, directory, processes):
         """Copies logs, consoles and small files to a directory that outlives the test."""

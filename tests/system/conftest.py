@@ -7,8 +7,9 @@
                 that leave both as they were
   kernel_dir    Debian's boot kernel, unpacked       rootfs_tar   the small image as a tar
 
-After each test nothing of it may be left: processes, mounts, sanitizer reports; after the run no
-network interface and no nft rule that was not there before. A failed test's logs and consoles are
+After each test nothing of it may be left: processes, mounts, sanitizer reports, replies that the
+daemon kept back because they break the protocol; after the run no network interface and no nft rule
+that was not there before. A failed test's logs and consoles are
 kept in <build>/test-artifacts/<test>/.
 """
 
@@ -111,7 +112,7 @@ def end(instance, node):
     processes = instance.processes()
     problems = instance.stop()
     problems += instance.leftovers()
-    reports = instance.sanitizer_reports()
+    reports = instance.sanitizer_reports() + instance.broken_replies()
     if problems or reports or has_failed(node):
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", node.nodeid.rpartition("/")[2])
         name = name or f"shared-{os.environ.get('PYTEST_XDIST_WORKER', 'all')}"
@@ -228,7 +229,8 @@ def prepare(template, kernel_dir, rootfs_tar, broken):
     except (AssertionError, TimeoutError) as error:
         problems.append(f"kernel and image could not be prepared: {error}")
         problems += [f"{p}:\n{text[-4000:]}" for p, text in instance.logs().items()]
-    problems += instance.stop() + instance.leftovers() + instance.sanitizer_reports()
+    problems += instance.stop() + instance.leftovers() + instance.sanitizer_reports() + \
+        instance.broken_replies()
     if problems:
         broken.write_text("\n".join(problems))
         pytest.fail(broken.read_text(), False)

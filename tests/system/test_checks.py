@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 
 import pytest
@@ -173,3 +174,16 @@ def test_ci_runs_make_test():
                           check=True, env={k: v for k, v in os.environ.items()
                                            if not k.startswith("MAKE")})
     assert "tools/deps.sh" in said.stdout and "tools/run-tests.py" in said.stdout
+
+
+# Defaults -----------------------------------------------------------------------------------------
+
+def test_handlers_have_no_defaults_of_their_own():
+    """They read params with api_str, api_int, api_flag; the defaults stand in the method table."""
+    names = r"(?:\w+->)?(?:params|spec|main|tty)|p"
+    own = re.compile(rf"json_(?:str|int|flag)\(\s*(?:{names}),\s*\"\w+\",[^)]*\)")
+    assert own.search('x = json_int(params, "timeout_ms", 5000);')
+    sources = [ROOT / "src/vm/vm_create.c", *ROOT.glob("src/daemon/rpc_*.c"),
+               *ROOT.glob("src/guest/*.c")]
+    assert len(sources) > 5
+    assert not [f"{path.name}: {m}" for path in sources for m in own.findall(path.read_text())]

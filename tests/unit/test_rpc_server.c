@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "api_example.h"
 #include "base/clock.h"
 #include "base/str.h"
 #include "base/thread.h"
@@ -66,6 +67,11 @@ static int do_nothing(struct rpc_call *call, void *ctx, const json_t *params, js
     return 0;
 }
 
+static json_t *reply_to(const char *method)
+{
+    return api_example_result(api_method_find(method));
+}
+
 static int do_fail(struct rpc_call *call, void *ctx, const json_t *params, json_t **ret_result,
                    struct err *err)
 {
@@ -109,7 +115,30 @@ static int do_hold(struct rpc_call *call, void *ctx, const json_t *params, json_
     (void)eventfd_write(f->entered, 1);
     (void)cancel_wait_fd(NULL, f->go, POLLIN, test_deadline());
     (void)eventfd_read(f->go, &value);
-    *ret_result = json_pack("{s:s}", "was", "held");
+    *ret_result = reply_to("vm.stop");
+    return 0;
+}
+
+static int do_defaults(struct rpc_call *call, void *ctx, const json_t *params, json_t **ret_result,
+                       struct err *err)
+{
+    (void)call;
+    (void)ctx;
+    (void)ret_result;
+    return err_set(err, ERR_NOT_FOUND, "%s %lld", api_str(params, "source"),
+                   api_int(params, "tail_bytes"));
+}
+
+static int do_break(struct rpc_call *call, void *ctx, const json_t *params, json_t **ret_result,
+                    struct err *err)
+{
+    (void)ctx;
+    (void)params;
+    (void)err;
+    rpc_call_notify(call, "op.progress", json_pack("{s:s}", "state", "unheard of"));
+    rpc_call_notify(call, "op.unheard", json_object());
+    *ret_result = reply_to("vm.start");
+    json_object_set_new(*ret_result, "vcpus", json_string("two"));
     return 0;
 }
 
@@ -118,11 +147,14 @@ static int do_notify(struct rpc_call *call, void *ctx, const json_t *params, jso
 {
     (void)ctx;
     (void)params;
-    (void)ret_result;
     (void)err;
     for (int i = 0; i < 3; i++) {
-        rpc_call_notify(call, "op.changed", json_pack("{s:i}", "n", i));
+        json_t *op = reply_to("op.watch");
+
+        json_object_set_new(op, "message", json_sprintf("%d", i));
+        rpc_call_notify(call, "op.progress", op);
     }
+    *ret_result = reply_to("op.watch");
     return 0;
 }
 
@@ -135,9 +167,9 @@ static int do_hook(struct rpc_call *call, void *ctx, const json_t *params, json_
                    struct err *err)
 {
     (void)params;
-    (void)ret_result;
     (void)err;
     rpc_call_on_close(call, on_closed, ctx);
+    *ret_result = reply_to("daemon.status");
     return 0;
 }
 
@@ -175,6 +207,8 @@ static int do_attach(struct rpc_call *call, void *ctx, const json_t *params, jso
         (void)do_hold(call, ctx, params, ret_result, err);
     }
     rpc_call_take_over(call, on_over, ctx);
+    json_decref(*ret_result);
+    *ret_result = reply_to("session.attach");
     return 0;
 }
 
@@ -237,9 +271,17 @@ static int do_later(struct rpc_call *call, void *ctx, const json_t *params, json
 }
 
 static const struct rpc_handler special[] = {
-    {"vm.show", do_fail},          {"vm.wait", do_wait},       {"vm.stop", do_hold},
-    {"op.watch", do_notify},       {"daemon.status", do_hook}, {"session.wait", do_hook_late},
-    {"session.attach", do_attach}, {"vm.ping", do_later},      {NULL, NULL},
+    {"vm.show", do_fail},
+    {"vm.wait", do_wait},
+    {"vm.stop", do_hold},
+    {"op.watch", do_notify},
+    {"daemon.status", do_hook},
+    {"session.wait", do_hook_late},
+    {"session.attach", do_attach},
+    {"vm.ping", do_later},
+    {"vm.start", do_break},
+    {"vm.logs", do_defaults},
+    {NULL, NULL},
 };
 static struct rpc_handler handlers[64];
 
@@ -396,6 +438,11 @@ static void expect_empty(struct client *c, int id)
     assert_int_equal(json_object_size(result), 0);
 }
 
+static void expect_answer(struct client *c, int id)
+{
+    json_decref(expect_result(c, id));
+}
+
 static void expect_error(struct client *c, int id, const char *code, const char *message,
                          const char *hint)
 {
@@ -520,7 +567,7 @@ static void replies_come_as_they_are_ready(void **state)
     expect_empty(&c, 2);
     (void)eventfd_write(f->go, 1);
     held = expect_result(&c, 1);
-    assert_string_equal(json_str(held, "was", ""), "held");
+    assert_string_equal(json_str(held, "state", ""), "created");
 }
 
 static void a_request_is_cancelled_by_its_id(void **state)
@@ -602,7 +649,7 @@ static void a_client_that_hangs_up_cancels_its_requests(void **state)
     _cleanup_client_ struct client other = client_new(f);
 
     request(&c, 1, "daemon.status", "{}");
-    expect_empty(&c, 1);
+    expect_answer(&c, 1);
     request(&other, 1, "vm.stop", VM_PARAMS);
     take(f->entered);
     request(&c, 2, "vm.wait", WAIT_PARAMS);
@@ -651,10 +698,34 @@ static void notifications_come_before_the_reply(void **state)
         _cleanup_json_ json_t *m = next_message(&c);
 
         assert_null(json_object_get(m, "id"));
-        assert_string_equal(json_str(m, "method", ""), "op.changed");
-        assert_int_equal(json_int(json_object_get(m, "params"), "n", -1), i);
+        assert_string_equal(json_str(m, "method", ""), "op.progress");
+        assert_int_equal(json_str(json_object_get(m, "params"), "message", "-")[0] - '0', i);
     }
-    expect_empty(&c, 7);
+    expect_answer(&c, 7);
+}
+
+/* Nor notifications: the first thing to come is the error. */
+static void replies_that_break_the_protocol_are_not_sent(void **state)
+{
+    _cleanup_client_ struct client c = client_new(*state);
+
+    request(&c, 1, "vm.start", VM_PARAMS);
+    expect_error(&c, 1, "internal",
+                 "the reply to 'vm.start' breaks the protocol: member 'vcpus' must be an integer",
+                 "this is a bug in banger");
+    request(&c, 2, "daemon.ping", "{}");
+    expect_empty(&c, 2);
+}
+
+/* do_defaults answers with an error that holds what it got. */
+static void handlers_find_defaults_in_their_params(void **state)
+{
+    _cleanup_client_ struct client c = client_new(*state);
+
+    request(&c, 1, "vm.logs", VM_PARAMS);
+    expect_error(&c, 1, "not_found", "console 65536", NULL);
+    request(&c, 2, "vm.logs", "{\"vm\":\"x\",\"source\":\"vmm\",\"tail_bytes\":7}");
+    expect_error(&c, 2, "not_found", "vmm 7", NULL);
 }
 
 static void too_many_requests_at_once_are_refused(void **state)
@@ -681,7 +752,7 @@ static void taking_over_hands_on_what_came_after_the_request(void **state)
 
     send_text(&c, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"session.attach\",\"params\":"
                   "{\"vm\":\"x\",\"session\":\"abc\"}}\n\xB5{not a line}\n");
-    expect_empty(&c, 1);
+    expect_answer(&c, 1);
     take(f->over);
     assert_true(f->taken_fd >= 0);
     assert_int_equal(f->early_len, 14);
@@ -710,7 +781,7 @@ static void a_take_over_that_fails_leaves_the_connection_as_it_was(void **state)
                   "{\"vm\":\"x\",\"session\":\"fail\"}}\n"
                   "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"daemon.ping\"}\n");
     expect_error(&c, 1, "not_found", NULL, NULL);
-    expect_empty(&c, 2);
+    expect_answer(&c, 2);
     request(&c, 3, "vm.wait", WAIT_PARAMS);
     take(f->entered);
     request(&c, 4, "session.attach", ATTACH_PARAMS);
@@ -730,7 +801,7 @@ static void a_take_over_of_a_client_that_left_gets_no_descriptor(void **state)
         struct client other = client_new(f);
 
         request(&other, 1, "daemon.status", "{}");
-        expect_empty(&other, 1);
+        expect_answer(&other, 1);
         client_done(&other);
         take(f->closed);
     }
@@ -747,7 +818,7 @@ static void freeing_cancels_what_runs_and_answers_it(void **state)
     _cleanup_client_ struct client c = client_new(f), idle = client_new(f);
 
     request(&c, 1, "daemon.status", "{}");
-    expect_empty(&c, 1);
+    expect_answer(&c, 1);
     request(&c, 2, "vm.wait", WAIT_PARAMS);
     request(&idle, 1, "daemon.ping", "{}");
     expect_empty(&idle, 1);
@@ -818,6 +889,8 @@ int main(void)
         TEST(a_client_that_hangs_up_cancels_its_requests),
         TEST(hooks_run_once_when_the_connection_ends),
         TEST(notifications_come_before_the_reply),
+        TEST(replies_that_break_the_protocol_are_not_sent),
+        TEST(handlers_find_defaults_in_their_params),
         TEST(too_many_requests_at_once_are_refused),
         TEST(taking_over_hands_on_what_came_after_the_request),
         TEST(a_take_over_that_fails_leaves_the_connection_as_it_was),

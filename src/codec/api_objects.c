@@ -1,0 +1,299 @@
+/* The table of objects: what requests take and replies return. Public names; see codec/api.h. */
+#include "codec/api.h"
+
+#define MEMBERS(...)                                                                               \
+    (const struct api_param[])                                                                     \
+    {                                                                                              \
+        __VA_ARGS__, {0}                                                                           \
+    }
+
+/* A member that is always there, and one that may be null. */
+#define HAS(member, kind, ...) {.name = member, .type = kind, .required = true, __VA_ARGS__}
+#define MAY(member, kind, ...)                                                                     \
+    {.name = member, .type = kind, .required = true, .nullable = true, __VA_ARGS__}
+#define COUNT .min = 0, .max = INT64_MAX
+
+#define VM_STATES                                                                                  \
+    "created|starting|restoring|running|paused|suspended|stopping|stopped|pooled|error"
+
+static const struct api_object anything = {
+    .name = "Anything",
+    .doc = "An object that this document says nothing about.",
+};
+
+const struct api_object api_document = {
+    .name = "OpenRPC",
+    .doc = "A document as of https://spec.open-rpc.org, version 1.2.",
+};
+
+const struct api_object api_nothing = {
+    .name = "Nothing",
+    .members = (const struct api_param[]){{0}},
+    .doc = "An empty object.",
+};
+
+const struct api_object api_terminal = {
+    .name = "Terminal",
+    .members =
+        MEMBERS(HAS("rows", API_INT, .min = 1, .max = 65535, .doc = "Height in characters."),
+                HAS("columns", API_INT, .min = 1, .max = 65535, .doc = "Width in characters.")),
+    .doc = "The size of a terminal.",
+};
+
+static const struct api_object error_data = {
+    .name = "ErrorData",
+    .members = MEMBERS(HAS("code", API_STRING, .doc = "Name of the error; see Errors."),
+                       MAY("hint", API_STRING, .doc = "What to do about it."),
+                       MAY("op", API_STRING, .doc = "Operation that failed."),
+                       MAY("object", API_STRING, .doc = "What it was about.")),
+    .doc = "What programs look at.",
+};
+
+static const struct api_object error = {
+    .name = "Error",
+    .members =
+        MEMBERS(HAS("code", API_INT, .min = INT32_MIN, .max = 0, .doc = "Number of it."),
+                HAS("message", API_STRING, .doc = "What went wrong, for people."),
+                HAS("data", API_OBJECT, .object = &error_data, .doc = "The same for programs.")),
+    .doc = "Why a request or an operation failed.",
+};
+
+static const struct api_object exit_status = {
+    .name = "Exit",
+    .members = MEMBERS(
+        MAY("code", API_INT, .min = 0, .max = 255, .doc = "Exit status."),
+        MAY("signal", API_INT, .min = 1, .max = 64, .doc = "Number of the signal that killed it.")),
+    .doc = "How a command ended. One of both is null.",
+};
+
+/* VMs -------------------------------------------------------------------------------------------*/
+
+static const struct api_object artifact_ref = {
+    .name = "ArtifactRef",
+    .members = MEMBERS(HAS("name", API_STRING, .doc = "What the VM was created with."),
+                       HAS("digest", API_DIGEST, .doc = "What that was then.")),
+    .doc = "The image or kernel of a VM.",
+};
+
+static const struct api_object vmm = {
+    .name = "Vmm",
+    .members =
+        MEMBERS(HAS("name", API_STRING, .choices = "qemu|firecracker|fake", .doc = "Program."),
+                MAY("version", API_STRING, .doc = "Its version; null before the first start."),
+                MAY("accel", API_STRING, .choices = "kvm|tcg",
+                    .doc = "How the guest runs; null before the first start."),
+                MAY("why", API_STRING, .doc = "Why so.")),
+    .doc = "The program that runs a VM.",
+};
+
+static const struct api_object network = {
+    .name = "Network",
+    .members = MEMBERS(
+        HAS("mode", API_STRING, .choices = "none", .doc = "How the VM is connected."),
+        MAY("ipv4", API_STRING, .doc = "IPv4 address."),
+        MAY("ipv6", API_STRING, .doc = "IPv6 address."),
+        MAY("dns_name", API_STRING, .doc = "Name that leads to it."),
+        HAS("ports", API_LIST, .object = &anything, .doc = "Published ports; none so far.")),
+    .doc = "The network of a VM.",
+};
+
+static const struct api_object phase = {
+    .name = "Phase",
+    .members = MEMBERS(HAS("phase", API_STRING, .doc = "Name of it."),
+                       HAS("ms", API_INT, COUNT, .doc = "How long it took.")),
+    .doc = "A step of a VM's start.",
+};
+
+const struct api_object api_vm = {
+    .name = "VM",
+    .members = MEMBERS(
+        HAS("id", API_ID, .doc = "Never changes, and is never given to another VM."),
+        HAS("name", API_STRING, .doc = "A DNS label; free again once the VM is deleted."),
+        HAS("state", API_STRING, .choices = VM_STATES, .doc = "What it does."),
+        MAY("reason", API_STRING, .doc = "Why it is in that state, such as `user` or `vmm_died`."),
+        MAY("state_since", API_TIME, .doc = "Since when."),
+        HAS("incarnation", API_INT, COUNT, .doc = "How many times it was started."),
+        HAS("image", API_OBJECT, .object = &artifact_ref, .doc = "What is on its root disk."),
+        HAS("kernel", API_OBJECT, .object = &artifact_ref, .doc = "What it boots."),
+        HAS("vmm", API_OBJECT, .object = &vmm, .doc = "What runs it."),
+        HAS("vcpus", API_INT, COUNT, .doc = "Virtual CPUs."),
+        HAS("memory_mib", API_INT, COUNT, .doc = "Memory in MiB."),
+        HAS("disk_bytes", API_INT, COUNT, .doc = "Size of the data disk."),
+        HAS("init", API_STRING, .choices = "agent|image", .doc = "What is process 1 in it."),
+        HAS("labels", API_LABELS, .max = 64, .doc = "Labels, names to values."),
+        HAS("network", API_OBJECT, .object = &network, .doc = "How it is connected."),
+        HAS("sessions", API_INT, COUNT, .doc = "Sessions that run."),
+        HAS("created_at", API_TIME, .doc = "When it was created."),
+        MAY("started_at", API_TIME, .doc = "When it was last started."),
+        MAY("exit", API_OBJECT, .object = &exit_status, .doc = "How its main session ended."),
+        HAS("auto_remove", API_BOOL, .doc = "Deleted when its main session ends, or it stops."),
+        MAY("workspace", API_STRING, .doc = "Always null so far."),
+        HAS("timeline", API_LIST, .object = &phase, .doc = "Steps of its last start.")),
+    .doc = "A microVM.",
+};
+
+/* Sessions --------------------------------------------------------------------------------------*/
+
+static const struct api_object byte_counts = {
+    .name = "ByteCounts",
+    .members = MEMBERS(HAS("out", API_INT, COUNT, .doc = "Standard output, or the terminal's."),
+                       HAS("err", API_INT, COUNT, .doc = "Standard error.")),
+    .doc = "How much a session has written.",
+};
+
+const struct api_object api_session = {
+    .name = "Session",
+    .members = MEMBERS(
+        HAS("id", API_ID, .doc = "Id of the session."), HAS("vm", API_ID, .doc = "Id of its VM."),
+        MAY("name", API_STRING, .doc = "Always null so far."),
+        HAS("state", API_STRING, .choices = "starting|running|exited|failed|lost",
+            .doc = "failed: it could not be started; lost: its guest is gone."),
+        HAS("command", API_BYTES_LIST, .min = 1, .max = 4096, .doc = "Program and arguments."),
+        MAY("cwd", API_BYTES, .doc = "Working directory that was asked for."),
+        HAS("user", API_STRING, .doc = "User that was asked for."),
+        HAS("tty", API_BOOL, .doc = "Whether it runs on a terminal."),
+        HAS("stdin", API_STRING, .choices = "closed|pipe", .doc = "What it reads."),
+        HAS("tags", API_LABELS, .max = 64, .doc = "Always empty so far."),
+        MAY("exit", API_OBJECT, .object = &exit_status, .doc = "How it ended; null before."),
+        MAY("error", API_STRING, .doc = "Why it could not be started."),
+        HAS("started_at", API_TIME, .doc = "When it was started."),
+        MAY("ended_at", API_TIME, .doc = "When it ended."),
+        HAS("readers", API_INT, COUNT, .doc = "Clients that are attached."),
+        HAS("writer", API_INT, .min = 0, .max = 1, .doc = "Whether one of them may write."),
+        HAS("bytes", API_OBJECT, .object = &byte_counts, .doc = "What came out of it.")),
+    .doc = "A command that runs, or ran, in a VM.",
+};
+
+/* Images and kernels ----------------------------------------------------------------------------*/
+
+#define ARTIFACT                                                                                   \
+    HAS("id", API_DIGEST, .doc = "The digest."),                                                   \
+        HAS("digest", API_DIGEST, .doc = "Of the content."),                                       \
+        HAS("names", API_STRINGS, .doc = "All names it has."),                                     \
+        HAS("size_bytes", API_INT, COUNT, .doc = "Size."),                                         \
+        HAS("created_at", API_TIME, .doc = "When it was made.")
+
+const struct api_object api_image = {
+    .name = "Image",
+    .members = MEMBERS(ARTIFACT, HAS("managed", API_BOOL, .doc = "Whether banger keeps its disk."),
+                       HAS("config", API_OBJECT, .object = &anything,
+                           .doc = "What the image says about itself; empty for local files.")),
+    .doc = "What VMs have on their root disk.",
+};
+
+const struct api_object api_kernel = {
+    .name = "Kernel",
+    .members = MEMBERS(ARTIFACT, HAS("version", API_STRING, .doc = "Release, as of uname -r.")),
+    .doc = "What VMs boot.",
+};
+
+/* Operations ------------------------------------------------------------------------------------*/
+
+static const struct api_object stage = {
+    .name = "Stage",
+    .members = MEMBERS(HAS("name", API_STRING, .doc = "What is done."),
+                       HAS("ms", API_INT, COUNT, .doc = "For how long."),
+                       HAS("bytes", API_INT, COUNT, .doc = "How much is done, where it is bytes."),
+                       HAS("total", API_INT, COUNT, .doc = "Of how much; 0 = unknown.")),
+    .doc = "A step of an operation.",
+};
+
+static const struct api_object created = {
+    .name = "Created",
+    .members = MEMBERS(HAS("vm", API_OBJECT, .object = &api_vm, .doc = "The new VM."),
+                       MAY("session", API_OBJECT, .object = &api_session,
+                           .doc = "Its main session, when one was asked for.")),
+    .doc = "Result of vm.create.begin's operation.",
+};
+
+const struct api_object api_operation = {
+    .name = "Operation",
+    .members = MEMBERS(
+        HAS("id", API_ID, .doc = "Id of the operation."),
+        HAS("kind", API_STRING, .choices = "vm.create|image.register|kernel.import",
+            .doc = "What it does."),
+        HAS("target", API_STRING, .doc = "What it does it to; empty until that has a name."),
+        HAS("state", API_STRING, .choices = "running|done|failed|cancelled", .doc = "How it goes."),
+        MAY("stage", API_STRING, .doc = "Name of the last stage."),
+        HAS("stages", API_LIST, .object = &stage, .doc = "All stages so far."),
+        MAY("message", API_STRING, .doc = "What people should know."),
+        MAY("error", API_OBJECT, .object = &error, .doc = "Why it failed."),
+        MAY("result", API_ONE_OF,
+            .objects = (const struct api_object *const[]){&created, &api_image, &api_kernel, NULL},
+            .doc = "What it made; null until it is done.")),
+    .doc = "A long job.",
+};
+
+/* The daemon ------------------------------------------------------------------------------------*/
+
+static const struct api_object helper = {
+    .name = "Helper",
+    .members = MEMBERS(HAS("mode", API_STRING, .choices = "none", .doc = "Always none so far.")),
+    .doc = "The daemon's privileged helper.",
+};
+
+const struct api_object api_daemon_status = {
+    .name = "DaemonStatus",
+    .members =
+        MEMBERS(HAS("pid", API_INT, .min = 1, .max = INT32_MAX, .doc = "Process id."),
+                HAS("version", API_STRING, .doc = "Version of the program."),
+                HAS("socket", API_STRING, .doc = "Where it listens."),
+                HAS("state_dir", API_STRING, .doc = "Where it keeps what must last."),
+                MAY("dns", API_STRING, .doc = "Always null so far."),
+                MAY("web_url", API_STRING, .doc = "Always null so far."),
+                HAS("owner", API_INT, COUNT, .doc = "uid that it serves, besides root."),
+                HAS("helper", API_OBJECT, .object = &helper, .doc = "Its helper."),
+                HAS("vms", API_COUNTS, .choices = VM_STATES, .doc = "States to numbers of VMs."),
+                HAS("started_at", API_TIME, .doc = "When it was started.")),
+    .doc = "A daemon that runs.",
+};
+
+/* Small ones ------------------------------------------------------------------------------------*/
+
+const struct api_object api_cancelled = {
+    .name = "Cancelled",
+    .members = MEMBERS(HAS("cancelled", API_BOOL, .doc = "Whether such a request was running.")),
+    .doc = "Result of rpc.cancel.",
+};
+
+const struct api_object api_log = {
+    .name = "Log",
+    .members = MEMBERS(HAS("text", API_BYTES, .doc = "The guest's or the VMM's bytes.")),
+    .doc = "A piece of a log.",
+};
+
+const struct api_object api_ping = {
+    .name = "Ping",
+    .members = MEMBERS(HAS("us", API_INT, COUNT, .doc = "Time to the answer, in microseconds.")),
+    .doc = "An answer of a guest's agent.",
+};
+
+/* In the order of the documents. */
+const struct api_object *const api_objects[] = {
+    &api_vm,
+    &artifact_ref,
+    &vmm,
+    &network,
+    &phase,
+    &api_session,
+    &byte_counts,
+    &exit_status,
+    &api_session_spec,
+    &api_terminal,
+    &api_operation,
+    &stage,
+    &created,
+    &api_image,
+    &api_kernel,
+    &api_daemon_status,
+    &helper,
+    &api_log,
+    &api_ping,
+    &api_cancelled,
+    &error,
+    &error_data,
+    &api_document,
+    &api_nothing,
+    &anything,
+    NULL,
+};
