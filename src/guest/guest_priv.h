@@ -101,7 +101,8 @@ void session_set_readers(struct session *s, unsigned readers);
 /* There is no client any more: output is drained again where that is wanted. */
 void session_on_client_left(struct session *s);
 
-/* exec_spec.c: appends the TLVs of a spec (api_session_spec, validated); body's maximum bounds them. */
+/* exec_spec.c: appends the TLVs of a spec (api_session_spec, validated); body's maximum bounds
+ * them. */
 int exec_spec_encode(const json_t *spec, struct buf *body, struct err *err);
 
 /* attach.c */
