@@ -69,10 +69,16 @@ int cmd_help(struct cli *cli, const struct cli_args *args)
 
 int cmd_protocol(struct cli *cli, const struct cli_args *args)
 {
-    _cleanup_free_ char *text = api_markdown();
+    _cleanup_free_ char *text = NULL;
+    _cleanup_json_ json_t *document = NULL;
 
-    (void)cli;
     (void)args;
-    (void)fputs(text, stdout);
+    if (cli->format == FORMAT_TABLE) {
+        text = api_markdown();
+        (void)fputs(text, stdout);
+    } else {
+        document = api_openrpc(BANGER_VERSION);
+        out_json(cli, document);
+    }
     return 0;
 }

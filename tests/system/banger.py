@@ -23,8 +23,8 @@ import tempfile
 import termios
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-BUILD = ROOT / os.environ.get("BANGER_BUILD", "build")
+from schema import BUILD, ROOT, protocol
+
 # How much longer anything may take with these programs.
 SLOWNESS = 4 if "tsan" in BUILD.name else 3 if "asan" in BUILD.name else 1
 DEFAULT_CONFIG = 'accel = "tcg"\n'
@@ -179,7 +179,10 @@ class Child:
 
 
 class Rpc:
-    """A plain connection to the daemon's socket: one JSON object a line."""
+    """A plain connection to the daemon's socket: one JSON object a line.
+
+    Every line that is read is held against the protocol's schema.
+    """
 
     def __init__(self, path, timeout=60):
         self.socket = socket.socket(socket.AF_UNIX)
@@ -187,6 +190,7 @@ class Rpc:
         self.socket.connect(str(path))
         self.pending = b""
         self.last_id = 0
+        self.asked = {}  # id -> method, of what was sent and not answered
 
     def __enter__(self):
         return self
@@ -195,7 +199,29 @@ class Rpc:
         self.socket.close()
 
     def send_line(self, data):
+        self._note(data)
         self.socket.sendall(data + b"\n")
+
+    def send_bytes(self, data):
+        """Sends whole lines in one write."""
+        for line in data.splitlines():
+            self._note(line)
+        self.socket.sendall(data)
+
+    def _note(self, line):
+        """Remembers a request, if it is one."""
+        try:
+            message = json.loads(line)
+            self.asked[message["id"]] = message["method"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            pass
+
+    def _check(self, line):
+        message = json.loads(line)
+        if "id" in message:
+            protocol().check_reply(self.asked.pop(message["id"], None), message)
+        else:
+            protocol().check_notification(message)
 
     def read_line(self):
         """The next line without its end; b"" when the daemon has closed."""
@@ -205,6 +231,7 @@ class Rpc:
                 return b""
             self.pending += data
         line, _, self.pending = self.pending.partition(b"\n")
+        self._check(line)
         return line
 
     def request(self, method, params=None):

@@ -4,7 +4,9 @@
         daemon.answers["vm.list"] = lambda params: [VM]
         daemon.session = lambda s: s.output(STDOUT, b"hello") or s.exit(0)
 
-Unscripted methods answer not_found. `daemon.calls` has (method, params) of every request.
+Unscripted methods answer not_found. `daemon.calls` has (method, params) of every request. Requests
+and answers are held against the protocol's schema: the client is not tested with what no daemon
+sends, unless a test says daemon.checks = False.
 """
 
 import json
@@ -16,23 +18,37 @@ import threading
 
 import frames
 from frames import Frame
+from schema import protocol
 
 VM_ID = "0123456789abcdef0123456789abcdef"
+DIGEST = "sha256:" + "ab" * 32
+TIME = "2026-11-23T16:02:03.004Z"
 VM = {
-    "id": VM_ID, "name": "quiet-fox", "state": "running", "reason": None, "incarnation": 1,
-    "image": {"name": "debian", "digest": "sha256:" + "ab" * 32}, "vcpus": 1, "memory_mib": 512,
-    "labels": {}, "created_at": "2026-11-23T16:02:03.004Z",
+    "id": VM_ID, "name": "quiet-fox", "state": "running", "reason": None, "state_since": TIME,
+    "incarnation": 1, "image": {"name": "debian", "digest": DIGEST},
+    "kernel": {"name": "debian-cloud", "digest": DIGEST},
+    "vmm": {"name": "qemu", "version": "7.2.0", "accel": "tcg", "why": "accel in the configuration"},
+    "vcpus": 1, "memory_mib": 512, "disk_bytes": 8 << 30, "init": "agent", "labels": {},
+    "network": {"mode": "none", "ipv4": None, "ipv6": None, "dns_name": None, "ports": []},
+    "sessions": 1, "created_at": TIME, "started_at": TIME, "exit": None, "auto_remove": False,
+    "workspace": None, "timeline": [{"phase": "boot", "ms": 700}],
 }
-SESSION = {"id": "fedcba9876543210fedcba9876543210", "vm": VM_ID, "state": "running",
-           "command": ["true"], "exit": None}
+SESSION = {
+    "id": "fedcba9876543210fedcba9876543210", "vm": VM_ID, "name": None, "state": "running",
+    "command": ["true"], "cwd": None, "user": "root", "tty": False, "stdin": "closed", "tags": {},
+    "exit": None, "error": None, "started_at": TIME, "ended_at": None, "readers": 0, "writer": 0,
+    "bytes": {"out": 0, "err": 0},
+}
+IMAGE = {"id": DIGEST, "digest": DIGEST, "names": ["debian"], "size_bytes": 300 << 20,
+         "created_at": TIME, "managed": True, "config": {}}
 
 
 class RpcError(Exception):
     """What a scripted method raises to answer with an error."""
 
-    def __init__(self, code, message, hint=None, number=-32000, op=None):
+    def __init__(self, code, message, hint=None, op=None):
         super().__init__(message)
-        self.object = {"code": number, "message": message,
+        self.object = {"code": protocol().errors[code], "message": message,
                        "data": {"code": code, "hint": hint, "op": op, "object": None}}
 
 
@@ -58,7 +74,15 @@ class Connection:
         self.send(json.dumps({"jsonrpc": "2.0"} | obj).encode() + b"\n")
 
     def notify(self, method, params):
-        self.send_object({"method": method, "params": params})
+        message = {"method": method, "params": params}
+        if self.daemon.checks:
+            protocol().check_notification({"jsonrpc": "2.0"} | message)
+        self.send_object(message)
+
+    def reply(self, method, answer):
+        if self.daemon.checks:
+            protocol().check_reply(method, {"jsonrpc": "2.0"} | answer)
+        self.send_object(answer)
 
     def receive(self):
         try:
@@ -191,8 +215,7 @@ class Operation:
             threading.Event().wait(60)
         if self.waits_for_cancel:
             assert self.cancelled.wait(60)
-            self.error = {"code": -32009, "message": "boot: Operation canceled",
-                          "data": {"code": "cancelled"}}
+            self.error = RpcError("cancelled", "boot: Operation canceled").object
             return self.show(self.cancelled_state)
         return self.show("failed" if self.error else "done")
 
@@ -203,6 +226,7 @@ class MockDaemon:
     def __init__(self, path, raw=None):
         self.path = path
         self.raw = raw          # fn(connection): what to do instead of JSON-RPC
+        self.checks = True      # whether answers must keep the protocol
         self.answers = {}       # method -> fn(params) -> result
         self.session = None     # fn(Session): the attached session's life
         self.operation = None
@@ -266,6 +290,8 @@ class MockDaemon:
     def _answer(self, connection, request):
         method, params = request["method"], request["params"]
         self.calls.append((method, params))
+        if self.checks:
+            protocol().check_params(method, params)
         # As the daemon does, so that cancelling reaches an operation that is being watched.
         if method == "op.watch":
             self._thread(self._watch, connection, request)
@@ -273,9 +299,9 @@ class MockDaemon:
         try:
             result = self._result(method, params)
         except RpcError as error:
-            connection.send_object({"id": request["id"], "error": error.object})
+            connection.reply(method, {"id": request["id"], "error": error.object})
             return
-        connection.send_object({"id": request["id"], "result": result})
+        connection.reply(method, {"id": request["id"], "result": result})
         if method == "session.attach":
             session = Session(connection)
             self.session(session)
@@ -284,9 +310,13 @@ class MockDaemon:
 
     def _watch(self, connection, request):
         try:
-            connection.send_object({"id": request["id"], "result": self.operation.watch(connection)})
+            connection.reply("op.watch", {"id": request["id"],
+                                          "result": self.operation.watch(connection)})
         except Gone:
             pass
+        except Exception as error:  # pylint: disable=broad-except
+            self.failures.append(repr(error))
+            connection.socket.shutdown(socket.SHUT_RDWR)
 
     def _result(self, method, params):
         if method in self.answers:

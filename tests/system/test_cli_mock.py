@@ -16,10 +16,7 @@ import frames
 import pytest
 from banger import ROOT
 from frames import STDERR, STDOUT
-from mock_daemon import SESSION, VM, VM_ID, MockDaemon, Operation, RpcError
-
-IMAGE = {"id": "sha256:" + "ab" * 32, "names": ["debian"], "size_bytes": 300 << 20,
-         "created_at": "2026-11-23T16:02:03.004Z"}
+from mock_daemon import IMAGE, SESSION, VM, VM_ID, MockDaemon, Operation, RpcError
 
 
 @pytest.fixture
@@ -196,6 +193,7 @@ def test_garbage_from_the_daemon_is_a_clear_error(bare, data):
 
 @pytest.mark.parametrize("reply", [None, 7, "x", [1], [None, "x"], {"a": {}}, [{"id": 7}]])
 def test_results_of_wrong_shape_do_not_crash(bare, daemon, reply):
+    daemon.checks = False
     for method in ("vm.list", "vm.show", "vm.logs", "session.list", "image.list", "op.list",
                    "daemon.status", "session.start", "vm.create.begin", "op.watch"):
         daemon.answers[method] = lambda params: reply
