@@ -86,10 +86,8 @@ const struct api_method api_methods[] = {
     {
         .name = "rpc.cancel",
         .params = PARAMS({.name = "id",
-                          .type = API_INT,
+                          .type = API_CALL_ID,
                           .required = true,
-                          .min = INT64_MIN,
-                          .max = INT64_MAX,
                           .doc = "Id of a request sent earlier on this connection."}),
         .result = ONE(cancelled),
         .doc = "Cancels a request that is still running; that request answers with `cancelled`.",

@@ -18,6 +18,7 @@ enum api_type {
     API_BYTES_LIST, /* array of API_BYTES, max = entries */
     API_LABELS,     /* object of strings, max = entries */
     API_OBJECT,     /* one `object` */
+    API_CALL_ID,    /* what a request may have as its id: an integer or a string */
     /* In results only: */
     API_ID,      /* 32 hexadecimal digits */
     API_DIGEST,  /* "sha256:" and 64 of them */

@@ -247,6 +247,10 @@ static int check_value(const struct api_param *spec, const char *word, const jso
     case API_OBJECT:
         return check_members(spec->object->members, &(struct context){word, spec->name}, value,
                              err);
+    case API_CALL_ID:
+        return json_is_integer(value) || json_is_string(value)
+                   ? 0
+                   : must(spec, word, err, "an integer or a string");
     case API_ID:
         return is_hex(text, 32) ? 0 : must(spec, word, err, "an id");
     case API_DIGEST:

@@ -28,6 +28,8 @@ const char *api_type_name(enum api_type type)
     case API_OBJECT:
     case API_ONE_OF:
         return "object";
+    case API_CALL_ID:
+        return "integer or string";
     case API_ID:
         return "id";
     case API_DIGEST:
@@ -240,7 +242,7 @@ static void put_limits(struct buf *out, const struct api_param *p)
             *c = *c == '|' ? ',' : *c;
         }
         PUT(out, "one of %s", choices);
-    } else if (p->type == API_INT && p->min > INT64_MIN) {
+    } else if (p->type == API_INT) {
         if (p->max == INT64_MAX) {
             PUT(out, "from %lld", p->min);
         } else {

@@ -139,6 +139,16 @@ static json_t *one_of_schema(const struct api_param *p)
     return schema;
 }
 
+static json_t *call_id_schema(void)
+{
+    json_t *schema = json_object(), *types = json_array();
+
+    json_array_append_new(types, json_string("integer"));
+    json_array_append_new(types, json_string("string"));
+    json_put(schema, "type", types);
+    return schema;
+}
+
 static json_t *bounded_list(const struct api_param *p, json_t *items)
 {
     json_t *schema = list_of(items);
@@ -167,6 +177,8 @@ static json_t *type_schema(const struct api_param *p)
         return labels_schema(p);
     case API_OBJECT:
         return reference(p->object->name);
+    case API_CALL_ID:
+        return call_id_schema();
     case API_ID:
         return matching("^[0-9a-f]{32}$");
     case API_DIGEST:

@@ -184,10 +184,11 @@ class Rpc:
     Every line that is read is held against the protocol's schema.
     """
 
-    def __init__(self, path, timeout=60):
-        self.socket = socket.socket(socket.AF_UNIX)
+    def __init__(self, path, timeout=60, connected=None):
+        self.socket = connected or socket.socket(socket.AF_UNIX)
         self.socket.settimeout(timeout * SLOWNESS)
-        self.socket.connect(str(path))
+        if not connected:
+            self.socket.connect(str(path))
         self.pending = b""
         self.last_id = 0
         self.asked = {}  # id -> method, of what was sent and not answered
@@ -244,13 +245,14 @@ class Rpc:
         return self.last_id
 
     def call(self, method, params=None):
-        """The reply to one call, a dict with "result" or "error"."""
+        """The reply to one call, a dict with "result" or "error". What cannot be read as a request
+        is answered without an id."""
         wanted = self.request(method, params)
         while True:
             line = self.read_line()
             assert line, f"{method}: the daemon closed the connection"
             reply = json.loads(line)
-            if reply.get("id") == wanted:
+            if reply.get("id") == wanted or ("error" in reply and reply["id"] is None):
                 return reply
 
 

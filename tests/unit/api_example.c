@@ -39,6 +39,7 @@ json_t *api_example_value(const struct api_param *p)
         return example_string(p);
     case API_BOOL:
         return json_false();
+    case API_CALL_ID:
     case API_INT:
         return json_integer(p->min);
     case API_BYTES_LIST:
