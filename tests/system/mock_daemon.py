@@ -41,14 +41,19 @@ SESSION = {
 }
 IMAGE = {"id": DIGEST, "digest": DIGEST, "names": ["debian"], "size_bytes": 300 << 20,
          "created_at": TIME, "managed": True, "config": {}}
+KERNEL = {"id": "sha256:" + "cd" * 32, "digest": "sha256:" + "cd" * 32, "names": ["k"],
+          "size_bytes": 30 << 20, "created_at": TIME, "version": "6.1.0"}
+STATUS = {"pid": 1, "version": "1", "socket": "/run/banger/banger.sock",
+          "state_dir": "/var/lib/banger", "dns": None, "web_url": None, "owner": 0,
+          "helper": {"mode": "none"}, "vms": {"running": 1}, "started_at": TIME}
 
 
 class RpcError(Exception):
     """What a scripted method raises to answer with an error."""
 
-    def __init__(self, code, message, hint=None, op=None):
+    def __init__(self, code, message, hint=None, number=None, op=None):
         super().__init__(message)
-        self.object = {"code": protocol().errors[code], "message": message,
+        self.object = {"code": number or protocol().errors[code], "message": message,
                        "data": {"code": code, "hint": hint, "op": op, "object": None}}
 
 

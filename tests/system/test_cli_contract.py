@@ -8,7 +8,8 @@ import re
 import pytest
 from banger import ROOT
 from frames import STDOUT
-from mock_daemon import SESSION, VM, VM_ID, MockDaemon, Operation, RpcError
+from mock_daemon import (IMAGE, KERNEL, SESSION, STATUS, VM, VM_ID, MockDaemon, Operation,
+                         RpcError)
 
 # Each command with its operands; other names behind "="; its flags. Flags of every command first.
 TABLE = """
@@ -51,13 +52,8 @@ internal protocol
 """
 
 OP_ID = "00112233445566778899aabbccddeeff"
-IMAGE = {"id": "sha256:" + "ab" * 32, "digest": "sha256:" + "ab" * 32, "names": ["debian"],
-         "size_bytes": 300 << 20, "created_at": "2026-11-23T16:02:03.004Z"}
-KERNEL = {"id": "sha256:" + "cd" * 32, "digest": "sha256:" + "cd" * 32, "names": ["k"],
-          "version": "6.1.0", "created_at": "2026-11-23T16:02:03.004Z"}
 ENDED = SESSION | {"state": "exited", "exit": {"code": 5, "signal": None}}
 OP = Operation({"vm": VM, "session": SESSION}).show("done")
-STATUS = {"pid": 1, "version": "1", "vms": {"running": 1}}
 
 # Words; the method they call with which params and what it answers; what they print: a "listing",
 # "one" object or "each" (one object, or an array for several operands), "silence" (an object for
@@ -302,23 +298,26 @@ def test_command_calls_and_prints(bare, daemon, words, method, params, result, p
         assert len(bare.ok(*words).out.splitlines()) == 1 and bare.ok(*words, "-q").out == ""
 
 
-@pytest.mark.parametrize("words, method, key", [
-    ("vm show", "vm.show", "vm"), ("start", "vm.start", "vm"), ("stop", "vm.stop", "vm"),
-    ("rm", "vm.delete", "vm"), ("op show", "op.status", "op"), ("op cancel", "op.cancel", "op")])
-def test_several_operands_are_an_array_and_valid_ones_proceed(bare, daemon, words, method, key):
+@pytest.mark.parametrize("words, method, key, shown", [
+    ("vm show", "vm.show", "vm", VM), ("start", "vm.start", "vm", VM),
+    ("stop", "vm.stop", "vm", VM), ("rm", "vm.delete", "vm", None),
+    ("op show", "op.status", "op", OP), ("op cancel", "op.cancel", "op", OP)])
+def test_several_operands_are_an_array_and_valid_ones_proceed(bare, daemon, words, method, key,
+                                                              shown):
     def one(params):
         if params[key] == "bad":
             raise RpcError("not_found", "no such thing", "look elsewhere")
-        return {"name": params[key]}
+        return shown | {"name" if key == "vm" else "target": params[key]} if shown else {}
     daemon.answers[method] = one
-    assert bare.json(*words.split(), "a", "b") == [{"name": "a"}, {"name": "b"}]
+    first, second = one({key: "a"}), one({key: "b"})
+    assert bare.json(*words.split(), "a", "b") == [first, second]
     result = bare.run(*words.split(), "a", "bad", "b", "--format", "jsonl")
     assert result.returncode == 1
-    assert [json.loads(line)["name"] for line in result.out.splitlines()] == ["a", "b"]
+    assert [json.loads(line) for line in result.out.splitlines()] == [first, second]
     assert re.fullmatch(r"banger: cannot \w+ 'bad': no such thing\nhint: look elsewhere\n",
                         result.err)
     result = bare.run(*words.split(), "a", "bad", "--format", "json")
-    assert result.returncode == 1 and json.loads(result.out) == [{"name": "a"}]
+    assert result.returncode == 1 and json.loads(result.out) == [first]
 
 
 # How they end ---------------------------------------------------------------------------------------
