@@ -267,6 +267,21 @@ static int parse_rest(struct parser *p)
     return 0;
 }
 
+/* Operands that are one of a few words. */
+static int check_choices(const struct cli_args *a, struct err *err)
+{
+    for (size_t i = 0; i < a->operand_count; i++) {
+        _cleanup_free_ char *word = cli_operand_word(a->verb, i);
+        _cleanup_free_ char *safe = str_escape(a->operands[i], strlen(a->operands[i]), 64);
+
+        if (word && cli_kind_of(word) == KIND_CHOICE && !str_is_choice(word, a->operands[i])) {
+            err_set(err, ERR_INVALID, "%s must be one of %s, not '%s'", a->verb->path, word, safe);
+            return cli_hint_choice(err, word, a->operands[i]);
+        }
+    }
+    return 0;
+}
+
 /* Commands after dashes look at surplus operands themselves: they may be a common mistake. */
 static int check_operands(const struct cli_args *a, struct err *err)
 {
@@ -280,7 +295,7 @@ static int check_operands(const struct cli_args *a, struct err *err)
 
         err_set(err, ERR_INVALID, "%s: unexpected argument '%s'", verb->path, safe);
     } else {
-        return 0;
+        return check_choices(a, err);
     }
     return err_hint(err, "see: banger %s --help", verb->path);
 }

@@ -139,6 +139,8 @@ const struct api_param *cli_flag_param(const struct cli_flag *flag);
 const char *cli_flag_choices(const struct cli_flag *flag);
 /* What a word such as "VM..." of an operand or a flag's value stands for. */
 enum cli_kind cli_kind_of(const char *word);
+/* The word that help shows for an operand, or NULL behind the last one. Free it. */
+char *cli_operand_word(const struct cli_verb *verb, size_t index);
 /* What was probably meant by words that name no verb ("vm list"), or NULL; second may be NULL.
  * Free it. */
 char *cli_suggest(const char *first, const char *second);
@@ -189,4 +191,6 @@ int cmd_daemon_status(struct cli *cli, const struct cli_args *args);
 int cmd_daemon_stop(struct cli *cli, const struct cli_args *args);
 int cmd_version(struct cli *cli, const struct cli_args *args);
 int cmd_help(struct cli *cli, const struct cli_args *args);
+int cmd_completion(struct cli *cli, const struct cli_args *args);
+int cmd_complete(struct cli *cli, const struct cli_args *args);
 int cmd_protocol(struct cli *cli, const struct cli_args *args);

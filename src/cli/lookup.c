@@ -127,7 +127,7 @@ enum cli_kind cli_kind_of(const char *word)
         {"N", KIND_TEXT},
         {"SIZE", KIND_TEXT},
         {"TIME", KIND_TEXT},
-        {"PROGRAM", KIND_TEXT},
+        {"WORD", KIND_TEXT},
     };
     size_t len = strcspn(word, ".");
 
@@ -137,6 +137,24 @@ enum cli_kind cli_kind_of(const char *word)
         }
     }
     return strchr(word, '|') ? KIND_CHOICE : KIND_UNKNOWN;
+}
+
+char *cli_operand_word(const struct cli_verb *verb, size_t index)
+{
+    _cleanup_free_ char *copy = x_strdup(verb->operands);
+    char *rest = copy, *word;
+    const char *last = NULL;
+
+    while ((word = strsep(&rest, " []"))) {
+        if (!*word || str_eq(word, "--")) {
+            continue;
+        }
+        if (index-- == 0) {
+            return x_strdup(word);
+        }
+        last = word;
+    }
+    return last && strstr(last, "...") ? x_strdup(last) : NULL;
 }
 
 /* What was meant --------------------------------------------------------------------------------*/

@@ -293,10 +293,26 @@ const struct cli_verb cli_verbs[] = {
     },
     {
         .path = "help",
-        .operands = "[COMMAND]",
+        .operands = "[COMMAND...]",
         .max = 2,
         .doc = "Show help.",
         .run = cmd_help,
+    },
+    {
+        .path = "completion",
+        .operands = "bash|zsh|fish",
+        .min = 1,
+        .max = 1,
+        .doc = "Print a shell's completion script.",
+        .more = "bash: eval \"$(banger completion bash)\"; zsh: source <(banger completion zsh), "
+                "behind compinit; fish: banger completion fish | source.",
+        .run = cmd_completion,
+    },
+    {
+        .path = "internal complete",
+        .operands = "[-- WORD...]",
+        .command = COMMAND_AFTER_DASHES,
+        .run = cmd_complete,
     },
     {
         .path = "internal protocol",

@@ -47,7 +47,9 @@ op cancel OP...
 daemon status
 daemon stop
 version
-help [COMMAND]
+help [COMMAND...]
+completion bash|zsh|fish
+internal complete [-- WORD...]
 internal protocol
 """
 
@@ -90,9 +92,11 @@ CALLS = [
     ("daemon status", "daemon.status", {}, STATUS, "one"),
     ("version", None, None, None, "text"),
     ("help", None, None, None, "text"),
+    ("completion bash", None, None, None, "text"),
 ]
 # Those that carry a command's status and streams, or have no output, have their own tests below.
-APART = {"run", "exec", "session wait", "daemon stop", "internal protocol"}
+APART = {"run", "exec", "session wait", "daemon stop", "internal protocol",
+         "internal complete"}
 
 CODES = {"invalid": -32602, "not_found": -32001, "already_exists": -32002, "conflict": -32003,
          "not_running": -32004, "busy": -32005, "unsupported": -32006, "limit": -32007,
@@ -245,6 +249,7 @@ Flags of every command:
     ("ps --fromat json", "unknown flag '--fromat'", "--format"),
     ("ps --format jsno", "--format must be one of table|json|jsonl, not 'jsno'", "json"),
     ("run --vmm qmeu -- x", "--vmm must be one of auto|qemu|firecracker|fake, not 'qmeu'", "qemu"),
+    ("completion zhs", "completion must be one of bash|zsh|fish, not 'zhs'", "zsh"),
     ("logs --source consol x", "--source must be one of console|vmm, not 'consol'", "console"),
 ])
 def test_nearest_word_is_suggested(bare, line, said, meant):
@@ -284,7 +289,8 @@ def test_command_calls_and_prints(bare, daemon, words, method, params, result, p
     }[prints]
     assert plain.out == expected if expected is not None else plain.out.endswith("\n")
     if prints == "text":
-        assert isinstance(json.loads(bare.ok("--format", "json", *words).out), dict)
+        if not words[0].startswith("completion"):
+            assert isinstance(json.loads(bare.ok("--format", "json", *words).out), dict)
         return
     whole = made["vm"] if prints == "name" else made if prints == "digest" else result
     assert json.loads(bare.ok("--format", "json", *words).out) == whole
@@ -383,6 +389,7 @@ def test_command_gives_its_status(bare, daemon, words, status, killed, ends):
     *[path for path, row in COMMANDS.items() if re.match(r"[A-Z]", row[0])],  # operands missing
     *[path + " --no-such-flag" for path in COMMANDS if path != "*"],
     *[path + " a b c d e" for path, row in COMMANDS.items() if path != "*" and "..." not in row[0]],
+    "help vm list x",
     "exec a", "run x", "vm stop --timeout", "vm stop --force=yes x",
 ])
 def test_wrong_usage_is_2_with_a_hint_and_no_call(bare, daemon, words):
