@@ -4,10 +4,15 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 BINDIR = $(DESTDIR)$(PREFIX)/bin
 LIBEXECDIR = $(DESTDIR)$(PREFIX)/libexec/banger
+DATADIR = $(DESTDIR)$(PREFIX)/share
 
 # Installed where they exist: a build makes the programs that its sources have.
 BIN_PROGRAMS = banger bangerd
 LIBEXEC_PROGRAMS = banger-agent banger-mkroot banger-launch
+MAN_PAGES = man1/banger.1 man5/banger.toml.5 man8/bangerd.8
+# SHELL:FILE, as `banger completion SHELL` prints it.
+COMPLETIONS = bash:bash-completion/completions/banger zsh:zsh/site-functions/_banger \
+    fish:fish/vendor_completions.d/banger.fish
 
 all: ## build the programs into build/ (the default)
 	@tools/build.sh build
@@ -39,10 +44,18 @@ install: all ## install below PREFIX (/usr/local), staged below DESTDIR
 	    if [ -e build/$$p ]; then install -v -m 755 build/$$p "$(BINDIR)/$$p" || exit 1; fi; done
 	@for p in $(LIBEXEC_PROGRAMS); do \
 	    if [ -e build/$$p ]; then install -v -m 755 build/$$p "$(LIBEXECDIR)/$$p" || exit 1; fi; done
+	@for m in $(MAN_PAGES); do \
+	    install -v -D -m 644 "build/$${m#*/}" "$(DATADIR)/man/$$m" || exit 1; done
+	@for c in $(COMPLETIONS); do \
+	    build/banger completion "$${c%%:*}" >build/completion.tmp && \
+	    install -v -D -m 644 build/completion.tmp "$(DATADIR)/$${c#*:}" || exit 1; done
+	@rm -f build/completion.tmp
 
 uninstall: ## remove what install put there
 	@for p in $(BIN_PROGRAMS); do rm -fv "$(BINDIR)/$$p"; done
 	@for p in $(LIBEXEC_PROGRAMS); do rm -fv "$(LIBEXECDIR)/$$p"; done
+	@for m in $(MAN_PAGES); do rm -fv "$(DATADIR)/man/$$m"; done
+	@for c in $(COMPLETIONS); do rm -fv "$(DATADIR)/$${c#*:}"; done
 	@if [ -d "$(LIBEXECDIR)" ]; then rmdir --ignore-fail-on-non-empty "$(LIBEXECDIR)"; fi
 
 deps: ## install the packages that building, running and the default image need

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 dir=${1:?usage: tools/build.sh DIR [NINJA-ARGUMENT...]}
 shift
-for program in meson ninja gcc pkg-config python3; do
+for program in meson ninja gcc pkg-config python3 scdoc; do
     if ! command -v "$program" >/dev/null; then
         echo "banger: '$program' is missing: run 'make deps' first" >&2
         exit 1

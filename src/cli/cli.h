@@ -192,5 +192,6 @@ int cmd_daemon_stop(struct cli *cli, const struct cli_args *args);
 int cmd_version(struct cli *cli, const struct cli_args *args);
 int cmd_help(struct cli *cli, const struct cli_args *args);
 int cmd_completion(struct cli *cli, const struct cli_args *args);
+int cmd_man(struct cli *cli, const struct cli_args *args);
 int cmd_complete(struct cli *cli, const struct cli_args *args);
 int cmd_protocol(struct cli *cli, const struct cli_args *args);

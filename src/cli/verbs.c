@@ -315,6 +315,11 @@ const struct cli_verb cli_verbs[] = {
         .run = cmd_complete,
     },
     {
+        .path = "internal man",
+        .operands = "",
+        .run = cmd_man,
+    },
+    {
         .path = "internal protocol",
         .operands = "",
         .run = cmd_protocol,

@@ -88,6 +88,11 @@ def test_install_and_uninstall_leave_nothing(tmp_path):
     for program in ("bin/banger", "bin/bangerd", "libexec/banger/banger-agent",
                     "libexec/banger/banger-mkroot"):
         assert os.access(tmp_path / "opt/b" / program, os.X_OK), program
+    for path in ("man/man1/banger.1", "man/man5/banger.toml.5", "man/man8/bangerd.8",
+                 "bash-completion/completions/banger", "zsh/site-functions/_banger",
+                 "fish/vendor_completions.d/banger.fish"):
+        file = tmp_path / "opt/b/share" / path
+        assert file.stat().st_mode & 0o777 == 0o644 and "banger" in file.read_text(), path
     subprocess.run(["make", "uninstall", *args], cwd=ROOT, env=env, check=True)
     assert not [p for p in tmp_path.rglob("*") if not p.is_dir()]
 

@@ -50,6 +50,7 @@ version
 help [COMMAND...]
 completion bash|zsh|fish
 internal complete [-- WORD...]
+internal man
 internal protocol
 """
 
@@ -96,7 +97,7 @@ CALLS = [
 ]
 # Those that carry a command's status and streams, or have no output, have their own tests below.
 APART = {"run", "exec", "session wait", "daemon stop", "internal protocol",
-         "internal complete"}
+         "internal complete", "internal man"}
 
 CODES = {"invalid": -32602, "not_found": -32001, "already_exists": -32002, "conflict": -32003,
          "not_running": -32004, "busy": -32005, "unsupported": -32006, "limit": -32007,
