@@ -183,9 +183,10 @@ int cmd_man(struct cli *cli, const struct cli_args *args)
     (void)cli;
     (void)args;
     (void)fputs(head, stdout);
-    (void)fputs("\nBehind a noun, *list* may be written *ls*, *show* as *inspect*, *delete* as *rm* or "
-                "*remove*, and *set* as *update*.\n\n# FLAGS OF EVERY COMMAND\n\n",
-                stdout);
+    (void)fputs(
+        "\nBehind a noun, *list* may be written *ls*, *show* as *inspect*, *delete* as *rm* or "
+        "*remove*, and *set* as *update*.\n\n# FLAGS OF EVERY COMMAND\n\n",
+        stdout);
     put_flags(cli_global_flags);
     (void)fputs("# COMMANDS\n\n", stdout);
     for (const struct cli_verb *v = cli_verbs; v->path; v++) {

@@ -92,7 +92,7 @@ extern const struct api_object api_document, api_nothing, api_session_spec, api_
 /* "string", "integer", "boolean", "array of bytes"… for help and documents. */
 const char *api_type_name(enum api_type type);
 
-const struct api_method *api_method_find(const char *name); /* or NULL */
+const struct api_method *api_method_find(const char *name);                           /* or NULL */
 const struct api_param *api_param_find(const struct api_method *m, const char *name); /* or NULL */
 const struct api_param *api_param_in(const struct api_object *o, const char *name);   /* or NULL */
 
