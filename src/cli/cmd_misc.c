@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 #include "cli/output.h"
 #include "codec/api.h"
+#include "codec/config.h"
 #include "version.h"
 
 #include <stdio.h>
@@ -80,5 +81,15 @@ int cmd_protocol(struct cli *cli, const struct cli_args *args)
         document = api_openrpc(BANGER_VERSION);
         out_json(cli, document);
     }
+    return 0;
+}
+
+int cmd_internal_config(struct cli *cli, const struct cli_args *args)
+{
+    _cleanup_free_ char *text = config_markdown();
+
+    (void)cli;
+    (void)args;
+    (void)fputs(text, stdout);
     return 0;
 }

@@ -161,7 +161,7 @@ char *out_words(const json_t *array)
 
 static const char *row_id(const json_t *row)
 {
-    return json_str(row, "id", json_str(row, "digest", ""));
+    return json_str(row, "id", json_str(row, "digest", json_str(row, "key", "")));
 }
 
 char *cell_id(const json_t *row)

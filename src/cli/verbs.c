@@ -274,6 +274,21 @@ const struct cli_verb cli_verbs[] = {
         .run = cmd_op_cancel,
     },
     {
+        .path = "config show",
+        .operands = "",
+        .doc = "Show the configuration that the daemon uses, and where each value is from.",
+        .more =
+            "docs/CONFIG.md describes the keys. The daemon reads the file when it starts: after "
+            "a change, banger daemon stop.",
+        .run = cmd_config_show,
+    },
+    {
+        .path = "config list",
+        .operands = "",
+        .doc = "List the keys of the configuration, with value and origin.",
+        .run = cmd_config_list,
+    },
+    {
         .path = "daemon status",
         .operands = "",
         .doc = "Show the daemon; status 1 when none runs.",
@@ -318,6 +333,11 @@ const struct cli_verb cli_verbs[] = {
         .path = "internal man",
         .operands = "",
         .run = cmd_man,
+    },
+    {
+        .path = "internal config",
+        .operands = "",
+        .run = cmd_internal_config,
     },
     {
         .path = "internal protocol",

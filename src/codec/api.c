@@ -111,6 +111,12 @@ const struct api_method api_methods[] = {
         .doc = "Ends the daemon. Running VMs go on; the next daemon adopts them.",
     },
     {
+        .name = "config.show",
+        .params = NO_PARAMS,
+        .result = ONE(configuration),
+        .doc = "Shows the configuration that the daemon has read, with the origin of each value.",
+    },
+    {
         .name = "vm.create.begin",
         .params = PARAMS(
             {.name = "name",

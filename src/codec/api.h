@@ -27,6 +27,7 @@ enum api_type {
     API_COUNTS,  /* object of integers from 0; its keys are of `choices` */
     API_LIST,    /* array of `object` */
     API_ONE_OF,  /* one of `objects` */
+    API_SCALAR,  /* a string, {"base64": "..."}, an integer, true or false */
 };
 
 struct api_object;
@@ -87,7 +88,7 @@ extern const struct api_object *const api_objects[];      /* all of them; ends w
 /* Those that a method's row names. */
 extern const struct api_object api_document, api_nothing, api_session_spec, api_terminal, api_vm,
     api_session, api_operation, api_image, api_kernel, api_daemon_status, api_cancelled, api_log,
-    api_ping;
+    api_ping, api_configuration;
 
 /* "string", "integer", "boolean", "array of bytes"… for help and documents. */
 const char *api_type_name(enum api_type type);

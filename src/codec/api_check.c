@@ -269,6 +269,10 @@ static int check_value(const struct api_param *spec, const char *word, const jso
         return check_list(spec, &item, word, value, err);
     case API_ONE_OF:
         return check_one_of(spec, word, value, err);
+    case API_SCALAR:
+        return json_is_boolean(value) || json_is_integer(value)
+                   ? 0
+                   : check_bytes(spec, word, value, err);
     }
     return err_set(err, ERR_INTERNAL, "%s '%s' has no type", word, spec->name);
 }

@@ -42,6 +42,8 @@ const char *api_type_name(enum api_type type)
         return "object of integers";
     case API_LIST:
         return "array";
+    case API_SCALAR:
+        return "bytes, integer or boolean";
     }
     abort();
 }

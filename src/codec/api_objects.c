@@ -248,6 +248,26 @@ const struct api_object api_daemon_status = {
     .doc = "A daemon that runs.",
 };
 
+static const struct api_object setting = {
+    .name = "Setting",
+    .members = MEMBERS(
+        HAS("key", API_STRING, .doc = "Name of it."),
+        MAY("value", API_SCALAR, .doc = "What the daemon uses; a secret is only `(set)` or null."),
+        MAY("default", API_SCALAR, .doc = "What it would be otherwise."),
+        HAS("origin", API_STRING, .choices = "default|file|environment|flag",
+            .doc = "Where the value comes from."),
+        MAY("source", API_STRING, .doc = "Where exactly: FILE:LINE, the variable or the flag.")),
+    .doc = "One value of the configuration.",
+};
+
+const struct api_object api_configuration = {
+    .name = "Configuration",
+    .members = MEMBERS(
+        HAS("settings", API_LIST, .object = &setting, .doc = "All keys of config.toml."),
+        HAS("paths", API_LIST, .object = &setting, .doc = "The daemon's files and directories.")),
+    .doc = "What a daemon goes by; read when it starts.",
+};
+
 /* Small ones ------------------------------------------------------------------------------------*/
 
 const struct api_object api_cancelled = {
@@ -287,6 +307,8 @@ const struct api_object *const api_objects[] = {
     &api_kernel,
     &api_daemon_status,
     &helper,
+    &api_configuration,
+    &setting,
     &api_log,
     &api_ping,
     &api_cancelled,

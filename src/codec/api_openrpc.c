@@ -139,6 +139,17 @@ static json_t *one_of_schema(const struct api_param *p)
     return schema;
 }
 
+static json_t *scalar_schema(void)
+{
+    json_t *schema = json_object(), *either = json_array();
+
+    json_array_append_new(either, reference("Bytes"));
+    json_array_append_new(either, typed("integer"));
+    json_array_append_new(either, typed("boolean"));
+    json_put(schema, "anyOf", either);
+    return schema;
+}
+
 static json_t *call_id_schema(void)
 {
     json_t *schema = json_object(), *types = json_array();
@@ -193,6 +204,8 @@ static json_t *type_schema(const struct api_param *p)
         return bounded_list(p, reference(p->object->name));
     case API_ONE_OF:
         return one_of_schema(p);
+    case API_SCALAR:
+        return scalar_schema();
     }
     abort();
 }

@@ -351,14 +351,23 @@ static int note_name(struct parser *t, const char *name)
     return 0;
 }
 
-static int read_table(struct parser *t)
+static int read_table(struct parser *t, toml_fn fn, void *arg)
 {
+    struct toml_value v = {.type = TOML_TABLE, .line = t->line};
+    char header[NAME_MAX_BYTES + 2];
+
     t->p++;
     if (peek(t) == '[') {
         return fail(t, "arrays of tables are not understood");
     }
     skip_blanks(t);
+    v.column = v.value_column = column(t);
     if (read_name(t, t->table, 0, true) < 0) {
+        return -1;
+    }
+    /* A key cannot have such a name, so that both can be kept in one list. */
+    (void)snprintf(header, sizeof(header), "[%s]", t->table);
+    if (note_name(t, header) < 0) {
         return -1;
     }
     skip_blanks(t);
@@ -366,7 +375,7 @@ static int read_table(struct parser *t)
         return fail(t, "] is expected");
     }
     t->p++;
-    return end_of_line(t);
+    return end_of_line(t) < 0 ? -1 : fn(arg, t->table, &v, t->err);
 }
 
 static int read_key(struct parser *t, toml_fn fn, void *arg)
@@ -388,6 +397,7 @@ static int read_key(struct parser *t, toml_fn fn, void *arg)
     }
     t->p++;
     skip_blanks(t);
+    v.value_column = column(t);
     if (read_value(t, &v) < 0 || end_of_line(t) < 0) {
         return -1;
     }
@@ -405,7 +415,7 @@ int toml_parse(const char *text, size_t len, toml_fn fn, void *arg, struct err *
     t.seen = x_calloc(KEYS_MAX, sizeof(*t.seen));
     skip_space(&t);
     while (r == 0 && !at_end(&t)) {
-        r = peek(&t) == '[' ? read_table(&t) : read_key(&t, fn, arg);
+        r = peek(&t) == '[' ? read_table(&t, fn, arg) : read_key(&t, fn, arg);
         if (r == 0) {
             skip_space(&t);
         }

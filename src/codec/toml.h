@@ -14,7 +14,7 @@
 #define TOML_TEXT_MAX (1024 * 1024)
 #define TOML_ARRAY_MAX 1024
 
-enum toml_type { TOML_STRING, TOML_INT, TOML_BOOL, TOML_STRINGS };
+enum toml_type { TOML_STRING, TOML_INT, TOML_BOOL, TOML_STRINGS, TOML_TABLE };
 
 struct toml_value {
     enum toml_type type;
@@ -23,13 +23,16 @@ struct toml_value {
     bool boolean;
     const char **strings; /* TOML_STRINGS; count of them */
     size_t count;
-    unsigned line, column; /* of the key, from 1 */
+    unsigned line, column; /* of the key or the table's name, from 1 */
+    unsigned value_column; /* of the value, on the same line */
 };
 
-/* Called for each key in order; name is "table.key" or "key". Everything is borrowed for the call.
- * A negative return, with err set, ends the parse. */
+/* Called for each key in order; name is "table.key" or "key". Also for each [table], with its name
+ * and TOML_TABLE. Everything is borrowed for the call. A negative return, with err set, ends the
+ * parse. */
 typedef int (*toml_fn)(void *arg, const char *name, const struct toml_value *value,
                        struct err *err);
 
-/* ERR_INVALID as "line L column C: why" for what is malformed, a key given twice included. */
+/* ERR_INVALID as "line L column C: why" for what is malformed, a key or table given twice included.
+ */
 int toml_parse(const char *text, size_t len, toml_fn fn, void *arg, struct err *err);

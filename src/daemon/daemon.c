@@ -170,6 +170,7 @@ int daemon_open(const struct daemon_params *params, struct daemon **ret_daemon, 
     struct daemon *d = x_calloc(1, sizeof(*d));
 
     d->params = *params;
+    json_incref(d->params.path_settings);
     d->agent_path = x_strdup(params->agent_path);
     d->mkroot_path = x_strdup(params->mkroot_path);
     d->started_ms = clock_real_ms();
@@ -224,6 +225,7 @@ void daemon_close(struct daemon *d)
     close_p(&d->run_fd);
     close_p(&d->lock_fd);
     cancel_put(d->stop);
+    json_decref(d->params.path_settings);
     free(d->agent_path);
     free(d->mkroot_path);
     free(d->run_dir);

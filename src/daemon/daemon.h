@@ -7,13 +7,14 @@
 
 #include "base/err.h"
 #include "base/paths.h"
-#include "daemon/config.h"
+#include "codec/config.h"
 #include "vmm/vmm.h"
 
 struct daemon;
 
 struct daemon_params {
-    const struct paths *paths;   /* borrowed for its life */
+    const struct paths *paths; /* borrowed for its life */
+    json_t *path_settings;     /* where they are from (path_settings_json); it takes a reference */
     const struct config *config; /* borrowed for its life */
     const struct vmm_ops *vmm;
     const char *agent_path, *mkroot_path; /* helper programs, absolute; copied */

@@ -59,6 +59,7 @@ HANDLER(rpc_kernel_import_begin);
 HANDLER(rpc_daemon_ping);
 HANDLER(rpc_daemon_status);
 HANDLER(rpc_daemon_stop);
+HANDLER(rpc_config_show);
 HANDLER(rpc_op_list);
 HANDLER(rpc_op_status);
 HANDLER(rpc_op_watch);

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "daemon/daemon.h"
+#include "daemon/path_settings.h"
 #include "version.h"
 
 #include <errno.h>
@@ -22,40 +23,34 @@ static const char usage[] =
     "The daemon that owns microVMs, images and guest sessions. `banger` starts it when it is\n"
     "needed; it runs until `banger daemon stop`, SIGTERM or SIGINT.\n";
 
-/* The flags that override a path are variables, as far as paths_resolve is concerned. */
-static const struct {
-    const char *flag, *variable;
-} path_flags[] = {
-    {"config", "BANGER_CONFIG"},       {"state-dir", "BANGER_STATE_DIR"},
-    {"cache-dir", "BANGER_CACHE_DIR"}, {"runtime-dir", "BANGER_RUNTIME_DIR"},
-    {"socket", "BANGER_SOCKET"},
-};
-
 enum { OPT_DEBUG = 100, OPT_READY_FD, OPT_VERSION, OPT_HELP };
 
 struct options {
     int ready_fd;
     bool debug;
+    unsigned paths_given; /* a bit for each of path_settings */
 };
 
 /* -1: go on; else the exit status. */
 static int parse_options(int argc, char **argv, struct options *ret)
 {
-    struct option longs[ARRAY_LEN(path_flags) + 5] = {{0}};
+    struct option longs[PATH_SETTINGS + 5] = {{0}};
     size_t n = 0;
     uint64_t fd;
     int c;
 
-    for (; n < ARRAY_LEN(path_flags); n++) {
-        longs[n] = (struct option){path_flags[n].flag, required_argument, NULL, (int)n + 1};
+    for (; n < PATH_SETTINGS; n++) {
+        longs[n] = (struct option){path_settings[n].flag, required_argument, NULL, (int)n + 1};
     }
     longs[n++] = (struct option){"debug", no_argument, NULL, OPT_DEBUG};
     longs[n++] = (struct option){"ready-fd", required_argument, NULL, OPT_READY_FD};
     longs[n++] = (struct option){"version", no_argument, NULL, OPT_VERSION};
     longs[n++] = (struct option){"help", no_argument, NULL, OPT_HELP};
     while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-        if (c >= 1 && c <= (int)ARRAY_LEN(path_flags)) {
-            (void)setenv(path_flags[c - 1].variable, optarg, 1);
+        if (c >= 1 && c <= (int)PATH_SETTINGS) {
+            /* As far as paths_resolve is concerned, these flags are variables. */
+            (void)setenv(path_settings[c - 1].variable, optarg, 1);
+            ret->paths_given |= 1u << (c - 1);
         } else if (c == OPT_DEBUG) {
             ret->debug = true;
         } else if (c == OPT_READY_FD && str_to_u64(optarg, 1023, &fd) == 0) {
@@ -110,15 +105,20 @@ static int run(const struct options *o, struct err *err)
     _cleanup_free_ char *mkroot = find_helper("banger-mkroot");
     _cleanup_config_ struct config config = {0};
     _cleanup_paths_ struct paths paths = {0};
+    _cleanup_json_ json_t *path_list = NULL;
     struct paths_env env = paths_process_env();
     struct daemon *d = NULL;
     int r;
 
-    if (paths_resolve(&env, &paths, err) < 0 || paths_become_owner(&paths, err) < 0 ||
-        config_load(paths.config, &config, err) < 0) {
+    if (paths_resolve(&env, &paths, err) < 0) {
+        return -1;
+    }
+    path_list = path_settings_json(&env, &paths, o->paths_given);
+    if (paths_become_owner(&paths, err) < 0 || config_load(paths.config, &config, err) < 0) {
         return -1;
     }
     if (daemon_open(&(struct daemon_params){.paths = &paths,
+                                            .path_settings = path_list,
                                             .config = &config,
                                             .vmm = &vmm_qemu_ops,
                                             .agent_path = agent,

@@ -1,4 +1,4 @@
-/* Handlers of daemon.* and op.*, and the table of all handlers. */
+/* Handlers of daemon.*, config.* and op.*, and the table of all handlers. */
 #include "base/clock.h"
 #include "base/str.h"
 #include "daemon/daemon_priv.h"
@@ -10,6 +10,7 @@ const struct rpc_handler daemon_handlers[] = {
     {"daemon.ping", rpc_daemon_ping},
     {"daemon.status", rpc_daemon_status},
     {"daemon.stop", rpc_daemon_stop},
+    {"config.show", rpc_config_show},
     {"vm.create.begin", rpc_vm_create_begin},
     {"vm.list", rpc_vm_list},
     {"vm.show", rpc_vm_show},
@@ -66,6 +67,19 @@ HANDLER(rpc_daemon_status)
     clock_format_rfc3339(d->started_ms, time);
     json_put_str(o, "started_at", time);
     *ret_result = o;
+    return 0;
+}
+
+HANDLER(rpc_config_show)
+{
+    struct daemon *d = ctx;
+
+    (void)call;
+    (void)params;
+    (void)err;
+    *ret_result = json_object();
+    json_put(*ret_result, "settings", config_settings(d->params.config));
+    json_put(*ret_result, "paths", json_deep_copy(d->params.path_settings));
     return 0;
 }
 

@@ -1,6 +1,6 @@
 /* Any text as config.toml: it is a configuration within its limits, or an error with its place. */
 #include "base/str.h"
-#include "daemon/config.h"
+#include "codec/config.h"
 
 #include <assert.h>
 #include <stdio.h>

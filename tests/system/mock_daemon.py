@@ -46,6 +46,14 @@ KERNEL = {"id": "sha256:" + "cd" * 32, "digest": "sha256:" + "cd" * 32, "names":
 STATUS = {"pid": 1, "version": "1", "socket": "/run/banger/banger.sock",
           "state_dir": "/var/lib/banger", "dns": None, "web_url": None, "owner": 0,
           "helper": {"mode": "none"}, "vms": {"running": 1}, "started_at": TIME}
+CONFIGURATION = {
+    "settings": [{"key": "accel", "value": "tcg", "default": "auto", "origin": "file",
+                  "source": "/etc/banger/config.toml:1"},
+                 {"key": "boot_slots", "value": 0, "default": 0, "origin": "default",
+                  "source": None}],
+    "paths": [{"key": "socket", "value": "/run/banger/banger.sock",
+               "default": "/run/banger/banger.sock", "origin": "default", "source": None}],
+}
 
 
 class RpcError(Exception):

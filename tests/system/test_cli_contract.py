@@ -8,7 +8,7 @@ import re
 import pytest
 from banger import ROOT
 from frames import STDOUT
-from mock_daemon import (IMAGE, KERNEL, SESSION, STATUS, VM, VM_ID, MockDaemon, Operation,
+from mock_daemon import (CONFIGURATION, IMAGE, KERNEL, SESSION, STATUS, VM, VM_ID, MockDaemon, Operation,
                          RpcError)
 
 # Each command with its operands; other names behind "="; its flags. Flags of every command first.
@@ -44,6 +44,8 @@ session wait VM SESSION
 op list = op ls
 op show OP... = op inspect
 op cancel OP...
+config show = config inspect
+config list = config ls
 daemon status
 daemon stop
 version
@@ -51,6 +53,7 @@ help [COMMAND...]
 completion bash|zsh|fish
 internal complete [-- WORD...]
 internal man
+internal config
 internal protocol
 """
 
@@ -90,14 +93,15 @@ CALLS = [
     ("op list", "op.list", {}, [OP], "listing"),
     ("op show " + OP_ID, "op.status", {"op": OP_ID}, OP, "each"),
     ("op cancel " + OP_ID, "op.cancel", {"op": OP_ID}, OP, "silence"),
+    ("config show", "config.show", {}, CONFIGURATION, "one"),
     ("daemon status", "daemon.status", {}, STATUS, "one"),
     ("version", None, None, None, "text"),
     ("help", None, None, None, "text"),
     ("completion bash", None, None, None, "text"),
 ]
 # Those that carry a command's status and streams, or have no output, have their own tests below.
-APART = {"run", "exec", "session wait", "daemon stop", "internal protocol",
-         "internal complete", "internal man"}
+APART = {"run", "exec", "session wait", "daemon stop", "config list", "internal config",
+         "internal protocol", "internal complete", "internal man"}
 
 CODES = {"invalid": -32602, "not_found": -32001, "already_exists": -32002, "conflict": -32003,
          "not_running": -32004, "busy": -32005, "unsupported": -32006, "limit": -32007,

@@ -114,6 +114,7 @@ def drive_daemon(drive):
     assert drive("rpc.discover")["openrpc"]
     assert drive("daemon.ping") == {}
     assert drive("daemon.status")["socket"] == str(drive.banger.socket_path)
+    assert {s["key"]: s["value"] for s in drive("config.show")["settings"]}["accel"] == "tcg"
 
 
 def drive_catalogue(drive, kernel_dir, rootfs_tar):

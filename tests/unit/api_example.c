@@ -37,6 +37,7 @@ json_t *api_example_value(const struct api_param *p)
     case API_STRING:
     case API_BYTES:
         return example_string(p);
+    case API_SCALAR:
     case API_BOOL:
         return json_false();
     case API_CALL_ID:

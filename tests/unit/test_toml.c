@@ -13,13 +13,20 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Tables show in their keys' names. */
 static int print_key(void *arg, const char *name, const struct toml_value *v, struct err *err)
 {
     struct buf *out = arg;
-    int r = buf_printf(out, "%s@%u:%u=", name, v->line, v->column);
+    int r;
 
     (void)err;
+    if (v->type == TOML_TABLE) {
+        return 0;
+    }
+    r = buf_printf(out, "%s@%u:%u=", name, v->line, v->column);
     switch (v->type) {
+    case TOML_TABLE:
+        break;
     case TOML_STRING:
         r |= buf_printf(out, "<%s>", v->string);
         break;
@@ -151,7 +158,8 @@ static void a_key_is_given_once(void **state)
 {
     (void)state;
     refuse("a = 1\na = 2", "line 2 column 2: 'a' is given twice");
-    refuse("[t]\nab = 1\n[t]\nab = 2", "line 4 column 3: 't.ab' is given twice");
+    refuse("[t]\nab = 1\n[t]\nab = 2", "line 3 column 3: '[t]' is given twice");
+    refuse("[ t.u ]\n[t]\n[t.u]", "line 3 column 5: '[t.u]' is given twice");
     check("a = 1\n[a]\na = 2", "a@1:1=1\na.a@3:1=2\n");
 }
 
