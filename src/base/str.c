@@ -182,6 +182,22 @@ bool str_is_utf8(const char *s, size_t len)
     return true;
 }
 
+/* A character that moves the cursor, changes the terminal or the order of what is shown: C0, DEL
+ * and C1, line and paragraph separators, the bidirectional controls of UAX #9, the byte order mark,
+ * annotations and tags. Joiners stay: scripts and emoji need them. */
+static bool is_control(const unsigned char *s, size_t n)
+{
+    uint32_t c = n == 1   ? s[0]
+                 : n == 2 ? (s[0] & 0x1FU) << 6 | (s[1] & 0x3FU)
+                 : n == 3 ? (s[0] & 0x0FU) << 12 | (s[1] & 0x3FU) << 6 | (s[2] & 0x3FU)
+                          : (s[0] & 0x07U) << 18 | (s[1] & 0x3FU) << 12 | (s[2] & 0x3FU) << 6 |
+                                (s[3] & 0x3FU);
+
+    return c < 0x20 || (c >= 0x7F && c < 0xA0) || c == 0x061C || c == 0x200E || c == 0x200F ||
+           (c >= 0x2028 && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069) || c == 0xFEFF ||
+           (c >= 0xFFF9 && c <= 0xFFFB) || (c >= 0xE0000 && c <= 0xE007F);
+}
+
 char *str_escape(const char *s, size_t len, size_t max)
 {
     const unsigned char *p = (const unsigned char *)s;
@@ -190,10 +206,12 @@ char *str_escape(const char *s, size_t len, size_t max)
     char *o = out;
 
     while (left > 0) {
-        size_t n = utf8_sequence(p, left);
-        bool c1 = n == 2 && p[0] == 0xC2 && p[1] < 0xA0;
+        size_t n = utf8_sequence(p, len);
 
-        if (n == 0 || c1 || *p < 0x20 || *p == 0x7F) {
+        if (n > left) {
+            break;
+        }
+        if (n == 0 || is_control(p, n)) {
             n = n ? n : 1;
             for (size_t i = 0; i < n; i++) {
                 o += *p == '\n'   ? snprintf(o, 5, "\\n")
@@ -206,6 +224,7 @@ char *str_escape(const char *s, size_t len, size_t max)
         }
         p += n;
         left -= n;
+        len -= n;
     }
     *o = '\0';
     return out;

@@ -34,8 +34,9 @@ bool str_is_choice(const char *choices, const char *value);
 /* Valid UTF-8 (no surrogates, no overlong forms, no NUL) of len bytes. */
 bool str_is_utf8(const char *s, size_t len);
 
-/* A copy that is safe on a terminal and in a log: control characters, DEL, C1 and invalid UTF-8
- * become \xNN, newline \n, tab \t. At most max source bytes. Free it. */
+/* A copy that is safe on a terminal and in a log: control characters, DEL, C1, what changes the
+ * direction of text (UAX #9) and invalid UTF-8 become \xNN, newline \n, tab \t. At most max source
+ * bytes, whole characters. Free it. */
 char *str_escape(const char *s, size_t len, size_t max);
 
 /* The candidate nearest to word by edits (two at most, one for words of up to three bytes), else

@@ -59,10 +59,10 @@ static char *cell_size(const json_t *image)
 int cmd_image_list(struct cli *cli, const struct cli_args *args)
 {
     static const struct out_column columns[] = {
-        {"DIGEST", cell_id, false},
-        {"NAME", cell_name, false},
-        {"SIZE", cell_size, true},
-        {"CREATED", cell_created, false},
+        {"DIGEST", cell_id, 0},
+        {"NAME", cell_name, 0},
+        {"SIZE", cell_size, OUT_RIGHT},
+        {"CREATED", cell_created, 0},
     };
 
     (void)args;
@@ -84,10 +84,10 @@ static char *cell_version(const json_t *kernel)
 int cmd_kernel_list(struct cli *cli, const struct cli_args *args)
 {
     static const struct out_column columns[] = {
-        {"DIGEST", cell_id, false},
-        {"NAME", cell_name, false},
-        {"VERSION", cell_version, false},
-        {"CREATED", cell_created, false},
+        {"DIGEST", cell_id, 0},
+        {"NAME", cell_name, 0},
+        {"VERSION", cell_version, 0},
+        {"CREATED", cell_created, 0},
     };
 
     (void)args;
@@ -122,10 +122,10 @@ static char *cell_command(const json_t *session)
 int cmd_session_list(struct cli *cli, const struct cli_args *args)
 {
     static const struct out_column columns[] = {
-        {"ID", cell_id, false},
-        {"STATE", cell_state, false},
-        {"EXIT", cell_exit, false},
-        {"COMMAND", cell_command, false},
+        {"ID", cell_id, 0},
+        {"STATE", cell_state, 0},
+        {"EXIT", cell_exit, 0},
+        {"COMMAND", cell_command, 0},
     };
     json_t *params = json_object();
 
@@ -205,8 +205,8 @@ static char *cell_note(const json_t *op)
 int cmd_op_list(struct cli *cli, const struct cli_args *args)
 {
     static const struct out_column columns[] = {
-        {"ID", cell_id, false},       {"KIND", cell_kind, false},   {"TARGET", cell_target, false},
-        {"STATE", cell_state, false}, {"STAGE", cell_stage, false}, {"NOTE", cell_note, false},
+        {"ID", cell_id, 0},       {"KIND", cell_kind, 0},   {"TARGET", cell_target, OUT_WHOLE},
+        {"STATE", cell_state, 0}, {"STAGE", cell_stage, 0}, {"NOTE", cell_note, 0},
     };
 
     (void)args;

@@ -36,10 +36,14 @@ static char *cell_memory(const json_t *vm)
 static int list_vms(struct cli *cli, bool all)
 {
     static const struct out_column columns[] = {
-        {"ID", cell_id, false},       {"NAME", cell_name, false},
-        {"STATE", cell_state, false}, {"REASON", cell_reason, false},
-        {"IMAGE", cell_image, false}, {"VCPU", cell_vcpus, true},
-        {"MEM", cell_memory, true},   {"CREATED", cell_created, false},
+        {"ID", cell_id, 0},
+        {"NAME", cell_name, 0},
+        {"STATE", cell_state, 0},
+        {"REASON", cell_reason, 0},
+        {"IMAGE", cell_image, 0},
+        {"VCPU", cell_vcpus, OUT_RIGHT},
+        {"MEM", cell_memory, OUT_RIGHT},
+        {"CREATED", cell_created, 0},
     };
     _cleanup_json_ json_t *params = json_object();
     _cleanup_json_ json_t *vms = NULL;

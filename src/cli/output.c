@@ -4,9 +4,8 @@
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/str.h"
+#include "cli/table.h"
 
-#include <libsmartcols/libsmartcols.h>
-#include <locale.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -189,55 +188,26 @@ char *cell_created(const json_t *row)
     return out_age(json_str(row, "created_at", NULL), clock_real_ms());
 }
 
-static void put_header(const struct out_column *columns, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        (void)printf("%s%s", i ? " " : "", columns[i].title);
-    }
-    (void)putchar('\n');
-}
-
 static void put_table(const struct cli *cli, const json_t *rows, const struct out_column *columns,
                       size_t count)
 {
-    struct libscols_table *table;
-    const json_t *row;
-    size_t i;
+    size_t n = json_array_size(rows);
+    _cleanup_free_ char **cells = x_calloc(n * count, sizeof(*cells));
+    _cleanup_free_ bool *shown = x_calloc(count, sizeof(*shown));
+    struct table table = {.columns = columns, .count = count, .cells = cells, .rows = n};
 
-    /* libsmartcols prints nothing at all for a table without lines. */
-    if (json_array_size(rows) == 0) {
-        put_header(columns, count);
-        return;
-    }
-    (void)setlocale(LC_CTYPE, ""); /* it counts columns, and prints non-ASCII, by the locale */
-    table = scols_new_table();
-    if (!table) {
-        abort();
-    }
-    scols_table_enable_noencoding(table, 1); /* cells are escaped already */
-    for (size_t c = 0; c < count; c++) {
-        int flags = columns[c].right ? SCOLS_FL_RIGHT : 0;
+    for (size_t i = 0; i < n * count; i++) {
+        const struct out_column *column = &columns[i % count];
+        _cleanup_free_ char *text = column->cell(json_array_get(rows, i / count));
+        size_t len = text ? strlen(text) : 0;
 
-        /* What does not fit is cut on a terminal alone: programs get all of it. */
-        flags |= cli->stdout_tty && c + 1 == count ? SCOLS_FL_TRUNC : 0;
-        if (!scols_table_new_column(table, columns[c].title, 0, flags)) {
-            abort();
-        }
+        cells[i] = str_escape(text ? text : "", len, table_is_whole(column) ? len : CELL_MAX);
     }
-    json_array_foreach ((json_t *)rows, i, row) {
-        struct libscols_line *line = scols_table_new_line(table, NULL);
-
-        for (size_t c = 0; line && c < count; c++) {
-            _cleanup_free_ char *text = columns[c].cell(row);
-            char *safe = str_escape(text ? text : "", text ? strlen(text) : 0, CELL_MAX);
-
-            if (scols_line_refer_data(line, c, safe) < 0) {
-                abort();
-            }
-        }
+    table_fit(&table, table_width(cli), shown);
+    table_print(&table, shown);
+    for (size_t i = 0; i < n * count; i++) {
+        free(cells[i]);
     }
-    (void)scols_print_table(table);
-    scols_unref_table(table);
 }
 
 int out_list(const struct cli *cli, const json_t *rows, const struct out_column *columns,

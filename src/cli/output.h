@@ -11,10 +11,15 @@ int out_error(const struct cli *cli, const struct client *c, const char *what,
 /* An error of usage, with a hint at the verb's help when it has none. Returns EXIT_USAGE. */
 int out_usage(const struct cli *cli, const char *verb, struct err *err);
 
+enum out_column_flags {
+    OUT_RIGHT = 1 << 0, /* aligned to the right */
+    OUT_WHOLE = 1 << 1, /* never cut for a narrow terminal; cell_id and cell_name never are */
+};
+
 struct out_column {
     const char *title;
     char *(*cell)(const json_t *row); /* allocated; escaped by out_list; NULL = empty */
-    bool right;
+    unsigned flags;                   /* of enum out_column_flags */
 };
 
 /* A listing in the format that was asked for; with -q only ids. Returns 0. */

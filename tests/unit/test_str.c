@@ -149,7 +149,13 @@ static void what_a_terminal_obeys_is_escaped(void **state)
     check_escape("\xc2\x9b", 2, 100, "\\xc2\\x9b"); /* C1: another CSI */
     check_escape("\xff\xc3", 2, 100, "\\xff\\xc3");
     check_escape("abcdef", 6, 3, "abc");
-    check_escape("a\xc3\xa9", 3, 2, "a\\xc3"); /* cut in the middle of a character */
+    check_escape("a\xc3\xa9", 3, 2, "a"); /* not cut in the middle of a character */
+    check_escape("a\xc3", 2, 2, "a\\xc3");
+    check_escape("\xe2\x80\xae", 3, 9, "\\xe2\\x80\\xae");          /* right-to-left override */
+    check_escape("\xe2\x81\xa6x", 4, 9, "\\xe2\\x81\\xa6x");        /* isolate */
+    check_escape("\xe2\x80\xa8", 3, 9, "\\xe2\\x80\\xa8");          /* line separator */
+    check_escape("\xf3\xa0\x81\xa1", 4, 9, "\\xf3\\xa0\\x81\\xa1"); /* tag */
+    check_escape("\xe2\x80\x8d\xe2\x82\xac", 6, 9, "\xe2\x80\x8d\xe2\x82\xac"); /* joiner, euro */
     check_escape("", 0, 10, "");
 }
 
