@@ -195,6 +195,28 @@ static int take_exited(struct attach *a, const struct frame *f, struct err *err)
 }
 
 /* The error is set, and the status as well. */
+int attach_hint_failed(struct err *err, int status)
+{
+    /* The texts are the agent's. */
+    if (status == 127) {
+        return err_hint(err,
+                        "the image must have it; a program outside of PATH is named by its path");
+    }
+    if (status == 126) {
+        return err_hint(err, "it must be an executable file; a script can be given to its "
+                             "interpreter: sh FILE");
+    }
+    if (strstr(err->message, "knows no such")) {
+        return err_hint(err,
+                        "users and groups are the image's; numbers work without an entry, such "
+                        "as --user 1000:1000");
+    }
+    if (str_starts_with(err->message, "working directory")) {
+        return err_hint(err, "it must exist in the guest: make it first, or use another --workdir");
+    }
+    return -1;
+}
+
 static int take_failed(struct attach *a, const struct frame *f, struct err *err)
 {
     struct frame_reader r = frame_reader(f);
@@ -204,7 +226,8 @@ static int take_failed(struct attach *a, const struct frame *f, struct err *err)
         return broke_protocol(err, "a bad failure");
     }
     a->status = status == 126 || status == 127 ? (int)status : STATUS_BANGER;
-    return err_set(err, ERR_GUEST, "%.*s", (int)r.left, r.left ? (const char *)r.p : "");
+    err_set(err, ERR_GUEST, "%.*s", (int)r.left, r.left ? (const char *)r.p : "");
+    return attach_hint_failed(err, (int)status);
 }
 
 /* The daemon gave up on this connection, or on the session: its word is the error. */

@@ -20,3 +20,7 @@ struct attach_params {
 /* Carries bytes until the session has ended and all its output is written. *ret_status is the
  * exit status of the command. -1 when that could not be found out, or the output not be written. */
 int attach_run(const struct attach_params *params, int *ret_status, struct err *err);
+
+/* Adds what to do to the error of a command that could not be started with this status; returns
+ * -1. */
+int attach_hint_failed(struct err *err, int status);

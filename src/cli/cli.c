@@ -26,7 +26,8 @@ static int absolute_socket(struct cli *cli, char **ret_path, struct err *err)
         return 0;
     }
     if (!cli->socket[0] || !getcwd(cwd, sizeof(cwd))) {
-        return err_set(err, ERR_INVALID, "--socket wants a path");
+        err_set(err, ERR_INVALID, "--socket wants a path");
+        return err_hint(err, "without --socket it is the daemon of your user");
     }
     *ret_path = x_asprintf("%s/%s", cwd, cli->socket);
     cli->socket = *ret_path;

@@ -1,6 +1,7 @@
 /* run and vm create: both make a VM. */
 #include "base/clock.h"
 #include "base/str.h"
+#include "cli/attach.h"
 #include "cli/cli.h"
 #include "cli/op_wait.h"
 #include "cli/output.h"
@@ -199,6 +200,7 @@ static int failed_start(struct cli *cli, const json_t *session)
         return 0;
     }
     err_set(&err, ERR_GUEST, "%s", json_str(session, "error", "the command could not be started"));
+    (void)attach_hint_failed(&err, code);
     (void)out_error(cli, NULL, NULL, &err);
     return code == 126 || code == 127 ? code : EXIT_BANGER;
 }

@@ -467,9 +467,11 @@ static int add_session(struct session_registry *r, struct session *s, struct err
         loop_call(r->loop, release_on_loop, drop);
         session_put(drop);
     }
-    return full ? err_set(err, ERR_LIMIT, "the VM has %d running sessions already",
-                          SESSIONS_PER_VM_MAX)
-                : 0;
+    if (full) {
+        err_set(err, ERR_LIMIT, "the VM has %d running sessions already", SESSIONS_PER_VM_MAX);
+        return err_hint(err, "end some of them: banger session list %.12s", s->vm_id);
+    }
+    return 0;
 }
 
 static void remove_session(struct session_registry *r, struct session *s)
@@ -583,7 +585,7 @@ static struct session *find(struct session_registry *r, const char *vm_id, const
     }
     err_set(err, matches ? ERR_CONFLICT : ERR_NOT_FOUND,
             matches ? "session '%.64s' is ambiguous" : "no session '%.64s'", ref);
-    err_hint(err, "see what there is with: banger session list VM");
+    err_hint(err, "see what there is with: banger session list %.12s", vm_id);
     return NULL;
 }
 

@@ -33,19 +33,22 @@ static int check_ext4_size(int fd, const char *path, struct err *err)
     struct stat st;
 
     if (pread(fd, sb, sizeof(sb), 1024) != (ssize_t)sizeof(sb) || fstat(fd, &st) < 0) {
-        return err_set(err, ERR_INVALID, "'%s' is cut short: not a whole ext4 image", path);
+        err_set(err, ERR_INVALID, "'%s' is cut short: not a whole ext4 image", path);
+        return err_hint(err, "copy it again, or check it with: e2fsck -fn FILE");
     }
     log_size = sb[24] | (uint32_t)sb[25] << 8 | (uint32_t)sb[26] << 16 | (uint32_t)sb[27] << 24;
     blocks = sb[4] | (uint64_t)sb[5] << 8 | (uint64_t)sb[6] << 16 | (uint64_t)sb[7] << 24;
     blocks |= (uint64_t)sb[0x150] << 32 | (uint64_t)sb[0x151] << 40;
     if (log_size > 6 || blocks > UINT64_MAX >> 17) {
-        return err_set(err, ERR_INVALID, "'%s' has a damaged ext4 superblock", path);
+        err_set(err, ERR_INVALID, "'%s' has a damaged ext4 superblock", path);
+        return err_hint(err, "check it with: e2fsck -fn FILE");
     }
     bytes = blocks << (10 + log_size);
     if ((uint64_t)st.st_size < bytes) {
-        return err_set(err, ERR_INVALID,
-                       "'%s' is cut short: its ext4 filesystem has %llu bytes, the file %lld", path,
-                       (unsigned long long)bytes, (long long)st.st_size);
+        err_set(err, ERR_INVALID,
+                "'%s' is cut short: its ext4 filesystem has %llu bytes, the file %lld", path,
+                (unsigned long long)bytes, (long long)st.st_size);
+        return err_hint(err, "copy it again");
     }
     return 0;
 }

@@ -120,7 +120,8 @@ static int check_cwd(const json_t *main, struct err *err)
 
     if (json_object_get(main, "cwd") &&
         (json_bytes_get(json_object_get(main, "cwd"), &cwd, &len) < 0 || cwd[0] != '/')) {
-        return err_set(err, ERR_INVALID, "the working directory must be an absolute path");
+        err_set(err, ERR_INVALID, "the working directory must be an absolute path");
+        return err_hint(err, "it is one in the guest, such as --workdir /root");
     }
     return 0;
 }

@@ -380,6 +380,9 @@ static void abandon(struct boot *b, struct err *err)
                              : "%s ended with status %d while booting%s%s",
                 v->params.vmm->name, ended.signal ? ended.signal : ended.code, said[0] ? ": " : "",
                 said);
+        if (strstr(said, "Cannot allocate memory")) {
+            err_hint(err, "the host has not that much memory to give: a smaller --memory");
+        }
     } else if (by_itself && err->code == ERR_GUEST && !strstr(err->message, "gave up")) {
         err_set(err, ERR_GUEST, "the guest ended while booting");
     }

@@ -174,6 +174,7 @@ int vm_set_state(struct vms *v, const char *id, enum vm_state state, const char 
 struct vm_run *vm_run_get(struct vms *v, const char *id, struct err *err)
 {
     enum vm_state state = VM_STOPPED;
+    char name[sizeof(((struct vm_row *)NULL)->name)] = "";
     struct vm_run *run = NULL;
     struct vm_entry *e;
 
@@ -181,6 +182,7 @@ struct vm_run *vm_run_get(struct vms *v, const char *id, struct err *err)
     e = vm_find_locked(v, id);
     if (e) {
         state = e->row.state;
+        memcpy(name, e->row.name, sizeof(name));
         run = e->run;
         if (run) {
             run->refs++;
@@ -190,8 +192,9 @@ struct vm_run *vm_run_get(struct vms *v, const char *id, struct err *err)
     if (!e) {
         (void)gone(id, err);
     } else if (!run) {
-        err_set(err, ERR_NOT_RUNNING, "the VM is not running (it is %s)", vm_state_name(state));
-        err_hint(err, "start it with: banger start NAME");
+        err_set(err, ERR_NOT_RUNNING, "VM '%s' is not running (it is %s)", name,
+                vm_state_name(state));
+        err_hint(err, "start it with: banger start %s", name);
     }
     return run;
 }
@@ -336,7 +339,8 @@ int vms_resolve(struct vms *v, const char *ref, char ret_id[ID_SIZE], struct err
         return 0;
     }
     if (matches > 1) {
-        return err_set(err, ERR_CONFLICT, "'%.64s' is ambiguous: %u VM ids start so", ref, matches);
+        err_set(err, ERR_CONFLICT, "'%.64s' is ambiguous: %u VM ids start so", ref, matches);
+        return err_hint(err, "give more of the id, or the name: banger ps -a");
     }
     {
         _cleanup_free_ char *safe = str_escape(ref, strlen(ref), 64);

@@ -161,7 +161,7 @@ def test_status_is_the_commands_own(shared, command, status):
 ])
 def test_command_that_cannot_run_has_its_status_and_a_reason(shared, command, status, said):
     result = shared.run("exec", SHARED_VM, "--", command)
-    assert_error(result, said, status=status, hint=False)
+    assert_error(result, said, status=status)
     assert not result.stdout
 
 
@@ -173,7 +173,7 @@ def test_command_that_cannot_run_has_its_status_and_a_reason(shared, command, st
     (["exec", "--workdir", "relative", SHARED_VM, "--", "true"], "absolute path"),
 ])
 def test_failure_of_bangers_own_ends_with_125(shared, args, said):
-    assert_error(shared.run(*args), said, status=125, hint=False)
+    assert_error(shared.run(*args), said, status=125)
 
 
 # Streams ------------------------------------------------------------------------------------------
