@@ -122,8 +122,6 @@ static void on_hello(struct link *link, const struct frame *f)
                        min, max, FRAME_PROTO_MIN, FRAME_PROTO_MAX);
         put_fatal(link, text);
     } else if (put_hello_ok(link, nonce, version) == 0) {
-        /* The buffer holds at most the rest of one old frame here: a list always fits. */
-        link->ops->list(link->ctx, &link->out);
         link->greeted = true;
     }
 }

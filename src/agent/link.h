@@ -31,9 +31,8 @@ struct link_ops {
     void (*frame)(void *ctx, const struct frame *frame, struct buf *out);
     /* A generation has ended: nothing of the sessions is sent until they are attached again. */
     void (*ended)(void *ctx);
+    /* HELLO_OK is sent: how many SESSION frames next will begin with. */
     unsigned (*sessions)(void *ctx);
-    /* After HELLO_OK: one SESSION frame for each of those. */
-    void (*list)(void *ctx, struct buf *out);
     /* Appends one frame of a session; false when none has anything to send. */
     bool (*next)(void *ctx, struct buf *out);
 };

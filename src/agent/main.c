@@ -83,18 +83,11 @@ static void on_ended(void *ctx)
     requests_detach(&a->requests);
 }
 
-static unsigned count_sessions(void *ctx)
+static unsigned list_sessions(void *ctx)
 {
     struct agent *a = ctx;
 
-    return sessions_listed(&a->sessions);
-}
-
-static void list_sessions(void *ctx, struct buf *out)
-{
-    struct agent *a = ctx;
-
-    sessions_list(&a->sessions, out);
+    return sessions_list(&a->sessions);
 }
 
 static bool next_frame(void *ctx, struct buf *out)
@@ -108,8 +101,7 @@ static bool next_frame(void *ctx, struct buf *out)
 static const struct link_ops link_ops = {
     .frame = on_frame,
     .ended = on_ended,
-    .sessions = count_sessions,
-    .list = list_sessions,
+    .sessions = list_sessions,
     .next = next_frame,
 };
 

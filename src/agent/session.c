@@ -46,7 +46,7 @@ static void session_wake(struct session *s)
 {
     struct sessions *all = s->all;
 
-    if (s->ready || !s->attached) {
+    if (s->ready || !(s->attached || s->list_due)) {
         return;
     }
     s->ready = true;
@@ -121,19 +121,48 @@ static bool put_failed(struct buf *out, uint32_t id, const struct failure *failu
                                           .length = (uint32_t)b.len}) == 0;
 }
 
-/* SESSION, or EXITED, which lacks the state in front. */
-static bool put_summary(struct buf *out, const struct session *s, uint8_t type)
+/* The u8 and u32 of EXITED. */
+static void fill_status(const struct session *s, uint8_t ret[5])
 {
     bool ended = s->state == FRAME_SESSION_EXITED;
     bool killed = ended && WIFSIGNALED(s->status);
-    uint32_t value = !ended ? 0 : (uint32_t)(killed ? WTERMSIG(s->status) : WEXITSTATUS(s->status));
-    uint8_t payload[6] = {(uint8_t)s->state, killed, (uint8_t)value};
+
+    ret[0] = killed;
+    ret[1] = (uint8_t)(!ended ? 0 : killed ? WTERMSIG(s->status) : WEXITSTATUS(s->status));
+}
+
+/* SESSION, or EXITED, which lacks the state in front. */
+static bool put_summary(struct buf *out, const struct session *s, uint8_t type)
+{
+    uint8_t payload[6] = {(uint8_t)s->state};
     unsigned skip = type == FRAME_EXITED ? 1 : 0;
 
+    fill_status(s, payload + 1);
     return put(out, s,
                (struct frame){.type = type,
                               .payload = payload + skip,
                               .length = (uint32_t)sizeof(payload) - skip});
+}
+
+/* SESSION as a new host needs it: where each stream is, and the old host's record. */
+static bool put_listing(struct buf *out, struct session *s)
+{
+    uint8_t status[6] = {(uint8_t)s->state};
+    uint8_t payload[sizeof(status) + 5 * sizeof(uint64_t) + FRAME_RECORD_MAX];
+    _cleanup_buf_ struct buf b;
+
+    fill_status(s, status + 1);
+    buf_init(&b, sizeof(payload));
+    if (buf_append(&b, status, sizeof(status)) || buf_append_le64(&b, s->in.received) ||
+        buf_append_le64(&b, s->out[0].ring.start) || buf_append_le64(&b, s->out[0].ring.end) ||
+        buf_append_le64(&b, s->out[1].ring.start) || buf_append_le64(&b, s->out[1].ring.end) ||
+        (s->record_len > 0 && buf_append(&b, s->record, s->record_len))) {
+        return false;
+    }
+    s->list_due = !put(
+        out, s,
+        (struct frame){.type = FRAME_SESSION, .payload = buf_head(&b), .length = (uint32_t)b.len});
+    return !s->list_due;
 }
 
 static bool put_state(struct buf *out, struct session *s)
@@ -148,6 +177,12 @@ static bool put_state(struct buf *out, struct session *s)
 /* One frame, in the order in which the host must see them. False: nothing to send now. */
 static bool session_next(struct session *s, struct buf *out)
 {
+    if (s->list_due) {
+        return put_listing(out, s);
+    }
+    if (!s->attached) {
+        return false;
+    }
     if (s->state_due) {
         return put_state(out, s);
     }
@@ -202,6 +237,7 @@ static void session_free(struct session *s)
     channel_done(&s->out[0]);
     channel_done(&s->out[1]);
     free(s->failure);
+    free(s->record);
     free(s);
     all->count--;
 }
@@ -267,6 +303,15 @@ static int session_start(struct session *s, const uint8_t *body, size_t len)
     struct child child;
     int r = spec_parse(&spec, body, len, s->failure);
 
+    if (r == 0 && spec.record_len > 0) {
+        s->record = malloc(spec.record_len);
+        if (!s->record) {
+            r = failure_set(s->failure, FAILURE_AGENT, ENOMEM, "cannot start a command");
+        } else {
+            memcpy(s->record, spec.record, spec.record_len);
+            s->record_len = spec.record_len;
+        }
+    }
     if (r == 0) {
         s->tty = spec.tty;
         s->in.enabled = s->in.window_due = spec.stdin_pipe;
@@ -453,31 +498,25 @@ void sessions_detach(struct sessions *all)
     for (size_t i = 0; i < SESSION_BUCKETS; i++) {
         for (struct session *s = all->buckets[i]; s; s = s->next_in_bucket) {
             s->attached = false;
+            s->list_due = false;
         }
     }
     all->spec_id = 0;
     buf_done(&all->spec);
 }
 
-unsigned sessions_listed(const struct sessions *all)
+unsigned sessions_list(struct sessions *all)
 {
     unsigned n = 0;
 
     for (size_t i = 0; i < SESSION_BUCKETS; i++) {
-        for (const struct session *s = all->buckets[i]; s; s = s->next_in_bucket) {
+        for (struct session *s = all->buckets[i]; s; s = s->next_in_bucket) {
+            s->list_due = true;
+            session_wake(s);
             n++;
         }
     }
     return n;
-}
-
-void sessions_list(const struct sessions *all, struct buf *out)
-{
-    for (size_t i = 0; i < SESSION_BUCKETS; i++) {
-        for (const struct session *s = all->buckets[i]; s; s = s->next_in_bucket) {
-            (void)put_summary(out, s, FRAME_SESSION);
-        }
-    }
 }
 
 static void session_reaped(struct session *s, int status)

@@ -1,7 +1,8 @@
 /*
  * The sessions of one guest: each a command with its streams, kept until the host releases it.
  * Output stays in a ring until the host has acknowledged it, so a broken link loses nothing: after
- * a new HELLO all sessions are detached and keep silent, until the host attaches them again.
+ * a new HELLO all sessions are detached and keep silent, until the host attaches them again. What
+ * the host wrote down of a session (its record) is kept with it, and told to the next host.
  *
  * A command's exit does not wait for whoever else holds its pipes: what is in them at that moment
  * is still sent, later bytes are read and thrown away, so that a background process is not killed
@@ -38,11 +39,14 @@ struct session {
     bool state_due;
     bool end_due; /* tell of the process's end now, ahead of its output */
     bool exit_sent;
+    bool list_due; /* a new host has not been told of it yet */
     bool tty;
     bool turn; /* which channel is first, so that neither starves the other */
     pid_t pid;
     int status; /* of wait() */
     struct failure *failure;
+    uint8_t *record; /* the host's, or NULL */
+    size_t record_len;
     struct input in;
     struct channel out[2]; /* stdout, stderr */
 };
@@ -74,9 +78,9 @@ void sessions_frame(struct sessions *all, const struct frame *f, struct buf *out
 /* A generation of the link has ended. */
 void sessions_detach(struct sessions *all);
 
-/* Appends a SESSION frame for each session; there are sessions_listed of them. */
-unsigned sessions_listed(const struct sessions *all);
-void sessions_list(const struct sessions *all, struct buf *out);
+/* A host has been greeted: sessions_next begins with a SESSION frame for each session. Their
+ * number. */
+unsigned sessions_list(struct sessions *all);
 
 /* Appends one frame of the session whose turn it is; false when there is nothing to send. */
 bool sessions_next(struct sessions *all, struct buf *out);

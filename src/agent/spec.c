@@ -55,7 +55,8 @@ static int spec_check(const uint8_t *body, size_t len, size_t *ret_args, size_t 
         } else if (tag == FRAME_TAG_CWD && (size == 0 || value[0] != '/')) {
             return invalid(f, "the working directory is not absolute");
         } else if ((tag == FRAME_TAG_STDIN && (size != 1 || value[0] > FRAME_STDIN_PIPE)) ||
-                   (tag == FRAME_TAG_TTY && size != 4)) {
+                   (tag == FRAME_TAG_TTY && size != 4) ||
+                   (tag == FRAME_TAG_RECORD && size > FRAME_RECORD_MAX)) {
             return invalid(f, "a value of the wrong size or range");
         }
     }
@@ -121,6 +122,9 @@ int spec_parse(struct spec *spec, const uint8_t *body, size_t len, struct failur
             spec->tty = true;
             spec->rows = (uint16_t)(value[0] | value[1] << 8);
             spec->columns = (uint16_t)(value[2] | value[3] << 8);
+        } else if (tag == FRAME_TAG_RECORD) {
+            spec->record = value;
+            spec->record_len = size;
         }
     }
     spec->argv[argc] = NULL;

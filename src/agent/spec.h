@@ -40,6 +40,8 @@ struct spec {
     bool tty;
     uint16_t rows;
     uint16_t columns;
+    const uint8_t *record; /* the host's, in the body that was parsed; or NULL */
+    size_t record_len;
     char *memory;
     char *defaults[SPEC_DEFAULTS];
 };

@@ -33,13 +33,20 @@ struct output {
 
 struct attach {
     int fd;
+    int own_fd; /* fd, when we have reconnected, or -1 */
     int signals_fd;
     struct buf in;                         /* from the daemon */
     struct buf out;                        /* to the daemon */
     struct output outputs[FRAME_CHANNELS]; /* [0] is not used */
-    bool stdin_open;
-    bool stdin_known; /* the daemon said where to begin */
+    struct buf
+        kept; /* from stdin: what the guest may not have yet, and a new daemon may want again */
+    uint64_t kept_from;  /* offset of its first byte */
+    bool stdin_open;     /* there is more to read */
+    bool stdin_at_end;   /* its end was read, */
+    bool stdin_end_sent; /* and sent */
+    bool stdin_known;    /* the daemon said where to go on */
     uint64_t stdin_sent, stdin_limit;
+    bool lost;        /* the connection ended */
     bool ended;       /* EXITED or FAILED came: the socket is not read any more */
     bool detached;    /* we end before the session */
     bool interrupted; /* SIGINT was forwarded */
@@ -91,33 +98,59 @@ static void maybe_ack(struct attach *a, uint8_t channel)
     }
 }
 
+/* Offset behind what was read from stdin. */
+static uint64_t stdin_read(const struct attach *a)
+{
+    return a->kept_from + a->kept.len;
+}
+
 static bool wants_stdin(const struct attach *a)
 {
-    return a->stdin_open && a->stdin_known && !a->ended && a->stdin_sent < a->stdin_limit &&
-           a->out.len < QUEUE_MAX;
+    return a->stdin_open && a->stdin_known && !a->ended && stdin_read(a) < a->stdin_limit &&
+           a->out.len < QUEUE_MAX && buf_room(&a->kept) > 0;
 }
 
 static void read_stdin(struct attach *a)
 {
-    uint8_t data[FRAME_PAYLOAD_MAX];
-    uint64_t room = a->stdin_limit - a->stdin_sent;
-    struct frame f = {.channel = FRAME_STDIN, .offset = a->stdin_sent};
-    ssize_t n = read(STDIN_FILENO, data, room < sizeof(data) ? room : sizeof(data));
+    uint64_t room = a->stdin_limit - stdin_read(a);
+    size_t most = buf_room(&a->kept) < FRAME_PAYLOAD_MAX ? buf_room(&a->kept) : FRAME_PAYLOAD_MAX;
+    ssize_t n = buf_read_fd(&a->kept, STDIN_FILENO, room < most ? (size_t)room : most);
 
-    if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
+    if (n == -EINTR || n == -EAGAIN) {
         return;
     }
-    if (n > 0) {
-        f.type = FRAME_DATA;
-        f.payload = data;
-        f.length = (uint32_t)n;
-        a->stdin_sent += (uint64_t)n;
-    } else {
+    if (n <= 0) {
         /* An unreadable stdin (a terminal that went away) has ended as well. */
-        f.type = FRAME_END;
         a->stdin_open = false;
+        a->stdin_at_end = true;
     }
-    must_fit(frame_put(&a->out, &f));
+}
+
+/* What was read goes out as far as the window and the queue allow. */
+static void send_stdin(struct attach *a)
+{
+    struct frame f = {.type = FRAME_DATA, .channel = FRAME_STDIN};
+
+    if (!a->stdin_known || a->ended) {
+        return;
+    }
+    while (a->stdin_sent < stdin_read(a) && a->stdin_sent < a->stdin_limit &&
+           a->out.len < QUEUE_MAX) {
+        uint64_t most = stdin_read(a) < a->stdin_limit ? stdin_read(a) : a->stdin_limit;
+
+        most -= a->stdin_sent;
+        f.offset = a->stdin_sent;
+        f.payload = buf_head(&a->kept) + (a->stdin_sent - a->kept_from);
+        f.length = most < FRAME_PAYLOAD_MAX ? (uint32_t)most : FRAME_PAYLOAD_MAX;
+        must_fit(frame_put(&a->out, &f));
+        a->stdin_sent += f.length;
+    }
+    if (a->stdin_at_end && !a->stdin_end_sent && a->stdin_sent == stdin_read(a)) {
+        a->stdin_end_sent = true;
+        must_fit(frame_put(
+            &a->out,
+            &(struct frame){.type = FRAME_END, .channel = FRAME_STDIN, .offset = a->stdin_sent}));
+    }
 }
 
 /* From the daemon -------------------------------------------------------------------------------*/
@@ -152,6 +185,22 @@ static int take_end(struct attach *a, const struct frame *f, struct err *err)
     return 0;
 }
 
+/* The first window on a connection says where stdin goes on: after a break, somewhere in what we
+ * kept. */
+static int begin_stdin(struct attach *a, uint64_t offset, uint64_t limit, struct err *err)
+{
+    if (stdin_read(a) == 0 && a->stdin_open) {
+        a->kept_from = offset;
+    } else if ((offset < a->kept_from || offset > stdin_read(a)) &&
+               (a->stdin_open || a->stdin_at_end)) {
+        return broke_protocol(err, "it goes on elsewhere in stdin");
+    }
+    a->stdin_known = true;
+    a->stdin_sent = offset;
+    a->stdin_limit = limit;
+    return 0;
+}
+
 static int take_window(struct attach *a, const struct frame *f, struct err *err)
 {
     struct frame_reader r = frame_reader(f);
@@ -161,10 +210,14 @@ static int take_window(struct attach *a, const struct frame *f, struct err *err)
         return broke_protocol(err, "a bad window");
     }
     if (!a->stdin_known) {
-        a->stdin_known = true;
-        a->stdin_sent = f->offset;
-    } else if (f->offset > a->stdin_sent) {
+        return begin_stdin(a, f->offset, limit, err);
+    }
+    if (f->offset > a->stdin_sent) {
         return broke_protocol(err, "it has more than was sent");
+    }
+    if (f->offset > a->kept_from) {
+        buf_consume(&a->kept, (size_t)(f->offset - a->kept_from));
+        a->kept_from = f->offset;
     }
     a->stdin_limit = limit > a->stdin_limit ? limit : a->stdin_limit;
     return 0;
@@ -307,6 +360,7 @@ static int serve_socket(struct attach *a, short events, struct err *err)
         if (n == -EAGAIN) {
             return 0;
         }
+        a->lost = n <= 0;
         return n <= 0 ? lost(err, n) : take_frames(a, err);
     }
     return 0;
@@ -381,6 +435,43 @@ static bool is_done(const struct attach *a)
                            a->outputs[FRAME_STDERR].data.len == 0);
 }
 
+/* After the connection ended: goes on with the next daemon, from where we are. -1 keeps the error.
+ */
+static int resume(struct attach *a, const struct attach_params *params, struct err *err)
+{
+    struct err why;
+    struct buf rest;
+    int fd, r;
+
+    r = params->reconnect ? params->reconnect(params->reconnect_arg, &fd, &rest, &why) : -1;
+    if (r != 0) {
+        a->detached = r > 0;
+        a->status = r > 0 ? 128 + r : a->status;
+        if (r < 0 && params->reconnect) {
+            err_append(err, "; %s", why.message);
+        }
+        return r > 0 ? 0 : -1;
+    }
+    a->lost = false;
+    close_p(&a->own_fd);
+    a->fd = a->own_fd = fd;
+    buf_done(&a->in);
+    a->in = rest;
+    buf_consume(&a->out, a->out.len);
+    a->stdin_known = a->stdin_end_sent = false;
+    for (unsigned channel = FRAME_STDOUT; channel < FRAME_CHANNELS; channel++) {
+        struct output *o = &a->outputs[channel];
+
+        o->ended = false; /* is told again */
+        o->acked = o->written;
+        must_fit(frame_put_window(&a->out, 0, (uint8_t)channel, o->received, o->written + WINDOW));
+        if (o->broken) {
+            send_signal(a, SIGPIPE); /* maybe once more */
+        }
+    }
+    return take_frames(a, err);
+}
+
 static int step(struct attach *a, struct err *err)
 {
     enum { SOCKET, SIGNALS, STDIN, STDOUT, STDERR, COUNT };
@@ -393,6 +484,7 @@ static int step(struct attach *a, struct err *err)
         [STDERR] = {a->outputs[FRAME_STDERR].data.len ? STDERR_FILENO : -1, POLLOUT, 0},
     };
 
+    send_stdin(a);
     if (a->out.len > 0) {
         p[SOCKET].events |= POLLOUT;
     }
@@ -418,6 +510,7 @@ static void init(struct attach *a, const struct attach_params *params)
 {
     *a = (struct attach){
         .fd = params->fd,
+        .own_fd = -1,
         .signals_fd = params->signals_fd,
         .stdin_open = params->stdin_open,
         .in = *params->rest,
@@ -425,6 +518,7 @@ static void init(struct attach *a, const struct attach_params *params)
     buf_init(params->rest, 0);
     /* Besides stdin's pieces: windows, at most one for each ACK_EVERY received, and signals. */
     buf_init(&a->out, 4 * QUEUE_MAX);
+    buf_init(&a->kept, FRAME_WINDOW_MAX);
     for (unsigned channel = FRAME_STDOUT; channel < FRAME_CHANNELS; channel++) {
         struct output *o = &a->outputs[channel];
         struct stat st;
@@ -445,6 +539,8 @@ static void done(struct attach *a)
     (void)!buf_write_fd(&a->out, a->fd);
     buf_done(&a->in);
     buf_done(&a->out);
+    buf_done(&a->kept);
+    close_p(&a->own_fd);
     buf_done(&a->outputs[FRAME_STDOUT].data);
     buf_done(&a->outputs[FRAME_STDERR].data);
 }
@@ -464,6 +560,9 @@ int attach_run(const struct attach_params *params, int *ret_status, struct err *
         if (step(&a, r < 0 ? &second : err) < 0) {
             if (r < 0) {
                 break;
+            }
+            if (a.lost && resume(&a, params, err) == 0) {
+                continue;
             }
             r = -1;
             a.ended = true;

@@ -54,5 +54,6 @@ int cmd_exec(struct cli *cli, const struct cli_args *args)
     return session_attach(cli, &(struct session_attach){.vm = args->operands[0],
                                                         .session = json_str(session, "id", ""),
                                                         .signals_fd = signals_fd,
-                                                        .stdin_open = forward});
+                                                        .stdin_open = forward,
+                                                        .holder = &c});
 }

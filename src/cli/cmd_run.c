@@ -161,6 +161,20 @@ int cmd_vm_create(struct cli *cli, const struct cli_args *args)
 
 /* run -------------------------------------------------------------------------------------------*/
 
+/* The daemon ended first. The next one would give us time to come back, but we have all we want. */
+static int delete_with_next_daemon(struct creation *c, const char *vm, struct err *err)
+{
+    _cleanup_json_ json_t *params = json_object();
+    json_t *ignored = NULL;
+    int r;
+
+    json_put_str(params, "vm", vm);
+    json_put_bool(params, "force", true);
+    r = cli_call(c->cli, "vm.delete", STEAL_PTR(params), &ignored, err);
+    json_decref(ignored);
+    return r;
+}
+
 /* The daemon deletes it; whoever runs the next command must not see it any more. */
 static void await_deletion(struct creation *c, const char *vm)
 {
@@ -169,12 +183,16 @@ static void await_deletion(struct creation *c, const char *vm)
     struct client_watch watch = {.wake_fd = c->wait.signals_fd, .wake = session_wake, .arg = &wake};
     json_t *params = json_object();
     struct err err;
+    int r;
 
     json_put_str(params, "vm", vm);
     json_put_str(params, "until", "deleted");
     json_put_int(params, "timeout_ms", DELETE_WAIT_MS);
-    if (client_call_watched(c->client, "vm.wait", params, &watch, &ignored, &err) < 0 &&
-        err.code != ERR_NOT_FOUND && !wake.signal) {
+    r = client_call_watched(c->client, "vm.wait", params, &watch, &ignored, &err);
+    if (r < 0 && err.code == ERR_IO && !wake.signal) {
+        r = delete_with_next_daemon(c, vm, &err);
+    }
+    if (r < 0 && err.code != ERR_NOT_FOUND && !wake.signal) {
         (void)out_error(c->cli, c->client, "the VM is not deleted yet", &err);
     }
 }
@@ -213,7 +231,8 @@ static int run_attached(struct creation *c, bool forward)
         session_attach(c->cli, &(struct session_attach){.vm = vm,
                                                         .session = json_str(session, "id", ""),
                                                         .signals_fd = c->wait.signals_fd,
-                                                        .stdin_open = forward});
+                                                        .stdin_open = forward,
+                                                        .holder = &c->client});
 
     if (cli_arg(c->args, "rm")) {
         await_deletion(c, vm);

@@ -1,14 +1,22 @@
 #include "cli/session.h"
 
+#include "base/clock.h"
 #include "base/str.h"
 #include "cli/attach.h"
 #include "cli/output.h"
 #include "cli/signals.h"
 
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
+
+/* How long another daemon is looked for when one ended under us. */
+#define RECONNECT_MS 15000
 
 /* A stdin that somebody prepared for the command: neither a terminal nor /dev/null. */
 static bool stdin_is_data(void)
@@ -51,37 +59,124 @@ int session_wake(void *arg)
     return number ? -1 : 0;
 }
 
-int session_attach(struct cli *cli, const struct session_attach *params)
+/* Attaching, and coming back
+ * ---------------------------------------------------------------------*/
+
+struct attaching {
+    struct cli *cli;
+    const struct session_attach *params;
+    int signal; /* that ended a wait */
+};
+
+/* A call about the session, which signals end. */
+static int call_watched(struct attaching *at, struct client *c, const char *method, struct err *err)
+{
+    struct session_wake wake = {.signals_fd = at->params->signals_fd};
+    struct client_watch watch = {
+        .wake_fd = at->params->signals_fd, .wake = session_wake, .arg = &wake};
+    _cleanup_json_ json_t *session = NULL;
+    json_t *request = json_object();
+    int r;
+
+    json_put_str(request, "vm", at->params->vm);
+    json_put_str(request, "session", at->params->session);
+    r = client_call_watched(c, method, request, &watch, &session, err);
+    at->signal = wake.signal ? wake.signal : at->signal;
+    return r;
+}
+
+static int attach_once(struct attaching *at, int *ret_fd, struct buf *ret_rest, struct err *err)
 {
     _cleanup_client_ struct client *c = NULL;
-    _cleanup_json_ json_t *session = NULL;
+
+    if (cli_connect(at->cli, false, &c, err) < 0 ||
+        call_watched(at, c, "session.attach", err) < 0) {
+        return -1;
+    }
+    *ret_fd = client_take_over(c, ret_rest);
+    return 0;
+}
+
+/* The next one cannot start before the last one has ended. */
+static void await_end(pid_t pid, int64_t deadline_ms)
+{
+    _cleanup_close_ int fd = pidfd_open(pid, 0);
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    int64_t left = deadline_ms - clock_mono_ms();
+
+    while (fd >= 0 && left > 0 && poll(&p, 1, (int)left) < 0 && errno == EINTR) {
+        left = deadline_ms - clock_mono_ms();
+    }
+}
+
+/* Takes the session's hold over, and attaches. */
+static int come_back(struct attaching *at, int64_t deadline_ms, int *ret_fd, struct buf *ret_rest,
+                     struct err *err)
+{
+    struct client **holder = at->params->holder;
+    struct client *next = NULL;
+
+    if (cli_connect(at->cli, false, &next, err) < 0) {
+        if (err->code != ERR_NOT_RUNNING) {
+            return -1;
+        }
+        await_end(client_daemon_pid(*holder), deadline_ms);
+        if (cli_connect(at->cli, true, &next, err) < 0) {
+            return -1;
+        }
+    }
+    client_free(*holder);
+    *holder = next;
+    return call_watched(at, next, "session.hold", err) < 0 ? -1
+                                                           : attach_once(at, ret_fd, ret_rest, err);
+}
+
+static int reconnect(void *arg, int *ret_fd, struct buf *ret_rest, struct err *err)
+{
+    struct attaching *at = arg;
+    int64_t deadline = clock_mono_ms() + RECONNECT_MS;
+    int r;
+
+    /* What goes wrong with a connection may go better with the next one: that daemon may have ended
+     * as well. */
+    do {
+        r = come_back(at, deadline, ret_fd, ret_rest, err);
+    } while (r < 0 && !at->signal && (err->code == ERR_IO || err->code == ERR_NOT_RUNNING) &&
+             clock_mono_ms() < deadline);
+    if (r < 0) {
+        return at->signal ? at->signal : -1;
+    }
+    if (!at->cli->quiet) {
+        (void)fputs("banger: the daemon ended; going on with the new one\n", stderr);
+    }
+    return 0;
+}
+
+int session_attach(struct cli *cli, const struct session_attach *params)
+{
+    struct attaching at = {.cli = cli, .params = params};
     _cleanup_buf_ struct buf rest = {0};
     _cleanup_close_ int fd = -1;
-    struct session_wake wake = {.signals_fd = params->signals_fd};
-    struct client_watch watch = {.wake_fd = params->signals_fd, .wake = session_wake, .arg = &wake};
     int status = EXIT_BANGER;
-    json_t *request;
     struct err err;
+    int r = attach_once(&at, &fd, &rest, &err);
 
-    if (cli_connect(cli, false, &c, &err) < 0) {
+    if (r < 0 && !at.signal && (err.code == ERR_IO || err.code == ERR_NOT_RUNNING)) {
+        r = reconnect(&at, &fd, &rest, &err);
+    }
+    if (at.signal) {
+        return 128 + at.signal;
+    }
+    if (r < 0) {
         (void)out_error(cli, NULL, NULL, &err);
         return EXIT_BANGER;
     }
-    request = json_object();
-    json_put_str(request, "vm", params->vm);
-    json_put_str(request, "session", params->session);
-    if (client_call_watched(c, "session.attach", request, &watch, &session, &err) < 0) {
-        if (wake.signal) {
-            return 128 + wake.signal;
-        }
-        (void)out_error(cli, c, NULL, &err);
-        return EXIT_BANGER;
-    }
-    fd = client_take_over(c, &rest);
     if (attach_run(&(struct attach_params){.fd = fd,
                                            .rest = &rest,
                                            .signals_fd = params->signals_fd,
-                                           .stdin_open = params->stdin_open},
+                                           .stdin_open = params->stdin_open,
+                                           .reconnect = reconnect,
+                                           .reconnect_arg = &at},
                    &status, &err) < 0) {
         (void)out_error(cli, NULL, NULL, &err);
     }

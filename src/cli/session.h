@@ -13,10 +13,12 @@ struct session_attach {
     const char *session;
     int signals_fd;
     bool stdin_open;
+    struct client **holder; /* the connection that holds the session; after a daemon's end, the one
+                             * to the next daemon */
 };
 
-/* Attaches on a connection of its own, carries bytes until the end, prints errors. The exit
- * status. */
+/* Attaches on a connection of its own, carries bytes until the end, prints errors. When the daemon
+ * ends meanwhile, goes on with the next one, which is started. The exit status. */
 int session_attach(struct cli *cli, const struct session_attach *params);
 
 /* For waits that any signal ends: client_watch.wake; arg points to struct session_wake. */

@@ -280,16 +280,27 @@ const struct api_method api_methods[] = {
                "in state `failed`, with exit code 125, 126 or 127 and the reason.",
     },
     {
+        .name = "session.hold",
+        .flags = API_SLOW,
+        .params = PARAMS(P_VM, P_SESSION),
+        .result = ONE(session),
+        .doc = "Holds a session as `hold` of `session.start` does: it is hung up when this "
+               "connection ends, and an `auto_remove` VM whose main session it is is deleted. For "
+               "a client whose daemon ended: what it held waits for it for 10 seconds.",
+    },
+    {
         .name = "session.attach",
-        .flags = API_TAKES_OVER,
+        .flags = API_TAKES_OVER | API_SLOW,
         .params = PARAMS(P_VM, P_SESSION),
         .result = ONE(session),
         .doc = "Turns the connection into the session's byte streams: frames of session number "
                "0 in both directions (see Frames). The output is sent as the client's WINDOW "
-               "frames allow.",
+               "frames allow, from the offset on that the first of them names; so a client goes "
+               "on where it was, also with the next daemon.",
     },
     {
         .name = "session.list",
+        .flags = API_SLOW,
         .params = PARAMS(P_VM),
         .result = LIST(session),
         .doc = "Lists a VM's sessions, oldest first.",

@@ -162,7 +162,10 @@ static struct frame_doc frame_doc(enum frame_type type)
     case FRAME_GOING_DOWN:
         return (struct frame_doc){"GOING_DOWN", "agent", "empty"};
     case FRAME_EXEC:
-        return (struct frame_doc){"EXEC", "host", "TLVs: arguments, environment, cwd, user, ..."};
+        return (struct frame_doc){
+            "EXEC", "host",
+            "TLVs: arguments, environment, cwd, user, ..., and a record of the "
+            "host's that SESSION repeats"};
     case FRAME_SIGNAL:
         return (struct frame_doc){"SIGNAL", "host, client",
                                   "u32 signal number, for the command's process group"};
@@ -181,7 +184,9 @@ static struct frame_doc frame_doc(enum frame_type type)
         return (struct frame_doc){"EXITED", "agent, daemon",
                                   "u8 0 = exited or 1 = killed, u32 status or signal"};
     case FRAME_SESSION:
-        return (struct frame_doc){"SESSION", "agent", "u8 state, and as EXITED"};
+        return (struct frame_doc){"SESSION", "agent",
+                                  "u8 state, and as EXITED; after HELLO_OK also u64 offsets and "
+                                  "the host's record"};
     case FRAME_DATA:
         return (struct frame_doc){"DATA", "either", "bytes of a channel; offset = of the first"};
     case FRAME_END:
@@ -209,11 +214,17 @@ static const char frames_text[] =
     "send up to `limit`, which is at most %d bytes further. A sender begins with the limit 0 and\n"
     "never sends past it.\n\n"
     "A client that attaches sends a WINDOW for channels 1 and 2 to receive output, and more of\n"
-    "them as it writes that out. It may send stdin as far as the daemon's WINDOW for channel 0\n"
-    "allows, beginning at that WINDOW's offset, and END; and SIGNAL and RESIZE at any time. The\n"
+    "them as it writes that out. The offset of the first says where it wants to begin; bytes that\n"
+    "were acknowledged before are gone, and output then begins behind them. It may send stdin as\n"
+    "far as the daemon's WINDOW for channel 0 allows, beginning at the offset of the first of\n"
+    "them, and END; and SIGNAL and RESIZE at any time. The\n"
     "daemon sends DATA, then END of both output channels, then EXITED; or FAILED when the command\n"
     "could not be started, or FATAL when it cannot go on. A client that closes the connection only\n"
     "detaches, unless the session was begun with `hold` on a connection that ends as well.\n\n"
+    "When the daemon ends, the connection ends without a FATAL. A client that goes on connects to\n"
+    "the next daemon, calls `session.hold` if it held the session, attaches, and names the offsets\n"
+    "up to which it has the output. It keeps what it sends to stdin until a WINDOW after the first\n"
+    "has acknowledged it, and goes on where the first WINDOW on the new connection says.\n\n"
     "The same frames go between the daemon and the agent in the guest, where `stream` tells the\n"
     "sessions apart and the types without `client` or `daemon` below are used as well.\n\n"
     "| type | name | sent by | payload |\n|---|---|---|---|\n";

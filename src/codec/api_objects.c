@@ -148,7 +148,12 @@ const struct api_object api_session = {
         MAY("name", API_STRING, .doc = "Always null so far."),
         HAS("state", API_STRING, .choices = "starting|running|exited|failed|lost",
             .doc = "failed: it could not be started; lost: its guest is gone."),
-        HAS("command", API_BYTES_LIST, .min = 1, .max = 4096, .doc = "Program and arguments."),
+        HAS("command", API_BYTES_LIST, .max = 4096,
+            .doc = "Program and arguments; empty when a guest did not keep them for a new daemon."),
+        HAS("command_shortened", API_BOOL,
+            .doc =
+                "Whether command is only the beginning: it was long, and the daemon that started "
+                "it has ended."),
         MAY("cwd", API_BYTES, .doc = "Working directory that was asked for."),
         HAS("user", API_STRING, .doc = "User that was asked for."),
         HAS("tty", API_BOOL, .doc = "Whether it runs on a terminal."),

@@ -56,8 +56,9 @@ enum frame_type {
      * new generation: the agent drops half a frame of the old host, but no session. */
     FRAME_HELLO = 1,
     /* agent -> host: nonce[16], u16 version, u32 number of sessions, then the agent's version
-     * string (rest). A SESSION frame for each session follows. What comes before it may begin in
-     * the middle of an old frame: a host finds it with frame_scan, and checks the nonce. */
+     * string (rest). A SESSION frame for each session follows, with its record. What comes before
+     * it may begin in the middle of an old frame: a host finds it with frame_scan, and checks the
+     * nonce. */
     FRAME_HELLO_OK = 2,
     /* agent -> host, stream 0: the agent cannot go on (no root disk, mount failed, no common
      * protocol version); payload: the reason as text. It is the answer to HELLO, in the place of
@@ -92,8 +93,11 @@ enum frame_type {
     FRAME_EXITED = 26,  /* u8 0 = exited / 1 = killed by signal, u32 status or signal. Sent after
                          * both ENDs. */
     FRAME_SESSION = 27, /* u8 state (enum frame_session_state), u8 how, u32 status as in EXITED.
-                         * After HELLO_OK for each session, and at once when a process ends: unlike
-                         * EXITED it does not wait for the output before it. */
+                         * At once when a process ends: unlike EXITED it does not wait for the
+                         * output before it. And after HELLO_OK for each session, and then with
+                         * u64 bytes of stdin received, u64 first byte held and u64 end of stdout,
+                         * the same of stderr, and the host's record of FRAME_TAG_RECORD (rest).
+                         * (Agents before these were known stop behind the status.) */
 
     /* Sessions, both directions. */
     FRAME_DATA = 32,
@@ -120,17 +124,20 @@ enum frame_session_state {
 #define FRAME_PING_MAX 64
 #define FRAME_SPEC_MAX (512 * 1024)    /* TLV bytes of one EXEC */
 #define FRAME_ARGS_MAX 4096            /* arguments, and environment entries, of one EXEC */
+#define FRAME_RECORD_MAX 4096          /* bytes of a host's record of a session */
 #define FRAME_ACK_EVERY (64 * 1024)    /* acknowledge output at least this often */
 #define FRAME_WINDOW_MAX (1024 * 1024) /* most bytes that a WINDOW may open beyond its offset */
 
 /* Tags of the TLVs: u8 tag, u32 length, value. Unknown tags are ignored (newer host). */
 enum frame_tag {
-    FRAME_TAG_ARG = 1,   /* one argument, bytes without NUL; repeated, in order; at least one */
-    FRAME_TAG_ENV = 2,   /* NAME=value, bytes without NUL; repeated */
-    FRAME_TAG_CWD = 3,   /* absolute path; default: the user's home, else / */
-    FRAME_TAG_USER = 4,  /* name or uid, optionally :group or :gid; default root */
-    FRAME_TAG_STDIN = 5, /* u8 enum frame_stdin */
-    FRAME_TAG_TTY = 6,   /* u16 rows, u16 columns: run on a pseudo-terminal of this size */
+    FRAME_TAG_ARG = 1,    /* one argument, bytes without NUL; repeated, in order; at least one */
+    FRAME_TAG_ENV = 2,    /* NAME=value, bytes without NUL; repeated */
+    FRAME_TAG_CWD = 3,    /* absolute path; default: the user's home, else / */
+    FRAME_TAG_USER = 4,   /* name or uid, optionally :group or :gid; default root */
+    FRAME_TAG_STDIN = 5,  /* u8 enum frame_stdin */
+    FRAME_TAG_TTY = 6,    /* u16 rows, u16 columns: run on a pseudo-terminal of this size */
+    FRAME_TAG_RECORD = 7, /* what the host wants to know of the session later, up to
+                           * FRAME_RECORD_MAX bytes: the agent keeps them and lists them */
     FRAME_TAG_HOSTNAME = 16,
     FRAME_TAG_TIME = 17,    /* u64 nanoseconds since 1970, CLOCK_REALTIME */
     FRAME_TAG_ENTROPY = 18, /* 32 to 512 bytes for the guest's random pool */

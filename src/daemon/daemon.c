@@ -207,6 +207,9 @@ void daemon_close(struct daemon *d)
     if (!d) {
         return;
     }
+    if (d->vms) {
+        vms_stop_serving(d->vms);
+    }
     rpc_server_free(d->server);
     op_registry_free(d->vm_creates);
     op_registry_free(d->image_ops);

@@ -47,6 +47,7 @@ HANDLER(rpc_vm_logs);
 HANDLER(rpc_vm_ping);
 /* rpc_session.c */
 HANDLER(rpc_session_start);
+HANDLER(rpc_session_hold);
 HANDLER(rpc_session_attach);
 HANDLER(rpc_session_list);
 HANDLER(rpc_session_wait);

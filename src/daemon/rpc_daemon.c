@@ -21,6 +21,7 @@ const struct rpc_handler daemon_handlers[] = {
     {"vm.logs", rpc_vm_logs},
     {"vm.ping", rpc_vm_ping},
     {"session.start", rpc_session_start},
+    {"session.hold", rpc_session_hold},
     {"session.attach", rpc_session_attach},
     {"session.list", rpc_session_list},
     {"session.wait", rpc_session_wait},

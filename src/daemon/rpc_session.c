@@ -24,6 +24,19 @@ HANDLER(rpc_session_start)
     return 0;
 }
 
+HANDLER(rpc_session_hold)
+{
+    struct daemon *d = ctx;
+    struct vm_hold *hold;
+
+    if (vms_session_hold(d->vms, api_str(params, "vm"), api_str(params, "session"),
+                         rpc_call_cancel(call), ret_result, &hold, err) < 0) {
+        return -1;
+    }
+    rpc_call_on_close(call, vms_hold_closed, hold);
+    return 0;
+}
+
 struct attaching {
     struct session_registry *sessions;
     char vm_id[ID_SIZE], session_id[ID_SIZE];
@@ -46,7 +59,7 @@ HANDLER(rpc_session_attach)
     struct attaching *a;
     char id[ID_SIZE];
 
-    if (vms_resolve(d->vms, api_str(params, "vm"), id, err) < 0 ||
+    if (vms_resolve_listed(d->vms, api_str(params, "vm"), rpc_call_cancel(call), id, err) < 0 ||
         session_show(vms_sessions(d->vms), id, api_str(params, "session"), ret_result, err) < 0) {
         return -1;
     }
@@ -63,8 +76,7 @@ HANDLER(rpc_session_list)
     struct daemon *d = ctx;
     char id[ID_SIZE];
 
-    (void)call;
-    if (vms_resolve(d->vms, api_str(params, "vm"), id, err) < 0) {
+    if (vms_resolve_listed(d->vms, api_str(params, "vm"), rpc_call_cancel(call), id, err) < 0) {
         return -1;
     }
     *ret_result = session_list(vms_sessions(d->vms), id);
@@ -78,7 +90,7 @@ HANDLER(rpc_session_wait)
     const char *session = api_str(params, "session");
     char id[ID_SIZE];
 
-    if (vms_resolve(d->vms, api_str(params, "vm"), id, err) < 0 ||
+    if (vms_resolve_listed(d->vms, api_str(params, "vm"), rpc_call_cancel(call), id, err) < 0 ||
         session_wait(vms_sessions(d->vms), id, session, rpc_call_cancel(call),
                      ms > 0 ? clock_mono_ms() + ms : -1, err) < 0) {
         return -1;

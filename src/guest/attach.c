@@ -21,7 +21,6 @@ struct attach {
     struct buf in, out;
     struct session *session;       /* a reference; NULL once it only flushes `out` */
     struct list starved;           /* in link->starved */
-    uint64_t stdin_base;           /* the session's offset of this client's first stdin byte */
     uint64_t next[FRAME_CHANNELS]; /* offset that the client gets next */
     bool synced[FRAME_CHANNELS];   /* it has said what it holds */
     bool ended[FRAME_CHANNELS];    /* it has been told the end */
@@ -92,8 +91,11 @@ static void flush(struct attach *a)
         }
     }
     if (a->session && a->end_sent && a->out.len == 0) {
-        session_tell(a->session, SESSION_DELIVERED);
+        struct session *s = session_get(a->session);
+
         leave_session(a);
+        session_on_delivered(s);
+        session_put(s);
     }
     if (!a->session && a->out.len == 0) {
         attach_free(a);
@@ -115,13 +117,15 @@ void attach_end(struct attach *a, const char *why)
     flush(a);
 }
 
-static int put_stdin_window(struct attach *a)
+void attach_drop(struct attach *a)
 {
-    struct session *s = a->session;
-    uint64_t acked = s->stdin_acked > a->stdin_base ? s->stdin_acked - a->stdin_base : 0;
-    uint64_t limit = s->stdin_limit > a->stdin_base ? s->stdin_limit - a->stdin_base : 0;
+    attach_free(a);
+}
 
-    return frame_put_window(&a->out, 0, FRAME_STDIN, acked, limit);
+/* The first one says where this client's stdin begins: behind what others have written. */
+static int put_stdin_window(struct attach *a, uint64_t offset)
+{
+    return frame_put_window(&a->out, 0, FRAME_STDIN, offset, a->session->stdin_limit);
 }
 
 /* What the agent sent before it knew of this client (and where it is) comes again after ATTACH:
@@ -144,30 +148,38 @@ static bool is_next(struct attach *a, const struct frame *f)
     }
 }
 
-bool attach_forward(struct attach *a, const struct frame *f)
+void attach_forward(struct attach *a, const struct frame *f)
 {
     struct frame to = *f;
-    bool at_end;
     int r;
 
     if (!is_next(a, f)) {
-        return a->end_sent;
+        return;
     }
     to.stream = 0;
     a->next[f->channel] += f->type == FRAME_DATA ? f->length : 0;
     a->ended[f->channel] = a->ended[f->channel] || f->type == FRAME_END;
-    r = f->type == FRAME_WINDOW ? put_stdin_window(a) : frame_put(&a->out, &to);
+    r = f->type == FRAME_WINDOW ? put_stdin_window(a, a->session->stdin_acked)
+                                : frame_put(&a->out, &to);
     a->end_sent = a->end_sent || f->type == FRAME_EXITED || f->type == FRAME_FAILED;
     if (r < 0) {
         attach_end(a, "the client does not read what it asks for");
-        return 0;
+        return;
     }
-    at_end = a->end_sent;
     flush(a); /* may be the last that is heard of `a` */
-    return at_end;
 }
 
 /* ---- frames of the client; -1 ends its connection ---- */
+
+static uint64_t bytes_so_far(struct session *s, uint8_t channel)
+{
+    uint64_t bytes;
+
+    leaf_lock(&s->registry->lock);
+    bytes = s->out_bytes[channel];
+    leaf_unlock(&s->registry->lock);
+    return bytes;
+}
 
 static int on_window(struct attach *a, const struct frame *f)
 {
@@ -178,7 +190,8 @@ static int on_window(struct attach *a, const struct frame *f)
     uint64_t limit;
 
     if (c == FRAME_STDIN || frame_take_u64(&r, &limit) < 0 || limit < f->offset ||
-        limit - f->offset > FRAME_WINDOW_MAX || (a->synced[c] && f->offset > a->next[c])) {
+        limit - f->offset > FRAME_WINDOW_MAX ||
+        f->offset > (a->synced[c] ? a->next[c] : bytes_so_far(s, c))) {
         return -EPROTO;
     }
     if (!a->synced[c]) {
@@ -200,8 +213,7 @@ static int on_stdin(struct attach *a, const struct frame *f)
     struct guest_link *link = s->link;
     struct frame to = *f;
 
-    if (f->channel != FRAME_STDIN || a->stdin_ended ||
-        f->offset + a->stdin_base != s->stdin_offset ||
+    if (f->channel != FRAME_STDIN || a->stdin_ended || f->offset != s->stdin_offset ||
         s->stdin_offset + f->length > s->stdin_limit) {
         return -EPROTO;
     }
@@ -212,7 +224,6 @@ static int on_stdin(struct attach *a, const struct frame *f)
         return 0;
     }
     to.stream = s->stream;
-    to.offset = s->stdin_offset;
     s->stdin_offset += f->length;
     return frame_put(&link->out, &to);
 }
@@ -313,7 +324,6 @@ void attach_new(struct loop *loop, struct session *s, int fd, const void *early,
     a->loop = loop;
     a->fd = fd;
     a->session = session_get(s);
-    a->stdin_base = s->stdin_offset;
     memcpy(a->next, s->acked, sizeof(a->next));
     buf_init(&a->in, LINK_IN_MAX);
     buf_init(&a->out, 4 * 1024 * 1024);
@@ -326,7 +336,7 @@ void attach_new(struct loop *loop, struct session *s, int fd, const void *early,
         flush(a);
         return;
     }
-    if (put_stdin_window(a) < 0 ||
+    if (put_stdin_window(a, s->stdin_offset) < 0 ||
         frame_put(&s->link->out, &(struct frame){.type = FRAME_ATTACH, .stream = s->stream}) < 0 ||
         buf_append(&a->in, early, len) < 0) {
         attach_end(a, "no room for another client");

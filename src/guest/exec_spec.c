@@ -52,11 +52,17 @@ static int put_tty_tlv(struct buf *body, const json_t *tty)
     return frame_put_tlv(body, FRAME_TAG_TTY, p, sizeof(p));
 }
 
+int exec_spec_too_large(struct err *err)
+{
+    err_set(err, ERR_LIMIT, "command and environment are larger than %d KiB together",
+            FRAME_SPEC_MAX / 1024);
+    return err_hint(err, "pass large data through stdin");
+}
+
 int exec_spec_encode(const json_t *spec, struct buf *body, struct err *err)
 {
     uint8_t mode = str_eq(api_str(spec, "stdin"), "pipe") ? FRAME_STDIN_PIPE : FRAME_STDIN_CLOSED;
     const char *user = api_str(spec, "user");
-    int r = 0;
 
     if (json_array_size(json_object_get(spec, "command")) == 0) {
         err_set(err, ERR_INVALID, "no command given");
@@ -68,9 +74,7 @@ int exec_spec_encode(const json_t *spec, struct buf *body, struct err *err)
         (user && frame_put_tlv(body, FRAME_TAG_USER, user, strlen(user)) < 0) ||
         frame_put_tlv(body, FRAME_TAG_STDIN, &mode, 1) < 0 ||
         put_tty_tlv(body, json_object_get(spec, "tty")) < 0) {
-        r = err_set(err, ERR_LIMIT, "command and environment are larger than %d KiB together",
-                    FRAME_SPEC_MAX / 1024);
-        return err_hint(err, "pass large data through stdin");
+        return exec_spec_too_large(err);
     }
-    return r;
+    return 0;
 }

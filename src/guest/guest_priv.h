@@ -17,6 +17,17 @@
 
 #define SESSION_BUCKETS 64
 
+struct session_registry {
+    /* immutable */
+    struct loop *loop;
+    session_event_fn fn;
+    void *arg;
+
+    /* under lock */
+    struct lock lock;
+    struct list sessions; /* struct session, oldest first */
+};
+
 struct guest_link {
     /* immutable */
     struct loop *loop;
@@ -24,6 +35,7 @@ struct guest_link {
     guest_link_fn fn;
     void *arg;
     bool adopted;
+    char vm_id[ID_SIZE];
     uint8_t nonce[FRAME_NONCE_SIZE];
     struct latch hello; /* set when HELLO_OK came, or the link ended */
 
@@ -46,6 +58,7 @@ struct guest_link {
     uint32_t last_stream;
     struct list streams[SESSION_BUCKETS]; /* struct session by stream number */
     struct list starved;                  /* struct attach that wait for room in `out` */
+    bool let_go;                          /* the VM goes on without us */
 };
 
 struct attach; /* attach.c: one client's connection */
@@ -55,8 +68,9 @@ struct session {
     struct session_registry *registry;
     char id[ID_SIZE];
     char vm_id[ID_SIZE];
-    json_t *spec; /* owned */
-    bool drain;
+    json_t *spec;           /* owned; without env when an earlier daemon started it */
+    bool drain, main, hold; /* as in session_start_params */
+    bool shortened;         /* of spec's command only the beginning is known */
 
     /* registry lock */
     struct list node; /* in the registry, oldest first */
@@ -67,6 +81,7 @@ struct session {
     int64_t started_ms, ended_ms;
     uint64_t out_bytes[FRAME_CHANNELS];
     unsigned readers;
+    bool orphaned; /* its holder was a client of an earlier daemon, and did not come back so far */
     struct list waiters; /* struct waiter (session.c): who waits for a state */
 
     /* loop thread */
@@ -82,18 +97,30 @@ struct session {
 
 /* link.c */
 struct session *link_find_stream(struct guest_link *link, uint32_t stream);
-void link_add_stream(struct guest_link *link, struct session *s);
+void link_add_stream(struct guest_link *link, struct session *s, uint32_t stream);
 void link_kick(struct guest_link *link); /* there is something to write */
 /* Ends the link and tells its owner; safe from within the link's own callbacks. */
 void link_break(struct guest_link *link, const char *fmt, ...) _printf_(2, 3);
 
 /* session.c: a frame of the agent for a session; -1 when it broke the protocol (why is set). */
 int session_on_frame(struct session *s, const struct frame *f, const char **ret_why);
+/* why: NULL = the daemon ends, and the session goes on without it. */
 void session_on_link_lost(struct session *s, const char *why);
+/* A session that nobody else has seen yet; spec is copied. */
+struct session *session_new(struct session_registry *r, const char *vm_id, const json_t *spec);
+/* Adds s to the records, dropping the oldest ended session of the VM when there are too many. */
+int session_add(struct session_registry *r, struct session *s, struct err *err);
+/* A reference to the session of the VM whose id is, or uniquely starts with, ref. */
+struct session *session_find(struct session_registry *r, const char *vm_id, const char *ref,
+                             struct err *err);
+/* How a command ended, `skip` bytes into the payload. */
+int session_take_how(const struct frame *f, size_t skip, int *ret_code, int *ret_signal);
 struct session *session_get(struct session *s);
 void session_put(struct session *s);
 /* The session has ended and its end frames will not come (again) from the agent: make them. */
 void session_put_end_frames(struct session *s, struct buf *out);
+/* A client has all of it: the agent may forget it. */
+void session_on_delivered(struct session *s);
 /* Tells the agent to forget it. */
 void session_release(struct session *s);
 void session_tell(struct session *s, enum session_event event);
@@ -101,17 +128,34 @@ void session_set_readers(struct session *s, unsigned readers);
 /* There is no client any more: output is drained again where that is wanted. */
 void session_on_client_left(struct session *s);
 
+/* adopt.c: the agent lists a session of an earlier daemon. -1 when it broke the protocol. */
+int session_adopt(struct guest_link *link, const struct frame *f, const char **ret_why);
+
+/* record.c: what is kept of a session in its guest. The text is at most FRAME_RECORD_MAX bytes;
+ * free it. What is read back is valid in itself, but may be a lie of the guest's; from what is no
+ * record comes one without id and command. */
+struct session_record {
+    char id[ID_SIZE]; /* "" = none */
+    json_t *spec;     /* owned; as api_session_spec describes it, without env */
+    int64_t started_ms;
+    bool main, hold, drain, shortened;
+};
+char *session_record_encode(const struct session *s);
+void session_record_parse(const void *data, size_t len, struct session_record *ret);
+
 /* exec_spec.c: appends the TLVs of a spec (api_session_spec, validated); body's maximum bounds
  * them. */
 int exec_spec_encode(const json_t *spec, struct buf *body, struct err *err);
+int exec_spec_too_large(struct err *err); /* body is full: ERR_LIMIT */
 
 /* attach.c */
 void attach_new(struct loop *loop, struct session *s, int fd, const void *early, size_t len);
-/* Passes a frame of the agent on to the client. True when the client has all of the session now,
- * its end included. `a` may be gone afterwards. */
-bool attach_forward(struct attach *a, const struct frame *f);
+/* Passes a frame of the agent on to the client. `a` may be gone afterwards. */
+void attach_forward(struct attach *a, const struct frame *f);
 /* Tells the client why (FATAL) and ends its connection once that is written. */
 void attach_end(struct attach *a, const char *why);
+/* Ends its connection without a word: the client may come back, to the next daemon. */
+void attach_drop(struct attach *a);
 /* The link has room for session bytes again. */
 void attach_resume(struct attach *a);
 struct list *attach_starved_node(struct attach *a);

@@ -57,10 +57,10 @@ struct session *link_find_stream(struct guest_link *link, uint32_t stream)
     return NULL;
 }
 
-void link_add_stream(struct guest_link *link, struct session *s)
+void link_add_stream(struct guest_link *link, struct session *s, uint32_t stream)
 {
     s->link = link;
-    s->stream = ++link->last_stream;
+    s->stream = stream;
     list_append(&link->streams[s->stream % SESSION_BUCKETS], &s->stream_node);
 }
 
@@ -122,7 +122,7 @@ static void lose_sessions(struct guest_link *link)
             struct session *s = LIST_ENTRY(it, struct session, stream_node);
 
             list_remove(&s->stream_node);
-            session_on_link_lost(s, link->why);
+            session_on_link_lost(s, link->let_go ? NULL : link->why);
         }
     }
 }
@@ -133,7 +133,8 @@ static void end(struct guest_link *link, const char *why)
     if (link->fd < 0) {
         return;
     }
-    (void)snprintf(link->why, sizeof(link->why), "%s", why);
+    link->let_go = !why;
+    (void)snprintf(link->why, sizeof(link->why), "%s", why ? why : "the daemon is stopping");
     loop_source_free(STEAL_PTR(link->source));
     leaf_lock(&link->wire);
     close_p(&link->fd);
@@ -263,6 +264,12 @@ static void on_reply(struct guest_link *link, const struct frame *f)
     r->ended(r);
 }
 
+/* Once more than was announced has come, the link is up. */
+static bool is_listing(const struct guest_link *link, const struct frame *f)
+{
+    return link->adopted && !link->up && f->type == FRAME_SESSION;
+}
+
 static void on_frame(struct guest_link *link, const struct frame *f)
 {
     struct session *s;
@@ -292,10 +299,11 @@ static void on_frame(struct guest_link *link, const struct frame *f)
     case FRAME_END:
     case FRAME_WINDOW:
         s = link_find_stream(link, f->stream);
-        /* Unknown: a session of an earlier daemon, or one that was released. Its number is taken.
-         */
+        /* Unknown: a session of an earlier daemon (which is listed first), or one that was
+         * released. Its number is taken. */
         link->last_stream = f->stream > link->last_stream ? f->stream : link->last_stream;
-        if (s && session_on_frame(s, f, &why) < 0) {
+        if (s ? session_on_frame(s, f, &why) < 0
+              : is_listing(link, f) && session_adopt(link, f, &why) < 0) {
             link_break(link, "the agent broke the protocol: %s", why);
         }
         return;
@@ -379,6 +387,9 @@ static void note_listed(struct guest_link *link)
 {
     if (!link->up && link->to_be_listed == 0) {
         link->up = true;
+        if (link->adopted) {
+            link->fn(link->arg, GUEST_LINK_LISTED, "");
+        }
         latch_set(&link->hello);
     }
 }
@@ -472,6 +483,7 @@ struct guest_link *guest_link_open(const struct guest_link_params *params)
     link->arg = params->arg;
     link->fd = params->fd;
     link->adopted = params->adopted;
+    (void)snprintf(link->vm_id, sizeof(link->vm_id), "%s", params->vm_id ? params->vm_id : "");
     random_bytes(link->nonce, sizeof(link->nonce));
     if (latch_init(&link->hello) < 0) {
         abort();
@@ -561,6 +573,11 @@ int guest_link_wait_hello(struct guest_link *link, struct cancel *cancel, int64_
     }
     loop_call(link->loop, query_up, &q);
     return q.up ? 0 : err_set(err, ERR_GUEST, "the guest's agent is not there: %s", q.why);
+}
+
+void guest_link_wait_decided(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms)
+{
+    (void)!latch_wait(&link->hello, cancel, deadline_ms);
 }
 
 static void kick_on_loop(void *arg)

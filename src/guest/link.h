@@ -17,6 +17,7 @@ struct guest_link;
 struct session_registry;
 
 enum guest_link_event {
+    GUEST_LINK_LISTED, /* of an adopted one: the sessions of the earlier daemon are registered */
     GUEST_LINK_GOING_DOWN, /* the guest ends on purpose; its exit follows */
     GUEST_LINK_BROKEN,     /* the last one; text says why: end of stream, broken protocol, or the
                             * agent's own last words */
@@ -27,8 +28,10 @@ typedef void (*guest_link_fn)(void *arg, enum guest_link_event event, const char
 
 struct guest_link_params {
     struct loop *loop;
-    int fd;       /* the connected socket; taken */
-    bool adopted; /* an earlier daemon spoke on the port: half a frame of its may be there */
+    int fd;            /* the connected socket; taken */
+    bool adopted;      /* an earlier daemon spoke on the port: half a frame of its may be there, and
+                        * the sessions that the agent lists are registered */
+    const char *vm_id; /* of those sessions */
     struct session_registry *sessions; /* where sessions started on the link go */
     guest_link_fn fn;
     void *arg;
@@ -38,7 +41,9 @@ struct guest_link_params {
 struct guest_link *guest_link_open(const struct guest_link_params *params);
 
 /* Ends the link: running sessions become `lost`, attached clients are told `why`, pending calls
- * fail; no event comes after it returns. May be repeated. Not on the loop's thread. */
+ * fail; no event comes after it returns. May be repeated. Not on the loop's thread. NULL: the
+ * daemon ends, but not the VM; clients see their connection end, and may come back to the next
+ * daemon. */
 void guest_link_end(struct guest_link *link, const char *why);
 
 /* Frees an ended link that nobody calls into any more. Accepts NULL. */
@@ -47,6 +52,9 @@ void guest_link_free(struct guest_link *link);
 /* Waits for the agent's HELLO_OK. */
 int guest_link_wait_hello(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms,
                           struct err *err);
+
+/* The same, without an opinion on whether it came: returns at once when that is decided. */
+void guest_link_wait_decided(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms);
 
 /* True once HELLO_OK came. */
 bool guest_link_is_up(struct guest_link *link);

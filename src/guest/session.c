@@ -13,17 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 
-struct session_registry {
-    /* immutable */
-    struct loop *loop;
-    session_event_fn fn;
-    void *arg;
-
-    /* under lock */
-    struct lock lock;
-    struct list sessions; /* struct session, oldest first */
-};
-
 static const char *const state_names[] = {
     [SESSION_STARTING] = "starting", [SESSION_RUNNING] = "running", [SESSION_EXITED] = "exited",
     [SESSION_FAILED] = "failed",     [SESSION_LOST] = "lost",
@@ -56,8 +45,7 @@ void session_registry_free(struct session_registry *r)
     free(r);
 }
 
-static struct session *session_new(struct session_registry *r, const char *vm_id,
-                                   const json_t *spec)
+struct session *session_new(struct session_registry *r, const char *vm_id, const json_t *spec)
 {
     struct session *s = x_calloc(1, sizeof(*s));
 
@@ -218,14 +206,16 @@ void session_release(struct session *s)
 void session_on_link_lost(struct session *s, const char *why)
 {
     s->link = NULL;
-    mark_ended(s, SESSION_LOST, -1, 0, why);
-    if (s->client) {
+    mark_ended(s, SESSION_LOST, -1, 0, why ? why : "the daemon is stopping; the VM goes on");
+    if (s->client && why) {
         attach_end(s->client, why);
+    } else if (s->client) {
+        attach_drop(s->client);
     }
     session_put(s);
 }
 
-static int take_how(const struct frame *f, size_t skip, int *ret_code, int *ret_signal)
+int session_take_how(const struct frame *f, size_t skip, int *ret_code, int *ret_signal)
 {
     struct frame_reader r = frame_reader(f);
     const uint8_t *skipped;
@@ -322,7 +312,6 @@ static int on_data(struct session *s, const struct frame *f)
 int session_on_frame(struct session *s, const struct frame *f, const char **ret_why)
 {
     int code = -1, sig = 0;
-    bool delivered = false;
     int r = 0;
 
     session_get(s); /* the end of the session may drop the link's reference */
@@ -338,14 +327,14 @@ int session_on_frame(struct session *s, const struct frame *f, const char **ret_
         break;
     case FRAME_SESSION:
         if (f->length >= 6 && f->payload[0] == FRAME_SESSION_EXITED) {
-            r = take_how(f, 1, &code, &sig);
+            r = session_take_how(f, 1, &code, &sig);
             if (r == 0) {
                 mark_ended(s, SESSION_EXITED, code, sig, NULL);
             }
         }
         break;
     case FRAME_EXITED:
-        r = take_how(f, 0, &code, &sig);
+        r = session_take_how(f, 0, &code, &sig);
         if (r == 0) {
             mark_ended(s, SESSION_EXITED, code, sig, NULL);
         }
@@ -361,17 +350,23 @@ int session_on_frame(struct session *s, const struct frame *f, const char **ret_
         break;
     }
     if (r == 0 && s->client && f->type != FRAME_SESSION) {
-        delivered = attach_forward(s->client, f);
+        attach_forward(s->client, f);
     }
     if (r < 0) {
         *ret_why = f->type == FRAME_DATA     ? "session bytes beyond the window"
                    : f->type == FRAME_WINDOW ? "a window that goes backwards or too far"
                                              : "malformed session frame";
-    } else if (f->type == FRAME_FAILED || (f->type == FRAME_EXITED && delivered)) {
+    } else if (f->type == FRAME_FAILED) {
         session_release(s);
     }
     session_put(s);
     return r;
+}
+
+void session_on_delivered(struct session *s)
+{
+    session_tell(s, SESSION_DELIVERED);
+    session_release(s);
 }
 
 void session_put_end_frames(struct session *s, struct buf *out)
@@ -418,7 +413,7 @@ static void start_on_loop(void *arg)
         st->refused = true;
         return;
     }
-    link_add_stream(link, session_get(st->session));
+    link_add_stream(link, session_get(st->session), ++link->last_stream);
     if (frame_put_body(&link->out, FRAME_EXEC, st->session->stream, buf_head(st->body),
                        st->body->len) < 0) {
         list_remove(&st->session->stream_node);
@@ -437,8 +432,7 @@ static void release_on_loop(void *arg)
     session_release(arg);
 }
 
-/* Adds s, dropping the oldest ended session of the VM when there are too many. */
-static int add_session(struct session_registry *r, struct session *s, struct err *err)
+int session_add(struct session_registry *r, struct session *s, struct err *err)
 {
     struct session *drop = NULL;
     unsigned count = 0;
@@ -487,6 +481,15 @@ static void remove_session(struct session_registry *r, struct session *s)
     }
 }
 
+static int put_record(struct buf *body, const struct session *s, struct err *err)
+{
+    _cleanup_free_ char *record = session_record_encode(s);
+
+    return frame_put_tlv(body, FRAME_TAG_RECORD, record, strlen(record)) < 0
+               ? exec_spec_too_large(err)
+               : 0;
+}
+
 int session_start(struct session_registry *r, const struct session_start_params *params,
                   char ret_id[ID_SIZE], struct err *err)
 {
@@ -500,7 +503,12 @@ int session_start(struct session_registry *r, const struct session_start_params 
     }
     s = session_new(r, params->vm_id, params->spec);
     s->drain = params->drain;
-    if (add_session(r, s, err) < 0) {
+    s->main = params->main;
+    s->hold = params->hold;
+    if (put_record(&body, s, err) < 0) {
+        return -1;
+    }
+    if (session_add(r, s, err) < 0) {
         return -1;
     }
     st = (struct starting){.link = params->link, .session = s, .body = &body};
@@ -534,6 +542,7 @@ static json_t *session_json_locked(const struct session *s)
     json_put(o, "name", json_null());
     json_put_str(o, "state", state_names[s->state]);
     json_put(o, "command", json_deep_copy(command));
+    json_put_bool(o, "command_shortened", s->shortened);
     json_put(o, "cwd",
              json_object_get(s->spec, "cwd") ? json_deep_copy(json_object_get(s->spec, "cwd"))
                                              : json_null());
@@ -560,9 +569,8 @@ static json_t *session_json_locked(const struct session *s)
     return o;
 }
 
-/* A reference to the session of the VM whose id is, or uniquely starts with, ref. */
-static struct session *find(struct session_registry *r, const char *vm_id, const char *ref,
-                            struct err *err)
+struct session *session_find(struct session_registry *r, const char *vm_id, const char *ref,
+                             struct err *err)
 {
     struct session *found = NULL;
     unsigned matches = 0;
@@ -592,7 +600,7 @@ static struct session *find(struct session_registry *r, const char *vm_id, const
 int session_show(struct session_registry *r, const char *vm_id, const char *ref, json_t **ret,
                  struct err *err)
 {
-    _cleanup_(session_put_p) struct session *s = find(r, vm_id, ref, err);
+    _cleanup_(session_put_p) struct session *s = session_find(r, vm_id, ref, err);
 
     if (!s) {
         return -1;
@@ -622,7 +630,7 @@ json_t *session_list(struct session_registry *r, const char *vm_id)
 int session_wait(struct session_registry *r, const char *vm_id, const char *ref,
                  struct cancel *cancel, int64_t deadline_ms, struct err *err)
 {
-    _cleanup_(session_put_p) struct session *s = find(r, vm_id, ref, err);
+    _cleanup_(session_put_p) struct session *s = session_find(r, vm_id, ref, err);
     int waited;
 
     if (!s) {
@@ -654,7 +662,7 @@ void session_signal(struct session_registry *r, const char *vm_id, const char *s
                     unsigned signal)
 {
     struct err ignored; /* gone: nothing to signal */
-    _cleanup_(session_put_p) struct session *s = find(r, vm_id, session_id, &ignored);
+    _cleanup_(session_put_p) struct session *s = session_find(r, vm_id, session_id, &ignored);
 
     if (s) {
         loop_call(r->loop, signal_on_loop, &(struct signalling){.session = s, .signal = signal});
@@ -697,7 +705,7 @@ static void refuse_client(int fd, const char *why)
 int session_attach(struct session_registry *r, const char *vm_id, const char *ref, int fd,
                    const void *early, size_t early_len, struct err *err)
 {
-    _cleanup_(session_put_p) struct session *s = find(r, vm_id, ref, err);
+    _cleanup_(session_put_p) struct session *s = session_find(r, vm_id, ref, err);
 
     if (!s) {
         refuse_client(fd, err->message);

@@ -47,6 +47,9 @@ struct session_start_params {
     const json_t *spec; /* as api_session_spec describes it, validated and with its defaults */
     bool drain; /* while no client is attached, output is taken and dropped: the command of a
                  * detached run must not wait for a reader that never comes */
+    bool main;  /* of its VM */
+    bool hold;  /* a connection of the client's holds it: the next daemon waits for the client to
+                 * take  the hold over, and hangs up the session otherwise */
     struct cancel *cancel;
     int64_t deadline_ms;
 };
@@ -72,6 +75,19 @@ void session_signal(struct session_registry *r, const char *vm_id, const char *s
  * at a time: the next one takes over, and the former one is told so. */
 int session_attach(struct session_registry *r, const char *vm_id, const char *ref, int fd,
                    const void *early, size_t early_len, struct err *err) EXCLUDES(rank_leaf);
+
+/* Sessions of an earlier daemon, known again from the agent's list. The one that was begun as the
+ * VM's main session, by the guest's word: false when there is none. */
+bool session_find_main(struct session_registry *r, const char *vm_id, char ret_id[ID_SIZE])
+    EXCLUDES(rank_leaf);
+/* It has ended, or is not known (any more). */
+bool session_is_over(struct session_registry *r, const char *vm_id, const char *id)
+    EXCLUDES(rank_leaf);
+/* A client of an earlier daemon holds the session again. */
+int session_take_hold(struct session_registry *r, const char *vm_id, const char *ref,
+                      char ret_id[ID_SIZE], struct err *err) EXCLUDES(rank_leaf);
+/* Hangs up those that were held and have not been taken over; their number. */
+unsigned session_hang_up_orphans(struct session_registry *r, const char *vm_id) EXCLUDES(rank_leaf);
 
 /* How many sessions of the VM have not ended. */
 unsigned session_count_running(struct session_registry *r, const char *vm_id) EXCLUDES(rank_leaf);

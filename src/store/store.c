@@ -30,6 +30,7 @@ static const char *const migrations[] = {
     " size_bytes INTEGER NOT NULL, version TEXT NOT NULL, config TEXT NOT NULL) STRICT;"
     "CREATE TABLE kernel_name (name TEXT PRIMARY KEY,"
     " digest TEXT NOT NULL REFERENCES kernel(digest) ON DELETE CASCADE) STRICT;",
+    "ALTER TABLE vm ADD COLUMN held INTEGER NOT NULL DEFAULT 1",
 };
 
 static bool is_duplicate(sqlite3 *db)

@@ -64,6 +64,7 @@ struct vm_row {
     unsigned vcpus;
     uint64_t memory_mib, disk_bytes;
     bool auto_remove;
+    bool held; /* created on a connection that holds it: an auto_remove VM goes with its client */
     int64_t created_ms, started_ms;
     pid_t pid; /* of the VMM; 0 = none */
     uint64_t start_ticks;

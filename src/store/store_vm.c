@@ -77,8 +77,8 @@ static void read_timeline(struct vm_row *row, const char *text)
     "id, name, state, reason, state_since_ms, incarnation, image_name, image_digest,"              \
     " kernel_name, kernel_digest, vmm, vmm_version, accel, accel_why, vcpus, memory_mib,"          \
     " disk_bytes, auto_remove, created_ms, started_ms, pid, start_ticks, boot_id, exit_code,"      \
-    " exit_signal, timeline, labels"
-#define VM_COLUMN_COUNT 27
+    " exit_signal, timeline, labels, held"
+#define VM_COLUMN_COUNT 28
 
 static void bind_row(sqlite3_stmt *stmt, const struct vm_row *row)
 {
@@ -115,6 +115,7 @@ static void bind_row(sqlite3_stmt *stmt, const struct vm_row *row)
     sqlite3_bind_int(stmt, n++, row->exit_signal);
     sqlite3_bind_text(stmt, n++, timeline_text(row), -1, free);
     sqlite3_bind_text(stmt, n++, labels, -1, SQLITE_TRANSIENT);
+    sqlite3_bind_int(stmt, n++, row->held);
 }
 
 static void read_row(sqlite3_stmt *stmt, struct vm_row *row)
@@ -151,6 +152,7 @@ static void read_row(sqlite3_stmt *stmt, struct vm_row *row)
     row->exit_signal = sqlite3_column_int(stmt, c++);
     read_timeline(row, (const char *)sqlite3_column_text(stmt, c++));
     row->labels = x_strdup((const char *)sqlite3_column_text(stmt, c++));
+    row->held = sqlite3_column_int(stmt, c++) != 0;
 }
 
 /* synchronous=FULL for what a power cut must not undo (created, deleted). */
@@ -176,7 +178,7 @@ int store_vm_insert(struct store *s, const struct vm_row *row, struct err *err)
     stmt = store_prepare(s,
                          "INSERT INTO vm (" VM_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,"
                          " ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,"
-                         " ?23, ?24, ?25, ?26, ?27)",
+                         " ?23, ?24, ?25, ?26, ?27, ?28)",
                          err);
     if (stmt) {
         bind_row(stmt, row);
@@ -203,7 +205,7 @@ int store_vm_update(struct store *s, const struct vm_row *row, struct err *err)
                          " accel_why = ?14, vcpus = ?15, memory_mib = ?16, disk_bytes = ?17,"
                          " auto_remove = ?18, created_ms = ?19, started_ms = ?20, pid = ?21,"
                          " start_ticks = ?22, boot_id = ?23, exit_code = ?24, exit_signal = ?25,"
-                         " timeline = ?26, labels = ?27 WHERE id = ?1",
+                         " timeline = ?26, labels = ?27, held = ?28 WHERE id = ?1",
                          err);
     if (stmt) {
         bind_row(stmt, row);

@@ -47,6 +47,8 @@ struct vms *vms_new(const struct vms_params *params);
  * create left is removed. Once, before serving. */
 int vms_load(struct vms *v, struct err *err);
 
+/* From now on a held connection's end means nothing: the clients may go on with the next daemon. */
+void vms_stop_serving(struct vms *v) EXCLUDES(rank_leaf);
 /* Lets go of all running VMs (they go on) and frees. No verb may be under way. */
 void vms_free(struct vms *v);
 
@@ -60,6 +62,11 @@ json_t *vms_count_by_state(struct vms *v) EXCLUDES(rank_leaf);
 /* The id of the VM that ref names: a name, an id, or a unique prefix of one. */
 int vms_resolve(struct vms *v, const char *ref, char ret_id[ID_SIZE], struct err *err)
     EXCLUDES(rank_leaf);
+
+/* The same, and waits until the sessions of a VM that was adopted are known, or it is clear that
+ * they will not be. */
+int vms_resolve_listed(struct vms *v, const char *ref, struct cancel *cancel, char ret_id[ID_SIZE],
+                       struct err *err) EXCLUDES(rank_leaf);
 
 enum vm_wait_for { VM_WAIT_RUNNING, VM_WAIT_STOPPED, VM_WAIT_DELETED };
 /* A VM that does not exist (any more) counts as deleted. */
@@ -95,5 +102,9 @@ void vms_ping_free(struct vm_ping *ping);
 /* Starts a command in a running VM: spec as in session.start. With ret_hold as above. */
 int vms_session_start(struct vms *v, const char *ref, const json_t *spec, struct cancel *cancel,
                       json_t **ret_session, struct vm_hold **ret_hold, struct err *err);
+
+/* The hold of a session whose client lost it with an earlier daemon, or a further one. */
+int vms_session_hold(struct vms *v, const char *ref, const char *session, struct cancel *cancel,
+                     json_t **ret_session, struct vm_hold **ret_hold, struct err *err);
 
 struct session_registry *vms_sessions(struct vms *v);

@@ -66,14 +66,17 @@ void vms_hold_closed(void *arg)
     struct vm_hold *h = arg;
     struct vms *v = h->vms;
     struct err ignored; /* what is gone need not be ended */
-    bool done;
+    bool done, closing;
 
     leaf_lock(&v->table);
     h->closed = true;
     done = h->done;
+    closing = v->closing;
     leaf_unlock(&v->table);
     if (!done) {
         (void)op_request_cancel(h->ops, h->op_id, &ignored);
+    } else if (closing) {
+        /* It is us who ended the connection: the client may go on with the next daemon. */
     } else if (h->remove) {
         vm_run_worker(v, h->vm_id, vm_auto_remove);
     } else if (h->session_id[0]) {
@@ -185,6 +188,7 @@ static int resolve(struct create *c, struct err *err)
     row->memory_mib = (uint64_t)api_int(p, "memory_mib");
     row->disk_bytes = (uint64_t)api_int(p, "disk_bytes") & ~4095ull;
     row->auto_remove = api_flag(p, "auto_remove");
+    row->held = c->hold != NULL;
     row->exit_code = -1;
     row->labels = labels ? json_print(labels) : x_strdup("{}");
     return 0;
@@ -220,7 +224,6 @@ static int reserve(struct create *c, struct err *err)
     if (r == 0) {
         e = x_calloc(1, sizeof(*e));
         vm_row_copy(&e->row, &c->row);
-        e->held = c->hold != NULL;
         leaf_lock(&v->table);
         list_append(&v->entries, &e->node);
         vm_changed_locked(v);
@@ -261,6 +264,8 @@ static int start_main(struct create *c, struct op *op, struct err *err)
                                   .vm_id = c->row.id,
                                   .spec = json_object_get(c->params, "main"),
                                   .drain = !c->hold,
+                                  .main = true,
+                                  .hold = c->hold != NULL,
                                   .cancel = op_cancel(op),
                                   .deadline_ms = clock_mono_ms() + SESSION_START_MS},
                               c->session_id, err) < 0) {
@@ -399,6 +404,16 @@ int vms_create_begin(struct vms *v, struct op_registry *ops, const json_t *param
     return 0;
 }
 
+static struct vm_hold *hold_of_session(struct vms *v, const char *id, const char *session_id)
+{
+    struct vm_hold *h = hold_new(v, 1);
+
+    h->done = true;
+    memcpy(h->vm_id, id, ID_SIZE);
+    memcpy(h->session_id, session_id, ID_SIZE);
+    return h;
+}
+
 int vms_session_start(struct vms *v, const char *ref, const json_t *spec, struct cancel *cancel,
                       json_t **ret_session, struct vm_hold **ret_hold, struct err *err)
 {
@@ -413,6 +428,7 @@ int vms_session_start(struct vms *v, const char *ref, const json_t *spec, struct
                               &(struct session_start_params){.link = run->link,
                                                              .vm_id = id,
                                                              .spec = spec,
+                                                             .hold = ret_hold != NULL,
                                                              .cancel = cancel,
                                                              .deadline_ms = clock_mono_ms() +
                                                                             SESSION_START_MS},
@@ -423,12 +439,31 @@ int vms_session_start(struct vms *v, const char *ref, const json_t *spec, struct
         return -1;
     }
     if (ret_hold) {
-        struct vm_hold *h = hold_new(v, 1);
-
-        h->done = true;
-        memcpy(h->vm_id, id, ID_SIZE);
-        memcpy(h->session_id, session_id, ID_SIZE);
-        *ret_hold = h;
+        *ret_hold = hold_of_session(v, id, session_id);
     }
+    return 0;
+}
+
+int vms_session_hold(struct vms *v, const char *ref, const char *session, struct cancel *cancel,
+                     json_t **ret_session, struct vm_hold **ret_hold, struct err *err)
+{
+    char id[ID_SIZE], session_id[ID_SIZE];
+    struct vm_hold *h;
+    struct vm_entry *e;
+
+    if (vms_resolve_listed(v, ref, cancel, id, err) < 0 ||
+        session_take_hold(v->sessions, id, session, session_id, err) < 0 ||
+        session_show(v->sessions, id, session_id, ret_session, err) < 0) {
+        return -1;
+    }
+    h = hold_of_session(v, id, session_id);
+    leaf_lock(&v->table);
+    e = vm_find_locked(v, id);
+    if (e && str_eq(e->main_session, session_id)) {
+        e->orphaned = false;
+        h->remove = e->row.auto_remove && e->row.held;
+    }
+    leaf_unlock(&v->table);
+    *ret_hold = h;
     return 0;
 }

@@ -62,6 +62,10 @@ void vm_on_link_event(void *arg, enum guest_link_event event, const char *text)
     struct vm_run *run = arg;
     struct vms *v = run->vms;
 
+    if (event == GUEST_LINK_LISTED) {
+        vm_on_listed(run);
+        return;
+    }
     leaf_lock(&v->table);
     if (event == GUEST_LINK_GOING_DOWN) {
         run->going_down = true;
@@ -84,7 +88,7 @@ void vm_on_session_event(void *arg, enum session_event event, const char *vm_id,
     leaf_lock(&v->table);
     e = vm_find_locked(v, vm_id);
     remove = e && e->row.auto_remove && str_eq(e->main_session, session_id) &&
-             (event == SESSION_DELIVERED || !e->held);
+             (event == SESSION_DELIVERED || !e->row.held);
     leaf_unlock(&v->table);
     if (remove) {
         vm_run_worker(v, vm_id, vm_auto_remove);

@@ -38,12 +38,14 @@ static int settle(struct vms *v, const struct vm_row *row, struct err *err) REQU
         log_info("VM %.12s '%s': %s", row->id, row->name,
                  adopted ? "still runs, adopted" : err->message);
     }
-    /* An auto_remove VM belongs to a command whose client lost it with the last daemon. */
-    if (is_half(row) || row->auto_remove) {
+    bool boots = adopted && row->state == VM_STARTING; /* nobody waits for it any more */
+
+    /* An auto_remove VM is there for its main session; vm_resume.c looks after one that runs. */
+    if (is_half(row) || (row->auto_remove && (!adopted || boots))) {
         return vm_remove(v, row->id, err);
     }
-    /* Nobody waits for this boot any more; what is on the disk is the user's. */
-    if (adopted && row->state == VM_STARTING) {
+    /* What is on the disk is the user's. */
+    if (boots) {
         return vm_kill(v, row->id, "start interrupted", err);
     }
     if (adopted || row->state == VM_STOPPED || row->state == VM_CREATED) {

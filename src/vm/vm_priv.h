@@ -23,7 +23,8 @@ struct vm_run {
     struct vmm *vmm;
     struct guest_link *link;
     struct console_watch *console, *vmm_log;
-    int run_fd; /* its run directory */
+    int run_fd;                /* its run directory */
+    struct loop_source *grace; /* of an adopted one: the guest loop's timer; or NULL */
 
     /* table lock */
     int refs;
@@ -38,8 +39,8 @@ struct vm_entry {
     struct vm_row row;
     struct vm_run *run;         /* a reference, or NULL */
     char main_session[ID_SIZE]; /* "" = none */
-    bool held;                  /* a connection holds it: the end of its main session waits for
-                                 * delivery */
+    bool orphaned; /* adopted, and the client that held it under an earlier daemon did not come back
+                    * so far */
 };
 
 struct vms {
@@ -101,6 +102,14 @@ int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel,
     REQUIRES(rank_vm);
 /* Takes over a VM that an earlier daemon started. */
 int vm_adopt(struct vms *v, const char *id, struct err *err) REQUIRES(rank_vm);
+
+/* ---- vm_resume.c: sessions that outlived a daemon ---- */
+
+/* Before the link of an adopted VM is opened: from now on its clients have a while to come back. */
+void vm_begin_grace(struct vm_run *run);
+void vm_end_grace(struct vm_run *run);
+/* The agent has listed its sessions. On the guest loop's thread. */
+void vm_on_listed(struct vm_run *run);
 
 /* ---- vm_stop.c ---- */
 

@@ -236,6 +236,7 @@ static struct guest_link *open_link(struct vm_run *run, int fd, bool adopted)
     return guest_link_open(&(struct guest_link_params){.loop = run->vms->params.guest_loop,
                                                        .fd = fd,
                                                        .adopted = adopted,
+                                                       .vm_id = run->vm_id,
                                                        .sessions = run->vms->sessions,
                                                        .fn = vm_on_link_event,
                                                        .arg = run});
@@ -612,6 +613,7 @@ int vm_adopt(struct vms *v, const char *id, struct err *err)
     if (fd < 0) {
         return err_set_errno(err, ERR_VMM, fd, "cannot connect to the VM's agent port");
     }
+    vm_begin_grace(run);
     run->link = open_link(run, fd, true);
     (void)snprintf(console, sizeof(console), "vms/%s/console.log", id);
     fd = openat(v->params.state_fd, console, O_RDWR | O_APPEND | O_CLOEXEC);

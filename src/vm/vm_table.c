@@ -47,6 +47,13 @@ struct vms *vms_new(const struct vms_params *params)
     return v;
 }
 
+void vms_stop_serving(struct vms *v)
+{
+    leaf_lock(&v->table);
+    v->closing = true;
+    leaf_unlock(&v->table);
+}
+
 void vms_free(struct vms *v)
 {
     bool idle;
@@ -66,7 +73,7 @@ void vms_free(struct vms *v)
 
         list_remove(&e->node);
         if (e->run && e->run->link) {
-            guest_link_end(e->run->link, "the daemon is stopping; the VM goes on");
+            guest_link_end(e->run->link, NULL);
         }
         vm_run_put(e->run);
         vm_row_done(&e->row);
@@ -223,6 +230,7 @@ static bool run_unref(struct vm_run *run)
 static void run_free(struct vm_run *run)
 {
     guest_link_free(run->link);
+    vm_end_grace(run);
     run->vms->params.vmm->free(run->vmm);
     console_watch_free(run->console);
     console_watch_free(run->vmm_log);
@@ -347,6 +355,22 @@ int vms_resolve(struct vms *v, const char *ref, char ret_id[ID_SIZE], struct err
 
         return gone(safe, err);
     }
+}
+
+int vms_resolve_listed(struct vms *v, const char *ref, struct cancel *cancel, char ret_id[ID_SIZE],
+                       struct err *err)
+{
+    _cleanup_vm_run_ struct vm_run *run = NULL;
+    struct err none; /* no run: what is known of its sessions is all there is */
+
+    if (vms_resolve(v, ref, ret_id, err) < 0) {
+        return -1;
+    }
+    run = vm_run_get(v, ret_id, &none);
+    if (run) {
+        guest_link_wait_decided(run->link, cancel, clock_mono_ms() + HELLO_MS);
+    }
+    return 0;
 }
 
 /* The session registry's lock is a leaf too, so the counts are put in after the table's. */

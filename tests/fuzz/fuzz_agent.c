@@ -89,14 +89,9 @@ static void on_ended(void *ctx)
     requests_detach(&h->requests);
 }
 
-static unsigned count_sessions(void *ctx)
+static unsigned list_sessions(void *ctx)
 {
-    return sessions_listed(&((struct host *)ctx)->sessions);
-}
-
-static void list_sessions(void *ctx, struct buf *out)
-{
-    sessions_list(&((struct host *)ctx)->sessions, out);
+    return sessions_list(&((struct host *)ctx)->sessions);
 }
 
 static bool next_frame(void *ctx, struct buf *out)
@@ -110,8 +105,7 @@ static bool next_frame(void *ctx, struct buf *out)
 static const struct link_ops ops = {
     .frame = on_frame,
     .ended = on_ended,
-    .sessions = count_sessions,
-    .list = list_sessions,
+    .sessions = list_sessions,
     .next = next_frame,
 };
 

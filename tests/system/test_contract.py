@@ -15,7 +15,7 @@ VM = set("""id name state reason incarnation image kernel vmm vcpus memory_mib d
 VM_MORE = {"state_since"}
 SESSION = set("""id vm name state command cwd user tty stdin tags exit started_at ended_at readers
     writer bytes""".split())
-SESSION_MORE = {"error"}
+SESSION_MORE = {"command_shortened", "error"}
 OPERATION = set("id kind target state stage stages error result".split())
 OPERATION_MORE = {"message"}
 IMAGE_KEYS = set("id names size_bytes created_at managed config".split())

@@ -140,12 +140,8 @@ def test_vm_survives_a_stop_of_the_daemon(running):
 @pytest.mark.sanitize
 def test_vm_survives_a_killed_daemon(running):
     pid, daemon = qemu_pid(running), running.daemon_pid()
-    child = running.spawn("exec", "one", "--", "sh", "-c", "echo ready; exec sleep 1000")
-    child.read_until(b"ready\n")
     os.kill(daemon, signal.SIGKILL)
     running.wait_gone(daemon)
-    result = child.finish()
-    assert_error(result, "closed the connection", status=125, hint="daemon status")
     assert sh_ok(running, "echo adopted", vm="one") == "adopted\n"
     assert qemu_pid(running) == pid
     assert vms(running)["one"]["state"] == "running"
@@ -162,17 +158,6 @@ def test_vm_that_died_without_a_daemon_is_stopped_for_the_next(running):
     assert (vm["state"], vm["reason"]) == ("stopped", "vmm_died")
     running.ok("start", "one")
     assert sh_ok(running, "echo again", vm="one") == "again\n"
-
-
-def test_auto_remove_vm_goes_after_a_killed_daemon(banger):
-    child = banger.spawn("run", "--rm", "-q", "--", "sh", "-c", "echo ready; exec sleep 1000")
-    child.read_until(b"ready\n")
-    daemon = banger.daemon_pid()
-    os.kill(daemon, signal.SIGKILL)
-    banger.wait_gone(daemon)
-    assert_error(child.finish(), status=125, hint=False)
-    banger.ok("ps")
-    assert_nothing_left(banger)
 
 
 def test_create_that_lost_its_daemon_leaves_nothing(make_banger):

@@ -934,6 +934,19 @@ static void session_frames_are_checked(void **state)
 
 /* ---- sessions ---- */
 
+/* Then there is the record (test_guest_resume.c), and nothing else. */
+static void assert_is_record(struct frame_reader *r)
+{
+    const uint8_t *value;
+    uint32_t len;
+    uint8_t tag;
+
+    assert_int_equal(frame_take_tlv(r, &tag, &value, &len), 1);
+    assert_int_equal(tag, FRAME_TAG_RECORD);
+    assert_in_range(len, 2, FRAME_RECORD_MAX);
+    assert_int_equal(r->left, 0);
+}
+
 static void exec_carries_the_whole_spec(void **state)
 {
     struct fixture *f = *state;
@@ -969,7 +982,7 @@ static void exec_carries_the_whole_spec(void **state)
         assert_int_equal(len, want[i].len);
         assert_memory_equal(value, want[i].value, len);
     }
-    assert_int_equal(r.left, 0);
+    assert_is_record(&r);
     agent_send_u32(f, FRAME_STARTED, exec.stream, 42);
     assert_int_equal(task_end(&t), 0);
     assert_state(f, t.id, "running");
@@ -982,19 +995,23 @@ static void a_large_exec_comes_in_pieces(void **state)
     struct fixture *f = *state;
     struct task t = {.spec = json_pack("{s:[s]}", "command", "x")};
     char *large = malloc(100001);
-    size_t got = 0;
+    _cleanup_buf_ struct buf got;
+    struct frame_reader r;
     struct frame exec;
 
     memset(large, 'a', 100000);
     large[100000] = '\0';
     json_array_append_new(json_object_get(t.spec, "command"), json_string(large));
     free(large);
+    buf_init(&got, FRAME_SPEC_MAX);
     task_begin(&t, f, do_start);
     do {
         exec = peer_expect(&f->agent, FRAME_EXEC);
-        got += exec.length;
+        assert_int_equal(buf_append(&got, exec.payload, exec.length), 0);
     } while (exec.flags & FRAME_MORE);
-    assert_int_equal(got, 6 + 5 + 100000 + 6);
+    buf_consume(&got, 6 + 5 + 100000 + 6);
+    r = (struct frame_reader){.p = buf_head(&got), .left = got.len};
+    assert_is_record(&r);
     agent_send_u32(f, FRAME_STARTED, exec.stream, 42);
     assert_int_equal(task_end(&t), 0);
 }
@@ -1257,18 +1274,18 @@ static void the_next_client_takes_over_where_the_last_was(void **state)
     peer_expect_text(&first, FRAME_FATAL, "another client took over the session");
     peer_expect_eof(&first);
     peer_done(&first);
-    /* Its stdin begins at 0, whatever others have written. */
-    peer_expect_window(&second, FRAME_STDIN, 0, 97);
+    /* Its stdin begins behind what others have written. */
+    peer_expect_window(&second, FRAME_STDIN, 3, 100);
     (void)peer_expect(&f->agent, FRAME_ATTACH);
     peer_send_window(&second, 0, FRAME_STDOUT, 0, 100);
     peer_expect_window(&f->agent, FRAME_STDOUT, 0, 100);
     /* What the first acknowledged is gone; the rest comes again. */
     peer_send_data(&f->agent, stream, FRAME_STDOUT, 2, "llo");
     peer_expect_data(&second, FRAME_STDOUT, 2, "llo");
-    peer_send_data(&second, 0, FRAME_STDIN, 0, "in2");
+    peer_send_data(&second, 0, FRAME_STDIN, 3, "in2");
     peer_expect_data(&f->agent, FRAME_STDIN, 3, "in2");
     peer_send_window(&f->agent, stream, FRAME_STDIN, 5, 110);
-    peer_expect_window(&second, FRAME_STDIN, 2, 107);
+    peer_expect_window(&second, FRAME_STDIN, 5, 110);
     peer_done(&second);
 }
 
