@@ -2,11 +2,12 @@
  * Any bytes of a guest's agent to the daemon's end of the link. The loop and the registry are made
  * once; each input is a link of its own, with a real HELLO before the bytes. The first byte of the
  * input: bit 0: an earlier daemon spoke on the port; bit 1: the hello says that two sessions are
- * listed; bit 2: a command was started (its stream is 1); bit 3: and a client is attached to it,
- * with windows open; bit 4: no HELLO_OK: the bytes come instead.
+ * listed, which are registered if bit 0 is set; bit 2: a command was started (its stream is 1); bit
+ * 3: and a client is attached to it, with windows open; bit 4: no HELLO_OK: the bytes come instead.
  */
 #include "base/cancel.h"
 #include "base/clock.h"
+#include "codec/api.h"
 #include "guest/guest_priv.h"
 
 #include <assert.h>
@@ -14,7 +15,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-#define VM "fuzz"
+#define VM "0123456789abcdef0123456789abcdef"
 #define PATIENCE_MS 10000
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -116,7 +117,8 @@ static void send_hello_ok(struct run *r, const uint8_t *nonce, uint8_t listed)
 static void *start_main(void *arg)
 {
     struct run *r = arg;
-    _cleanup_json_ json_t *spec = json_pack("{s:[s], s:s}", "command", "x", "stdin", "pipe");
+    _cleanup_json_ json_t *spec =
+        json_pack("{s:[s], s:s, s:s}", "command", "x", "stdin", "pipe", "user", "root");
     struct err err;
 
     r->start_result =
@@ -210,6 +212,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint8_t nonce[FRAME_NONCE_SIZE], how;
     bool greets, starts;
     json_t *list;
+    struct err err;
     int fds[2];
 
     if (size == 0) {
@@ -227,6 +230,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     r.link = guest_link_open(&(struct guest_link_params){.loop = loop,
                                                          .fd = fds[1],
                                                          .adopted = (how & 1) != 0,
+                                                         .vm_id = VM,
                                                          .sessions = sessions,
                                                          .fn = on_link,
                                                          .arg = &r});
@@ -235,8 +239,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         send_hello_ok(&r, nonce, how & 2 ? 2 : 0);
     }
     if (starts) {
-        struct err err;
-
         if (guest_link_wait_hello(r.link, NULL, deadline(), &err) < 0) {
             abort();
         }
@@ -257,8 +259,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     assert(session_count_running(sessions, VM) == 0);
     list = session_list(sessions, VM);
-    assert(json_array_size(list) == (starts ? 1 : 0));
+    assert(json_array_size(list) <= (starts ? 1 : (how & 3) == 3 && greets ? 2 : 0));
+    assert(json_array_size(list) >= (starts ? 1 : 0));
+    if (api_check_result(api_method_find("session.list"), list, &err) < 0) {
+        abort(); /* what a guest says of its sessions is fit to be told to clients */
+    }
     json_decref(list);
+    (void)session_hang_up_orphans(sessions, VM);
     session_forget_vm(sessions, VM);
     guest_link_free(r.link);
     latch_done(&r.broken);

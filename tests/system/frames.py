@@ -26,7 +26,7 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 RUNNING, STATE_EXITED, STATE_FAILED = 1, 2, 3
 MORE = 1
 
-TAG_ARG, TAG_ENV, TAG_CWD, TAG_USER, TAG_STDIN, TAG_TTY = 1, 2, 3, 4, 5, 6
+TAG_ARG, TAG_ENV, TAG_CWD, TAG_USER, TAG_STDIN, TAG_TTY, TAG_RECORD = 1, 2, 3, 4, 5, 6, 7
 TAG_HOSTNAME, TAG_TIME, TAG_ENTROPY = 16, 17, 18
 
 WINDOW_BYTES = 256 * 1024
@@ -71,7 +71,7 @@ def tlv(tag, value):
     return struct.pack("<BI", tag, len(value)) + value
 
 
-def exec_body(argv, env=(), cwd=None, user=None, stdin=False, tty=None):
+def exec_body(argv, env=(), cwd=None, user=None, stdin=False, tty=None, record=None):
     """The TLVs of an EXEC. Strings or bytes; tty is (rows, columns)."""
     body = b"".join(tlv(TAG_ARG, os.fsencode(a)) for a in argv)
     body += b"".join(tlv(TAG_ENV, os.fsencode(e)) for e in env)
@@ -82,6 +82,8 @@ def exec_body(argv, env=(), cwd=None, user=None, stdin=False, tty=None):
     body += tlv(TAG_STDIN, bytes([1 if stdin else 0]))
     if tty:
         body += tlv(TAG_TTY, struct.pack("<HH", *tty))
+    if record is not None:
+        body += tlv(TAG_RECORD, record)
     return body
 
 
@@ -89,6 +91,17 @@ def body_frames(kind, stream, body):
     pieces = [body[i:i + PAYLOAD_MAX] for i in range(0, len(body), PAYLOAD_MAX)] or [b""]
     return [Frame(kind, stream, p, flags=MORE if i < len(pieces) - 1 else 0)
             for i, p in enumerate(pieces)]
+
+
+class Listing:
+    """What an agent tells a new host of a session."""
+
+    def __init__(self, payload):
+        self.state, killed, value, *offsets = struct.unpack_from("<BBI5Q", payload)
+        self.status = -value if killed else value
+        self.stdin = offsets[0]
+        self.held = {STDOUT: tuple(offsets[1:3]), STDERR: tuple(offsets[3:5])}
+        self.record = payload[46:]
 
 
 class Session:
@@ -137,6 +150,7 @@ class Client:
         self.log = []                   # every (kind, stream) in order of arrival
         self.next_number = 1
         self.closed = False
+        self.listed = {}
 
     # Bytes
 
@@ -218,7 +232,8 @@ class Client:
     # The link
 
     def hello(self, low=1, high=1, timeout=None):
-        """Says HELLO and finds the answer, whatever lies before it. Returns {session: state}."""
+        """Says HELLO and finds the answer, whatever lies before it. Returns {session: state};
+        more of each is in self.listed."""
         nonce = os.urandom(NONCE_SIZE)
         head = bytes([MAGIC, HELLO_OK]) + bytes(14)
         self.send_bytes(bytes(FRAME_MAX))
@@ -242,11 +257,13 @@ class Client:
         self.version, count = struct.unpack_from("<HI", frame.payload, NONCE_SIZE)
         self.agent_version = frame.payload[NONCE_SIZE + 6:].decode()
         states = {}
+        self.listed = {}
         while len(states) < count:
             self.wait(lambda: decode(self.incoming)[0] is not None)
             frame = self.next_frame()
             assert frame.kind == SESSION, frame
             states[frame.stream] = frame.payload[0]
+            self.listed[frame.stream] = Listing(frame.payload)
         self.next_number = max([self.next_number, *(n + 1 for n in states)])
         return states
 

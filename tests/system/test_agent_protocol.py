@@ -544,6 +544,46 @@ def test_hello_lists_sessions_and_detaches_them(host):
     host.wait(lambda: fresh.exited == 0)
 
 
+def test_list_has_the_hosts_record_and_where_the_streams_are(host):
+    record = bytes(range(256)) * 16
+    cat = host.start(["sh", "-c", "echo error >&2; exec cat"], stdin=True, record=record)
+    failed = host.start(["/no/such"], record=b"x")
+    bare = host.start(["sh", "-c", "exit 3"])  # of a host that has no records
+    host.write(cat, b"0123456789", end=False)
+    host.wait(lambda: len(cat.stdout) == 10 and len(cat.stderr) == 6 and failed.over and bare.over)
+    cat.window_size = 4  # stdout acknowledged up to 4
+    host.send(Frame(frames.WINDOW, cat.number, struct.pack("<Q", 1000), frames.STDOUT, 4))
+    for _ in range(2):
+        host.hello()
+        listed = host.listed[cat.number]
+        assert (listed.state, listed.record, listed.stdin) == (frames.RUNNING, record, 10)
+        assert listed.held == {frames.STDOUT: (4, 10), frames.STDERR: (0, 6)}
+        assert (host.listed[failed.number].state, host.listed[failed.number].record) == \
+            (frames.STATE_FAILED, b"x")
+        ended = host.listed[bare.number]
+        assert (ended.state, ended.status, ended.record) == (frames.STATE_EXITED, 3, b"")
+    host.release(cat)
+    host.ping()
+    assert host.hello().keys() == {failed.number, bare.number}
+
+
+def test_record_that_is_too_large_is_refused(host):
+    session = host.start(["true"], record=bytes(4097))
+    host.wait(lambda: session.over)
+    assert session.failed[0] == 125 and "wrong size" in session.failed[2]
+
+
+def test_list_may_be_larger_than_the_agents_buffer(host):
+    """And a new HELLO in the middle of it begins it anew."""
+    sessions = [host.start(["/no/such"], record=b"%4d" % n * 1000) for n in range(200)]
+    host.wait(lambda: all(s.over for s in sessions))
+    host.send(Frame(frames.HELLO, payload=bytes(16) + struct.pack("<HH", 1, 1)))
+    assert len(host.hello()) == 200
+    for n, session in enumerate(sessions):
+        assert host.listed[session.number].record == b"%4d" % n * 1000
+    host.ping()
+
+
 def test_attach_to_an_unknown_session_fails(host):
     host.send(Frame(frames.ATTACH, 4711))
     reply = host.wait_other(frames.FAILED, 4711)
