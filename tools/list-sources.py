@@ -26,7 +26,7 @@ PROGRAMS = {
     "src/vmm/fake": "banger-fakevmm",
 }
 # The agent is static and shares only these with the rest (tools/layers.txt says the same).
-AGENT_SHARED = ("src/base/buf.c", "src/codec/frame.c")
+AGENT_SHARED = ("src/base/buf.c", "src/codec/frame.c", "src/codec/tar.c", "src/codec/tar_write.c")
 
 
 def group_of(path):
@@ -46,7 +46,7 @@ def group_of(path):
         if folder not in PROGRAMS:
             raise SystemExit(f"{path}: defines main(), but {sys.argv[0]} knows no program for it")
         return "main:" + PROGRAMS[folder]
-    if top in ("base", "codec"):
+    if top in ("base", "codec", "archive"):
         return "base"
     if top in ("agent", "client", "cli", "launch"):
         return top
@@ -63,11 +63,12 @@ def groups():
             if rel.name.startswith("."):
                 continue
             if rel.suffix == ".h":
-                if rel.parts[:2] in (("src", "agent"), ("src", "base"), ("src", "codec")):
+                if rel.parts[:2] in (("src", "agent"), ("src", "base"), ("src", "codec"),
+                                    ("src", "archive")):
                     yield "agent-header", rel.as_posix()
                 continue
             yield group_of(rel), rel.as_posix()
-            if rel.as_posix() in AGENT_SHARED:
+            if rel.as_posix() in AGENT_SHARED or rel.parts[:2] == ("src", "archive"):
                 yield "agent-shared", rel.as_posix()
 
 
