@@ -61,6 +61,11 @@ static int search_exec(struct plan *plan)
     size_t name_len = strlen(name);
     int found = ENOENT;
 
+    if (plan->spec->files) {
+        (void)syscall(SYS_execveat, plan->env->self_fd, "", plan->spec->argv, plan->spec->envp,
+                      AT_EMPTY_PATH);
+        return errno;
+    }
     if (!name[0]) {
         return ENOENT;
     }

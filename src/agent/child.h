@@ -13,6 +13,7 @@
 struct child_env {
     struct rlimit nofile; /* the agent's own limit is higher */
     bool keep_user;       /* tests: not root, or nobody else's business */
+    int self_fd;          /* this program, for FRAME_TAG_FILES; -1: not known */
 };
 
 /* The agent's ends, nonblocking; -1 where there is none. On a terminal, in and out are two

@@ -6,6 +6,7 @@
  * clock, name, disks and foreign processes alone.
  */
 #include "agent/boot.h"
+#include "agent/files.h"
 #include "agent/link.h"
 #include "agent/request.h"
 #include "agent/session.h"
@@ -178,6 +179,9 @@ static int agent_init(struct agent *a, bool live)
     }
     a->requests.live = live;
     set_limits(a);
+    /* By descriptor: /proc is the user's to change, and our file's name is gone with the initramfs.
+     */
+    a->sessions.env.self_fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
     return r;
 }
 
@@ -271,6 +275,9 @@ int main(int argc, char **argv)
 {
     if (getpid() == 1) {
         guest_main();
+    }
+    if (argc > SPEC_FILES_ARGS && strcmp(argv[1], SPEC_FILES_ARG) == 0) {
+        return files_main(argv + 2);
     }
     if (argc == 3 && strcmp(argv[1], "--test-fd") == 0) {
         char *end;

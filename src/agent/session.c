@@ -314,6 +314,7 @@ static int session_start(struct session *s, const uint8_t *body, size_t len)
     }
     if (r == 0) {
         s->tty = spec.tty;
+        s->files = spec.files;
         s->in.enabled = s->in.window_due = spec.stdin_pipe;
         r = s->all->ops->start(&spec, &s->all->env, &child, s->failure);
     }
@@ -385,7 +386,8 @@ static void on_attach(struct session *s)
     session_wake(s);
 }
 
-static void on_release(struct session *s)
+/* Nobody wants it any more; a running command gets the signal, and is forgotten when it ends. */
+static void release(struct session *s, int sig)
 {
     struct sessions *all = s->all;
     struct session **at = bucket_of(all, s->id);
@@ -398,7 +400,7 @@ static void on_release(struct session *s)
         session_free(s);
         return;
     }
-    all->ops->signal(s->pid, SIGKILL);
+    all->ops->signal(s->pid, sig);
     s->released = true;
     forget_ready(s);
     s->attached = false;
@@ -447,7 +449,7 @@ static void on_session_frame(struct session *s, const struct frame *f)
         on_attach(s);
         break;
     case FRAME_RELEASE:
-        on_release(s);
+        release(s, SIGKILL);
         break;
     case FRAME_DATA:
         if (f->channel == FRAME_STDIN) {
@@ -496,9 +498,15 @@ void sessions_detach(struct sessions *all)
     while (take_ready(all)) {
     }
     for (size_t i = 0; i < SESSION_BUCKETS; i++) {
-        for (struct session *s = all->buckets[i]; s; s = s->next_in_bucket) {
+        struct session *next;
+
+        for (struct session *s = all->buckets[i]; s; s = next) {
+            next = s->next_in_bucket;
             s->attached = false;
             s->list_due = false;
+            if (s->files) {
+                release(s, SIGHUP);
+            }
         }
     }
     all->spec_id = 0;

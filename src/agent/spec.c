@@ -33,18 +33,27 @@ static int spec_check(const uint8_t *body, size_t len, size_t *ret_args, size_t 
                       struct failure *f)
 {
     struct frame_reader r = {.p = body, .left = len};
-    size_t args = 0, vars = 0;
+    size_t args = 0, vars = 0, paths = 0;
+    bool files = false;
     const uint8_t *value;
     uint32_t size;
     uint8_t tag;
     int n;
 
     while ((n = frame_take_tlv(&r, &tag, &value, &size)) > 0) {
-        if (tag >= FRAME_TAG_ARG && tag <= FRAME_TAG_USER && memchr(value, 0, size)) {
+        if (((tag >= FRAME_TAG_ARG && tag <= FRAME_TAG_USER) || tag == FRAME_TAG_PATH) &&
+            memchr(value, 0, size)) {
             return invalid(f, "a string with a NUL byte");
         }
         if (tag == FRAME_TAG_ARG) {
             args++;
+        } else if (tag == FRAME_TAG_PATH) {
+            paths++;
+        } else if (tag == FRAME_TAG_FILES) {
+            if (size != 2 || (value[0] != FRAME_FILES_GET && value[0] != FRAME_FILES_PUT)) {
+                return invalid(f, "a value of the wrong size or range");
+            }
+            files = true;
         } else if (tag == FRAME_TAG_ENV) {
             const uint8_t *sign = memchr(value, '=', size);
 
@@ -63,9 +72,10 @@ static int spec_check(const uint8_t *body, size_t len, size_t *ret_args, size_t 
     if (n < 0) {
         return invalid(f, "cut short");
     }
-    if (args == 0) {
+    if (files ? args > 0 || paths == 0 : args == 0 || paths > 0) {
         return invalid(f, "no command");
     }
+    args += files ? paths + SPEC_FILES_ARGS : 0;
     if (args > FRAME_ARGS_MAX || vars > FRAME_ARGS_MAX) {
         return failure_set(f, FAILURE_AGENT, E2BIG, "more than %d arguments or variables",
                            FRAME_ARGS_MAX);
@@ -73,6 +83,21 @@ static int spec_check(const uint8_t *body, size_t len, size_t *ret_args, size_t 
     *ret_args = args;
     *ret_vars = vars;
     return 0;
+}
+
+/* The program itself, as files.c wants to be called; the paths follow. */
+static size_t set_files(struct spec *spec, const uint8_t value[2])
+{
+    static char name[] = "banger-agent", arg[] = SPEC_FILES_ARG, get[] = "get", put[] = "put";
+
+    (void)snprintf(spec->flags, sizeof(spec->flags), "%u", value[1]);
+    spec->files = true;
+    spec->argv[0] = name;
+    spec->argv[1] = arg;
+    spec->argv[2] = value[0] == FRAME_FILES_GET ? get : put;
+    spec->argv[3] = spec->flags;
+    spec->cwd = "/";
+    return SPEC_FILES_ARGS;
 }
 
 static char *take_string(char **at, const uint8_t *value, uint32_t size)
@@ -108,7 +133,11 @@ int spec_parse(struct spec *spec, const uint8_t *body, size_t len, struct failur
     spec->envp = spec->argv + args + 1;
     at = (char *)(spec->envp + vars + SPEC_DEFAULTS + 1);
     while (frame_take_tlv(&r, &tag, &value, &size) > 0) {
-        if (tag == FRAME_TAG_ARG) {
+        if (tag == FRAME_TAG_FILES && !spec->files) {
+            /* It may stand behind paths. */
+            memmove(spec->argv + SPEC_FILES_ARGS, spec->argv, argc * sizeof(char *));
+            argc += set_files(spec, value);
+        } else if (tag == FRAME_TAG_ARG || tag == FRAME_TAG_PATH) {
             spec->argv[argc++] = take_string(&at, value, size);
         } else if (tag == FRAME_TAG_ENV) {
             spec->envp[spec->envc++] = take_string(&at, value, size);

@@ -30,7 +30,12 @@ int failure_set(struct failure *f, uint32_t status, int error, const char *fmt, 
 
 #define SPEC_DEFAULTS 6 /* variables that spec_set_defaults may add */
 
+/* What this program is called with for FRAME_TAG_FILES: then get|put, flags, paths (files.h). */
+#define SPEC_FILES_ARG "--files"
+#define SPEC_FILES_ARGS 4
+
 struct spec {
+    bool files;  /* run this program itself: argv begins with its name and SPEC_FILES_ARG */
     char **argv; /* NULL-terminated, like envp; the pointed-to bytes live in memory */
     char **envp;
     size_t envc;
@@ -44,6 +49,7 @@ struct spec {
     size_t record_len;
     char *memory;
     char *defaults[SPEC_DEFAULTS];
+    char flags[4]; /* of SPEC_FILES_ARG, as text */
 };
 
 /* 0, or negative with *ret_failure set. On success the caller calls spec_done. */

@@ -76,6 +76,22 @@ const struct api_object api_session_spec = {
     .doc = "What to run in a guest, and how.",
 };
 
+/* What file.put and file.get share. */
+#define P_FILES                                                                                    \
+    {.name = "recursive",                                                                          \
+     .type = API_BOOL,                                                                             \
+     .fallback = "false",                                                                          \
+     .doc = "Directories, symlinks, FIFOs and devices as well, not only regular files."},          \
+        {.name = "archive",                                                                        \
+         .type = API_BOOL,                                                                         \
+         .fallback = "false",                                                                      \
+         .doc = "Keep owners, set-id bits, capabilities, ACLs and devices."},                      \
+        {.name = "user",                                                                           \
+         .type = API_STRING,                                                                       \
+         .max = 128,                                                                               \
+         .fallback = "root",                                                                       \
+         .doc = "Who reads or writes in the guest: name or uid, with :group if wanted."}
+
 const struct api_method api_methods[] = {
     {
         .name = "rpc.discover",
@@ -311,6 +327,50 @@ const struct api_method api_methods[] = {
         .params = PARAMS(P_VM, P_SESSION, P_TIMEOUT("0", "Give up after this time; 0 = never.")),
         .result = ONE(session),
         .doc = "Waits until a session has ended.",
+    },
+    {
+        .name = "file.put",
+        .flags = API_SLOW | API_TAKES_OVER,
+        .params = PARAMS(P_VM,
+                         {.name = "path",
+                          .type = API_BYTES,
+                          .required = true,
+                          .min = 1,
+                          .max = 4095,
+                          .doc = "Destination in the guest; relative to its root."},
+                         {.name = "names",
+                          .type = API_BYTES_LIST,
+                          .max = 4000,
+                          .doc = "What may come, by first component. One alone may become path "
+                                 "itself; without any, everything below path, which must be a "
+                                 "directory."},
+                         {.name = "directory",
+                          .type = API_BOOL,
+                          .fallback = "false",
+                          .doc = "The destination must be a directory."},
+                         P_FILES),
+        .result = ONE(session),
+        .doc = "Unpacks a tar stream in a running VM. The connection becomes the byte streams of a "
+               "session (see Frames): stdin takes the tar, stderr has path, reason and hint of "
+               "each failure, each ended by NUL, and the exit status is 0, or 1 when something is "
+               "missing. Each file appears complete or not at all; ways out of the destination "
+               "are refused. The session ends with the connection and leaves no record.",
+    },
+    {
+        .name = "file.get",
+        .flags = API_SLOW | API_TAKES_OVER,
+        .params = PARAMS(P_VM,
+                         {.name = "paths",
+                          .type = API_BYTES_LIST,
+                          .required = true,
+                          .min = 1,
+                          .max = 4000,
+                          .doc = "What to pack, each under its last component; relative to the "
+                                 "guest's root."},
+                         P_FILES),
+        .result = ONE(session),
+        .doc = "Packs files of a running VM as a tar stream. As with file.put, but the tar is "
+               "the session's stdout.",
     },
     {
         .name = "op.list",

@@ -138,10 +138,28 @@ enum frame_tag {
     FRAME_TAG_TTY = 6,    /* u16 rows, u16 columns: run on a pseudo-terminal of this size */
     FRAME_TAG_RECORD = 7, /* what the host wants to know of the session later, up to
                            * FRAME_RECORD_MAX bytes: the agent keeps them and lists them */
+    /* u8 enum frame_files, u8 flags (FRAME_FILES_*): no command, but the agent's own part of
+     * `banger cp`, as FRAME_TAG_USER and in /. Instead of ARG there are paths; an agent that does
+     * not know this finds no command and fails with EINVAL. Standard input is, or standard output
+     * becomes, a tar stream; standard error has for each failure path, reason and hint, each with a
+     * NUL. The exit status is 0 or 1. SIGHUP, SIGINT and SIGTERM end it and leave no temporary
+     * file. */
+    FRAME_TAG_FILES = 8,
+    /* GET: what to pack, repeated. PUT: first the destination, then the names that may come, by
+     * first component (none: any). Bytes without NUL. */
+    FRAME_TAG_PATH = 9,
     FRAME_TAG_HOSTNAME = 16,
     FRAME_TAG_TIME = 17,    /* u64 nanoseconds since 1970, CLOCK_REALTIME */
     FRAME_TAG_ENTROPY = 18, /* 32 to 512 bytes for the guest's random pool */
 };
+
+enum frame_files {
+    FRAME_FILES_GET = 1, /* pack to stdout */
+    FRAME_FILES_PUT = 2, /* unpack stdin */
+};
+#define FRAME_FILES_RECURSIVE 0x01 /* else only regular files */
+#define FRAME_FILES_KEEP_IDS 0x02  /* owners, set-id bits, devices */
+#define FRAME_FILES_DIRECTORY 0x04 /* PUT: the destination must be a directory */
 
 enum frame_stdin {
     FRAME_STDIN_CLOSED = 0, /* reads /dev/null */

@@ -51,6 +51,9 @@ HANDLER(rpc_session_hold);
 HANDLER(rpc_session_attach);
 HANDLER(rpc_session_list);
 HANDLER(rpc_session_wait);
+/* rpc_file.c */
+HANDLER(rpc_file_put);
+HANDLER(rpc_file_get);
 /* rpc_image.c */
 HANDLER(rpc_image_list);
 HANDLER(rpc_image_register_begin);

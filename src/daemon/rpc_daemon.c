@@ -20,6 +20,8 @@ const struct rpc_handler daemon_handlers[] = {
     {"vm.wait", rpc_vm_wait},
     {"vm.logs", rpc_vm_logs},
     {"vm.ping", rpc_vm_ping},
+    {"file.put", rpc_file_put},
+    {"file.get", rpc_file_get},
     {"session.start", rpc_session_start},
     {"session.hold", rpc_session_hold},
     {"session.attach", rpc_session_attach},

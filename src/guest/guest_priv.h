@@ -70,6 +70,7 @@ struct session {
     char vm_id[ID_SIZE];
     json_t *spec;           /* owned; without env when an earlier daemon started it */
     bool drain, main, hold; /* as in session_start_params */
+    bool files;             /* a file transfer: it ends with its client, and leaves no record */
     bool shortened;         /* of spec's command only the beginning is known */
 
     /* registry lock */
@@ -89,6 +90,7 @@ struct session {
     struct list stream_node; /* in link->streams */
     uint32_t stream;
     struct attach *client;             /* or NULL */
+    bool abandoned;                    /* a file transfer whose client has gone */
     uint64_t stdin_acked, stdin_limit; /* last WINDOW of the agent for stdin */
     uint64_t stdin_offset;             /* bytes of stdin passed to the agent, by any client */
     uint64_t acked[FRAME_CHANNELS];    /* highest acknowledgement passed to the agent */
@@ -146,7 +148,7 @@ void session_record_parse(const void *data, size_t len, struct session_record *r
 /* exec_spec.c: appends the TLVs of a spec (api_session_spec, validated); body's maximum bounds
  * them. */
 int exec_spec_encode(const json_t *spec, struct buf *body, struct err *err);
-int exec_spec_too_large(struct err *err); /* body is full: ERR_LIMIT */
+int exec_spec_too_large(const json_t *spec, struct err *err); /* body is full: ERR_LIMIT */
 
 /* attach.c */
 void attach_new(struct loop *loop, struct session *s, int fd, const void *early, size_t len);

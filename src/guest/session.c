@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define GUEST_SIGHUP 1
+
 static const char *const state_names[] = {
     [SESSION_STARTING] = "starting", [SESSION_RUNNING] = "running", [SESSION_EXITED] = "exited",
     [SESSION_FAILED] = "failed",     [SESSION_LOST] = "lost",
@@ -53,6 +55,7 @@ struct session *session_new(struct session_registry *r, const char *vm_id, const
     id_generate(s->id);
     (void)snprintf(s->vm_id, sizeof(s->vm_id), "%s", vm_id);
     s->spec = json_deep_copy(spec);
+    s->files = json_object_get(spec, "files") != NULL;
     s->refs = 1;
     s->exit_code = -1;
     s->started_ms = clock_real_ms();
@@ -164,6 +167,26 @@ void session_tell(struct session *s, enum session_event event)
     s->registry->fn(s->registry->arg, event, s->vm_id, s->id);
 }
 
+static void remove_session(struct session_registry *r, struct session *s)
+{
+    bool linked;
+
+    leaf_lock(&r->lock);
+    linked = list_is_linked(&s->node);
+    list_remove(&s->node);
+    leaf_unlock(&r->lock);
+    if (linked) {
+        session_put(s);
+    }
+}
+
+/* Of a file transfer that has ended and has no client. The caller has a reference. */
+static void forget(struct session *s)
+{
+    session_release(s);
+    remove_session(s->registry, s);
+}
+
 /* The first end counts. Loop thread; the owner hears of it after the lock is released. */
 static void mark_ended(struct session *s, enum session_state state, int code, int sig,
                        const char *failure)
@@ -183,6 +206,9 @@ static void mark_ended(struct session *s, enum session_state state, int code, in
     leaf_unlock(&s->registry->lock);
     if (first) {
         session_tell(s, SESSION_ENDED);
+    }
+    if (first && s->abandoned) {
+        forget(s);
     }
 }
 
@@ -240,7 +266,9 @@ static int on_failed(struct session *s, const struct frame *f)
     if (frame_take_u32(&r, &status) < 0 || frame_take_u32(&r, &errnum) < 0 || status > 255) {
         return -EPROTO;
     }
-    text = str_escape((const char *)r.p, r.left, 1024);
+    /* What an agent says that looks for a command (codec/frame.h, FRAME_TAG_FILES). */
+    text = s->files && errnum == EINVAL ? x_strdup(SESSION_NO_FILES)
+                                        : str_escape((const char *)r.p, r.left, 1024);
     mark_ended(s, SESSION_FAILED, (int)status, 0, text);
     return 0;
 }
@@ -281,8 +309,29 @@ static void drain(struct session *s, uint8_t channel, uint64_t end)
     }
 }
 
+/* Nobody will read or write any more: the transfer undoes what it has begun, and ends. */
+static void abandon(struct session *s)
+{
+    bool ended;
+
+    leaf_lock(&s->registry->lock);
+    ended = has_ended(s->state);
+    leaf_unlock(&s->registry->lock);
+    s->abandoned = true;
+    if (ended) {
+        forget(s);
+    } else if (s->link &&
+               frame_put_u32(&s->link->out, FRAME_SIGNAL, s->stream, GUEST_SIGHUP) == 0) {
+        link_kick(s->link);
+    }
+}
+
 void session_on_client_left(struct session *s)
 {
+    if (s->files) {
+        abandon(s);
+        return;
+    }
     for (uint8_t c = FRAME_STDOUT; c <= FRAME_STDERR && s->drain && s->link; c++) {
         uint64_t end;
 
@@ -468,25 +517,12 @@ int session_add(struct session_registry *r, struct session *s, struct err *err)
     return 0;
 }
 
-static void remove_session(struct session_registry *r, struct session *s)
-{
-    bool linked;
-
-    leaf_lock(&r->lock);
-    linked = list_is_linked(&s->node);
-    list_remove(&s->node);
-    leaf_unlock(&r->lock);
-    if (linked) {
-        session_put(s);
-    }
-}
-
 static int put_record(struct buf *body, const struct session *s, struct err *err)
 {
     _cleanup_free_ char *record = session_record_encode(s);
 
     return frame_put_tlv(body, FRAME_TAG_RECORD, record, strlen(record)) < 0
-               ? exec_spec_too_large(err)
+               ? exec_spec_too_large(s->spec, err)
                : 0;
 }
 
@@ -505,7 +541,7 @@ int session_start(struct session_registry *r, const struct session_start_params 
     s->drain = params->drain;
     s->main = params->main;
     s->hold = params->hold;
-    if (put_record(&body, s, err) < 0) {
+    if (!s->files && put_record(&body, s, err) < 0) {
         return -1;
     }
     if (session_add(r, s, err) < 0) {
@@ -714,6 +750,25 @@ int session_attach(struct session_registry *r, const char *vm_id, const char *re
     loop_call(r->loop, attach_on_loop,
               &(struct attaching){.session = s, .fd = fd, .early = early, .early_len = early_len});
     return 0;
+}
+
+static void abandon_on_loop(void *arg)
+{
+    struct session *s = arg;
+
+    if (!s->client) {
+        abandon(s);
+    }
+}
+
+void session_abandon(struct session_registry *r, const char *vm_id, const char *session_id)
+{
+    struct err ignored; /* gone: nothing to end */
+    _cleanup_(session_put_p) struct session *s = session_find(r, vm_id, session_id, &ignored);
+
+    if (s) {
+        loop_call(r->loop, abandon_on_loop, s);
+    }
 }
 
 unsigned session_count_running(struct session_registry *r, const char *vm_id)

@@ -44,7 +44,10 @@ void session_registry_free(struct session_registry *r); /* after all links are c
 struct session_start_params {
     struct guest_link *link;
     const char *vm_id;
-    const json_t *spec; /* as api_session_spec describes it, validated and with its defaults */
+    const json_t *spec; /* as api_session_spec describes it, validated and with its defaults; or,
+                         * with a member "files" {"direction", "flags", "paths"} (see
+                         * FRAME_TAG_FILES), a file transfer, which ends with its client and leaves
+                         * no record */
     bool drain; /* while no client is attached, output is taken and dropped: the command of a
                  * detached run must not wait for a reader that never comes */
     bool main;  /* of its VM */
@@ -88,6 +91,12 @@ int session_take_hold(struct session_registry *r, const char *vm_id, const char 
                       char ret_id[ID_SIZE], struct err *err) EXCLUDES(rank_leaf);
 /* Hangs up those that were held and have not been taken over; their number. */
 unsigned session_hang_up_orphans(struct session_registry *r, const char *vm_id) EXCLUDES(rank_leaf);
+/* Ends a file transfer whose client did not come. */
+void session_abandon(struct session_registry *r, const char *vm_id, const char *session_id)
+    EXCLUDES(rank_leaf);
+
+/* The error of a file transfer that failed because the agent knows none. */
+#define SESSION_NO_FILES "the guest's agent is older than this banger and cannot copy files"
 
 /* How many sessions of the VM have not ended. */
 unsigned session_count_running(struct session_registry *r, const char *vm_id) EXCLUDES(rank_leaf);
