@@ -26,7 +26,8 @@ PROGRAMS = {
     "src/vmm/fake": "banger-fakevmm",
 }
 # The agent is static and shares only these with the rest (tools/layers.txt says the same).
-AGENT_SHARED = ("src/base/buf.c", "src/codec/frame.c", "src/codec/tar.c", "src/codec/tar_write.c")
+AGENT_SHARED = ("src/base/buf.c", "src/codec/frame.c", "src/codec/tar.c",
+                "src/codec/tar_number.c", "src/codec/tar_write.c")
 
 
 def group_of(path):

@@ -42,7 +42,7 @@ struct session {
     bool list_due; /* a new host has not been told of it yet */
     bool tty;
     bool files; /* a file transfer, which ends with the host that asked for it */
-    bool turn; /* which channel is first, so that neither starves the other */
+    bool turn;  /* which channel is first, so that neither starves the other */
     pid_t pid;
     int status; /* of wait() */
     struct failure *failure;

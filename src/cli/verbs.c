@@ -65,6 +65,22 @@ static const struct cli_flag create_flags[] = {
 
 static const struct cli_flag exec_flags[] = {FLAG_STDIN, FLAG_ENV, FLAG_WORKDIR, FLAG_USER, END};
 
+static const struct cli_flag cp_flags[] = {
+    {.name = "recursive",
+     .letter = 'r',
+     .method = "file.put",
+     .param = "recursive",
+     .doc = "Copy directories with all in them, and symlinks, FIFOs and devices as what they are."},
+    {.name = "archive",
+     .letter = 'a',
+     .method = "file.put",
+     .param = "archive",
+     .doc = "As -r, and keep owners (on a side where we are root), set-id bits, capabilities and "
+            "ACLs."},
+    {.name = "user", .letter = 'u', .value = "USER", .method = "file.put", .param = "user"},
+    END,
+};
+
 static const struct cli_flag ps_flags[] = {
     {.name = "all", .letter = 'a', .doc = "Also stopped VMs."},
     END,
@@ -132,6 +148,23 @@ const struct cli_verb cli_verbs[] = {
         .doc = "Run a command in a running VM.",
         .more = "The exit status is as with run. " STDIN_HELP,
         .run = cmd_exec,
+    },
+    {
+        .path = "cp",
+        .operands = "SRC... DST",
+        .min = 2,
+        .max = UINT32_MAX,
+        .flags = cp_flags,
+        .doc = "Copy files into a VM, out of one, or from one to another.",
+        .more = "VM:PATH is in a VM, relative to its root; other operands are local (write ./a:b "
+                "for a local name with a colon). When DST is a directory SRC goes into it, else "
+                "DST is its new name; SRC/. means what is in SRC. A file appears under its name "
+                "when it is complete. Modes, times, holes, hard links and user attributes are "
+                "kept; files belong to root (or --user) in a VM and to the caller outside. With - "
+                "as SRC a tar is read from standard input and unpacked below DST; with - as DST a "
+                "tar is written to standard output. The exit status is 1 when something could not "
+                "be copied.",
+        .run = cmd_cp,
     },
     {
         .path = "ps",

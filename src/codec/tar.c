@@ -53,106 +53,8 @@ static uint64_t padding_of(uint64_t size)
     return (TAR_BLOCK - size % TAR_BLOCK) % TAR_BLOCK;
 }
 
-/* Names and numbers -----------------------------------------------------------------------------
+/* Names -----------------------------------------------------------------------------------------
  */
-
-/* Octal digits between blanks, or GNU's base-256: a set top bit, and a big-endian number in two's
- * complement behind it (of the first byte seven bits). */
-int tar_parse_number(const uint8_t *field, size_t size, int64_t *ret)
-{
-    size_t i = 0;
-    uint64_t v = 0;
-
-    if (field[0] & 0x80) {
-        bool negative = field[0] & 0x40;
-
-        v = negative ? ~(uint64_t)0 : 0;
-        for (; i < size; i++) {
-            uint8_t byte = i == 0 ? (uint8_t)((field[0] & 0x7f) | (negative ? 0x80 : 0)) : field[i];
-
-            if (v >> 55 != (negative ? 0x1ff : 0)) {
-                return -ERANGE;
-            }
-            v = v << 8 | byte;
-        }
-        *ret = (int64_t)v;
-        return 0;
-    }
-    while (i < size && field[i] == ' ') {
-        i++;
-    }
-    for (; i < size && field[i] >= '0' && field[i] <= '7'; i++) {
-        if (v >> 60) {
-            return -ERANGE;
-        }
-        v = v << 3 | (uint64_t)(field[i] - '0');
-    }
-    for (; i < size; i++) {
-        if (field[i] != ' ' && field[i] != 0) {
-            return -EPROTO;
-        }
-        if (field[i] == 0) {
-            break;
-        }
-    }
-    *ret = (int64_t)v;
-    return 0;
-}
-
-static int parse_unsigned(const uint8_t *field, size_t size, uint64_t *ret)
-{
-    int64_t v;
-
-    if (tar_parse_number(field, size, &v) < 0 || v < 0) {
-        return -EPROTO;
-    }
-    *ret = (uint64_t)v;
-    return 0;
-}
-
-/* All of the value must be digits. */
-static int parse_decimal(const uint8_t *s, size_t len, uint64_t *ret)
-{
-    uint64_t v = 0;
-
-    if (len == 0) {
-        return -EPROTO;
-    }
-    for (size_t i = 0; i < len; i++) {
-        if (s[i] < '0' || s[i] > '9' || v > (TAR_SIZE_MAX - 9) / 10) {
-            return -EPROTO;
-        }
-        v = v * 10 + (uint64_t)(s[i] - '0');
-    }
-    *ret = v;
-    return 0;
-}
-
-/* "-12.345": seconds and a fraction of any length; what is below a nanosecond is cut off. */
-static int parse_time(const uint8_t *s, size_t len, int64_t *ret_s, uint32_t *ret_ns)
-{
-    bool negative = len > 0 && s[0] == '-';
-    const uint8_t *point;
-    uint64_t seconds;
-    uint32_t ns = 0, unit = 100000000;
-
-    s += negative;
-    len -= negative;
-    point = memchr(s, '.', len);
-    if (parse_decimal(s, point ? (size_t)(point - s) : len, &seconds) < 0) {
-        return -EPROTO;
-    }
-    for (size_t i = point ? (size_t)(point - s) + 1 : len; i < len; i++) {
-        if (s[i] < '0' || s[i] > '9') {
-            return -EPROTO;
-        }
-        ns += (uint32_t)(s[i] - '0') * unit;
-        unit /= 10;
-    }
-    *ret_s = negative ? -(int64_t)seconds - (ns > 0) : (int64_t)seconds;
-    *ret_ns = negative && ns > 0 ? 1000000000 - ns : ns;
-    return 0;
-}
 
 /* Puts a name into b, with a NUL. An empty one, or one with a NUL inside, is none. */
 static int set_name(struct tar_reader *r, struct buf *b, const uint8_t *s, size_t len)
@@ -203,8 +105,8 @@ static int add_old_extents(struct tar_reader *r, const uint8_t *pairs, size_t co
     for (size_t i = 0; i < count && pairs[i * 24]; i++) {
         uint64_t offset, length;
 
-        if (parse_unsigned(pairs + i * 24, 12, &offset) < 0 ||
-            parse_unsigned(pairs + i * 24 + 12, 12, &length) < 0) {
+        if (tar_parse_unsigned(pairs + i * 24, 12, &offset) < 0 ||
+            tar_parse_unsigned(pairs + i * 24 + 12, 12, &length) < 0) {
             return bad(r, EPROTO, "a bad number in the map of a sparse file");
         }
         if (add_extent(r, offset, length) < 0) {
@@ -224,7 +126,7 @@ static int add_map(struct tar_reader *r, const uint8_t *s, size_t len)
             const uint8_t *comma = memchr(s, ',', len);
             size_t n = comma ? (size_t)(comma - s) : len;
 
-            if (parse_decimal(s, n, &v[i]) < 0) {
+            if (tar_parse_decimal(s, n, &v[i]) < 0) {
                 return bad(r, EPROTO, "a bad number in the map of a sparse file");
             }
             n += comma != NULL;
@@ -255,7 +157,7 @@ static int take_map_byte(struct tar_reader *r, uint8_t c)
         return bad(r, EPROTO, "a bad number in the map of a sparse file");
     }
     if (r->map_seen == 0) {
-        if (r->map_value > TAR_EXTENTS_MAX) {
+        if (r->map_value > TAR_EXTENTS_MAX + 1) {
             return bad(r, E2BIG, "a sparse file of too many pieces");
         }
         r->map_count = r->map_value * 2;
@@ -305,7 +207,7 @@ static int take_sparse_record(struct tar_reader *r, const uint8_t *key, size_t k
     if (is_key(key, key_len, "numblocks")) {
         return 0;
     }
-    if (parse_decimal(value, len, &v) < 0) {
+    if (tar_parse_decimal(value, len, &v) < 0) {
         return bad(r, EPROTO, "a bad number about a sparse file");
     }
     if (is_key(key, key_len, "major") || is_key(key, key_len, "minor")) {
@@ -347,7 +249,7 @@ static int take_id(struct tar_reader *r, const uint8_t *value, size_t len, uint3
 {
     uint64_t v;
 
-    if (parse_decimal(value, len, &v) < 0 || v >= UINT32_MAX) {
+    if (tar_parse_decimal(value, len, &v) < 0 || v >= UINT32_MAX) {
         return bad(r, EPROTO, "an owner out of range");
     }
     *ret = (uint32_t)v;
@@ -385,12 +287,13 @@ static int take_record(struct tar_reader *r, bool global, uint8_t *key, size_t k
         return take_id(r, value, len, &e->gid);
     }
     if (is_key(key, key_len, "mtime")) {
-        return parse_time(value, len, &e->mtime_s, &e->mtime_ns) < 0 ? bad(r, EPROTO, "a bad time")
-                                                                     : 0;
+        return tar_parse_time(value, len, &e->mtime_s, &e->mtime_ns) < 0
+                   ? bad(r, EPROTO, "a bad time")
+                   : 0;
     }
     if (is_key(key, key_len, "size")) {
         r->pax_size = true;
-        return parse_decimal(value, len, &r->left) < 0 ? bad(r, EPROTO, "a bad size") : 0;
+        return tar_parse_decimal(value, len, &r->left) < 0 ? bad(r, EPROTO, "a bad size") : 0;
     }
     return 0;
 }
@@ -453,18 +356,18 @@ static int take_numbers(struct tar_reader *r, const uint8_t *h)
     struct tar_entry *e = &r->entry;
     uint64_t mode, uid, gid, major = 0, minor = 0;
 
-    if (parse_unsigned(h + TAR_AT_MODE, 8, &mode) < 0 ||
-        parse_unsigned(h + TAR_AT_SIZE, 12, &r->left) < 0 ||
+    if (tar_parse_unsigned(h + TAR_AT_MODE, 8, &mode) < 0 ||
+        tar_parse_unsigned(h + TAR_AT_SIZE, 12, &r->left) < 0 ||
         tar_parse_number(h + TAR_AT_MTIME, 12, &e->mtime_s) < 0) {
         return bad(r, EPROTO, "a bad number in a header");
     }
-    if (parse_unsigned(h + TAR_AT_UID, 8, &uid) < 0 ||
-        parse_unsigned(h + TAR_AT_GID, 8, &gid) < 0 || uid >= UINT32_MAX || gid >= UINT32_MAX) {
+    if (tar_parse_unsigned(h + TAR_AT_UID, 8, &uid) < 0 ||
+        tar_parse_unsigned(h + TAR_AT_GID, 8, &gid) < 0 || uid >= UINT32_MAX || gid >= UINT32_MAX) {
         return bad(r, EPROTO, "an owner out of range");
     }
     if ((e->type == TAR_CHAR_DEVICE || e->type == TAR_BLOCK_DEVICE) &&
-        (parse_unsigned(h + TAR_AT_MAJOR, 8, &major) < 0 ||
-         parse_unsigned(h + TAR_AT_MINOR, 8, &minor) < 0 || major > UINT32_MAX ||
+        (tar_parse_unsigned(h + TAR_AT_MAJOR, 8, &major) < 0 ||
+         tar_parse_unsigned(h + TAR_AT_MINOR, 8, &minor) < 0 || major > UINT32_MAX ||
          minor > UINT32_MAX)) {
         return bad(r, EPROTO, "a device number out of range");
     }
@@ -542,7 +445,7 @@ static int choose_map(struct tar_reader *r, const uint8_t *h)
 
     if (h[TAR_AT_TYPE] == 'S') {
         e->sparse = true;
-        if (parse_unsigned(h + TAR_AT_OLD_REALSIZE, 12, &e->size) < 0) {
+        if (tar_parse_unsigned(h + TAR_AT_OLD_REALSIZE, 12, &e->size) < 0) {
             return bad(r, EPROTO, "a bad size of a sparse file");
         }
         r->state = h[TAR_AT_OLD_MORE] ? S_OLD_MAP : S_BEGIN;
@@ -602,7 +505,7 @@ static int begin_body(struct tar_reader *r, const uint8_t *h)
     uint64_t size;
 
     r->body_type = h[TAR_AT_TYPE] == 'X' ? 'x' : h[TAR_AT_TYPE];
-    if (parse_unsigned(h + TAR_AT_SIZE, 12, &size) < 0) {
+    if (tar_parse_unsigned(h + TAR_AT_SIZE, 12, &size) < 0) {
         return bad(r, EPROTO, "a bad size");
     }
     if (size > (r->body_type == 'L' || r->body_type == 'K' ? TAR_PATH_MAX + 1 : TAR_EXTENDED_MAX)) {

@@ -1,4 +1,5 @@
-/* Between tar.c and tar_write.c: where the fields of a header are. */
+/* Between tar.c, tar_number.c and tar_write.c: where the fields of a header are, and what they say.
+ */
 #pragma once
 
 #include <stddef.h>
@@ -24,5 +25,11 @@ enum {
     TAR_AT_OLD_REALSIZE = 483, /* 12 */
 };
 
-/* 0, -EPROTO, -ERANGE. */
+/* A number in a header: octal digits between blanks, or GNU's base-256. 0, -EPROTO, -ERANGE. */
 int tar_parse_number(const uint8_t *field, size_t size, int64_t *ret);
+/* One that must not be negative. 0 or -EPROTO. */
+int tar_parse_unsigned(const uint8_t *field, size_t size, uint64_t *ret);
+/* A number in a record: digits and nothing else, at most TAR_SIZE_MAX. 0 or -EPROTO. */
+int tar_parse_decimal(const uint8_t *s, size_t len, uint64_t *ret);
+/* A time in a record: "-12.345". 0 or -EPROTO. */
+int tar_parse_time(const uint8_t *s, size_t len, int64_t *ret_s, uint32_t *ret_ns);

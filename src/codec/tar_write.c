@@ -122,15 +122,25 @@ static int put_names(struct buf *out, const struct tar_entry *e, bool path, bool
 /* Sizes -----------------------------------------------------------------------------------------
  */
 
+/* A file that ends with a hole has a last, empty piece at its end: GNU tar takes the size from it.
+ */
+static bool ends_with_hole(const struct tar_entry *e)
+{
+    const struct tar_extent *last = e->extent_count > 0 ? &e->extents[e->extent_count - 1] : NULL;
+
+    return !last || last->offset + last->length < e->size;
+}
+
 /* Of the map in front of a sparse file's data, without its padding. */
 static size_t map_len(const struct tar_entry *e)
 {
-    size_t len = digits_of(e->extent_count) + 1;
+    bool hole = ends_with_hole(e);
+    size_t len = digits_of(e->extent_count + hole) + 1;
 
     for (size_t i = 0; i < e->extent_count; i++) {
         len += digits_of(e->extents[i].offset) + 1 + digits_of(e->extents[i].length) + 1;
     }
-    return len;
+    return len + (hole ? digits_of(e->size) + 3 : 0);
 }
 
 static uint64_t padded(uint64_t size)
@@ -311,7 +321,9 @@ static int put_map(struct buf *out, const struct tar_entry *e)
 {
     size_t len = map_len(e);
 
-    if (buf_printf(out, "%zu\n", e->extent_count) < 0) {
+    bool hole = ends_with_hole(e);
+
+    if (buf_printf(out, "%zu\n", e->extent_count + hole) < 0) {
         return -ENOBUFS;
     }
     for (size_t i = 0; i < e->extent_count; i++) {
@@ -319,6 +331,9 @@ static int put_map(struct buf *out, const struct tar_entry *e)
                        (unsigned long long)e->extents[i].length) < 0) {
             return -ENOBUFS;
         }
+    }
+    if (hole && buf_printf(out, "%llu\n0\n", (unsigned long long)e->size) < 0) {
+        return -ENOBUFS;
     }
     return tar_put_padding(out, len);
 }

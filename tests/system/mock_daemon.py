@@ -56,6 +56,8 @@ CONFIGURATION = {
                "default": "/run/banger/banger.sock", "origin": "default", "source": None}],
 }
 
+TAKES_OVER = ("session.attach", "file.get", "file.put")
+
 
 class RpcError(Exception):
     """What a scripted method raises to answer with an error."""
@@ -316,7 +318,7 @@ class MockDaemon:
             connection.reply(method, {"id": request["id"], "error": error.object})
             return
         connection.reply(method, {"id": request["id"], "result": result})
-        if method == "session.attach":
+        if method in TAKES_OVER:
             session = Session(connection)
             self.session(session)
             while True:
@@ -340,9 +342,7 @@ class MockDaemon:
         if method == "op.cancel" and self.operation:
             self.operation.cancelled.set()
             return self.operation.show()
-        if method == "session.start" and self.session:
-            return SESSION
-        if method == "session.attach" and self.session:
+        if method in ("session.start", *TAKES_OVER) and self.session:
             return SESSION
         if method == "vm.wait":
             return {}
