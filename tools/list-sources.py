@@ -42,7 +42,7 @@ def group_of(path):
     if folder == "tests/guest":
         return "guest"
     if path.parts[0] == "tests":
-        return "bench" if folder == "tests/bench" else "other"
+        return "other" if folder != "tests/bench" else "bench" if has_main else "bench-lib"
     if has_main:
         if folder not in PROGRAMS:
             raise SystemExit(f"{path}: defines main(), but {sys.argv[0]} knows no program for it")
@@ -65,7 +65,7 @@ def groups():
                 continue
             if rel.suffix == ".h":
                 if rel.parts[:2] in (("src", "agent"), ("src", "base"), ("src", "codec"),
-                                    ("src", "archive")):
+                                    ("src", "archive"), ("tests", "guest")):
                     yield "agent-header", rel.as_posix()
                 continue
             yield group_of(rel), rel.as_posix()

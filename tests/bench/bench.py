@@ -14,6 +14,7 @@ What is measured (docs/PERFORMANCE.md says how to read it):
   memory    what is private and dirty of an idle daemon
   phases    where the time of a start goes, from the VM's own timeline
   exec      banger exec VM -- true
+  streams   bytes out of and into exec against the same through the bare port, by blocking calls
   imports   kernel import and image register
 
 Usage: bench.py [--only NAME[,NAME...]] [--pairs N] [--quick] [--json FILE]
@@ -68,14 +69,16 @@ class Series:
 
 
 class Figure:
-    """One line of the table. floor and target may be None; `absolute`: the target is not a ratio."""
+    """One line of the table. floor and target may be None; `absolute`: the target is not a ratio;
+    `least`: more is better."""
 
-    def __init__(self, name, value, floor=None, target=None, absolute=False):
+    def __init__(self, name, value, floor=None, target=None, absolute=False, least=False):
         self.name = name
         self.value = value
         self.floor = floor
         self.target = target
         self.absolute = absolute
+        self.least = least
 
     @property
     def ratio(self):
@@ -87,11 +90,12 @@ class Figure:
     def met(self):
         if self.target is None:
             return None
-        return (self.value if self.absolute else self.ratio).median <= self.target
+        median = (self.value if self.absolute else self.ratio).median
+        return median >= self.target if self.least else median <= self.target
 
     def row(self):
         target = "" if self.target is None else \
-            f"≤ {self.target:g} {self.value.unit if self.absolute else '×'}"
+            f"{'≥' if self.least else '≤'} {self.target:g} {self.value.unit if self.absolute else '×'}"
         return [self.name, str(self.value), str(self.floor or ""),
                 f"{self.ratio} ×" if self.floor else "", target,
                 {None: "", True: "met", False: "missed"}[self.met], str(len(self.value.values))]
@@ -142,9 +146,9 @@ class FloorFailed(Exception):
     """The floor program said something unexpected; its message."""
 
 
-def floor(instance, *args):
-    """Runs the floor program and returns what it measured. Nothing of it outlives this."""
-    process = subprocess.Popen([instance.program("bench-floor"), *map(str, args)],
+def floor(instance, *args, program="bench-floor"):
+    """Runs a floor program and returns what it measured. Nothing of it outlives this."""
+    process = subprocess.Popen([instance.program(program), *map(str, args)],
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, env=instance.environment,
                                cwd=instance.home, text=True, start_new_session=True)
@@ -219,10 +223,26 @@ class Line:
         subprocess.run(["cp", "--sparse=always", source, self.fresh_disk], check=True)
         return self.fresh_disk
 
-    def arguments(self):
-        """For the floor program; makes the fresh copy."""
+    def arguments(self, init=None):
+        """For the floor programs; makes the fresh copy. `init` is a program in the agent's place."""
         self.copy_disk(self.unused_disk)
-        return [*(f"{n}={what}" for n, what in self.fds.items()), "--", *self.argv]
+        fds = dict(self.fds)
+        if init:
+            number = int(re.search(r"\d+$", self.argv[self.argv.index("-initrd") + 1])[0])
+            fds[number] = f"r:{self.other_init(fds[number].removeprefix('r:'), init)}"
+        return [*(f"{n}={what}" for n, what in fds.items()), "--", *self.argv]
+
+    def other_init(self, initramfs, program):
+        """A copy of the initramfs with another /init: of two archives the later file counts."""
+        path = self.directory / "initramfs"
+        data = pathlib.Path(program).read_bytes()
+        entries = b""
+        for name, mode, content in (("init", 0o100755, data), ("TRAILER!!!", 0, b"")):
+            fields = [0, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0]
+            entry = b"070701" + b"".join(b"%08X" % f for f in fields) + name.encode() + b"\0"
+            entries += entry + bytes(-len(entry) % 4) + content + bytes(-len(content) % 4)
+        path.write_bytes(pathlib.Path(initramfs).read_bytes() + entries)
+        return path
 
 
 # Measurements: each takes the bench and returns figures ------------------------------------------
@@ -362,6 +382,32 @@ def measure_exec(bench):
     return [Figure("banger exec VM -- true", milliseconds(raw["b_ms"], 2))]
 
 
+STREAM_BYTES = 64 * 1024 * 1024
+
+
+def speed(milliseconds_, count):
+    return Series((count / 1000 / ms for ms in milliseconds_), "MB/s", 0)
+
+
+def measure_streams(bench):
+    banger = bench.instance
+    line = bench.line()
+    pieces = 16 if bench.quick else STREAM_BYTES >> 16
+    count = pieces << 16
+    with bench.vm("streaming") as vm:
+        exec_ = [banger.program(), "exec"]
+        raw = floor(banger, bench.many(10), count,
+                    *line.arguments(init=banger.program("guest-floor")),
+                    "--out", *exec_, vm, "--", "dd", "if=/dev/zero", "bs=64k", f"count={pieces}",
+                    "--in", *exec_, "-i", vm, "--", "dd", "of=/dev/null", "bs=64k",
+                    program="bench-stream")
+    bench.raw["streams"] = raw
+    return [Figure("bytes out of exec", speed(raw["out_ms"], count),
+                   speed(raw["raw_out_ms"], count), target=0.7, least=True),
+            Figure("bytes into exec", speed(raw["in_ms"], count), speed(raw["raw_in_ms"], count),
+                   target=0.7, least=True)]
+
+
 def measure_imports(bench):
     times = {"kernel import": [], "image register (2 MB)": [], "image register (Debian)": []}
     for _ in range(1 if bench.quick else 3):
@@ -382,6 +428,7 @@ MEASUREMENTS = {
     "memory": measure_memory,
     "phases": measure_phases,
     "exec": measure_exec,
+    "streams": measure_streams,
     "imports": measure_imports,
 }
 

@@ -12,21 +12,11 @@
  */
 #include "base/buf.h"
 #include "codec/frame.h"
+#include "port.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
-#define DEVICES_MAX 8
-#define PORTS_MAX 4
 
 static char mode[32];
 static int port = -1;
@@ -54,53 +44,6 @@ static void read_mode(void)
     (void)snprintf(mode, sizeof(mode), "%s", at ? at + strlen("mode=") : "silent");
 }
 
-static void load_modules(void)
-{
-    static char order[65536];
-    int fd = open("/modules/order", O_RDONLY | O_CLOEXEC);
-    char *rest = order, *name;
-
-    (void)!read(fd, order, sizeof(order) - 1);
-    (void)close(fd);
-    while ((name = strsep(&rest, "\n")) && *name) {
-        char path[300];
-
-        (void)snprintf(path, sizeof(path), "/modules/%s", name);
-        fd = open(path, O_RDONLY | O_CLOEXEC);
-        (void)syscall(SYS_finit_module, fd, "", 0);
-        (void)close(fd);
-    }
-}
-
-/* Devices appear a little after their modules. */
-static void open_port(void)
-{
-    const struct timespec moment = {.tv_nsec = 10 * 1000 * 1000};
-    char path[32];
-
-    while (port < 0) {
-        (void)nanosleep(&moment, NULL);
-        for (int i = 0; port < 0 && i < DEVICES_MAX * PORTS_MAX; i++) {
-            (void)snprintf(path, sizeof(path), "/dev/vport%dp%d", i / PORTS_MAX, i % PORTS_MAX);
-            port = open(path, O_RDWR | O_CLOEXEC);
-        }
-    }
-}
-
-static void write_all(const void *data, size_t len)
-{
-    const uint8_t *p = data;
-
-    while (len > 0) {
-        ssize_t n = write(port, p, len);
-
-        if (n > 0) {
-            p += n;
-            len -= (size_t)n;
-        }
-    }
-}
-
 static void send_frame(struct frame f)
 {
     static struct buf out = {.max = 4 * FRAME_MAX};
@@ -108,7 +51,7 @@ static void send_frame(struct frame f)
     if (frame_put(&out, &f) < 0) {
         _exit(1);
     }
-    write_all(buf_head(&out), out.len);
+    write_all(port, buf_head(&out), out.len);
     buf_consume(&out, out.len);
 }
 
@@ -128,7 +71,7 @@ static void greet(const struct frame *hello)
     send_frame(
         (struct frame){.type = FRAME_HELLO_OK, .payload = payload, .length = sizeof(payload)});
     if (is("malformed")) {
-        write_all("this is no frame at all, whatever its length", 44);
+        write_all(port, "this is no frame at all, whatever its length", 44);
     } else if (is("unknown")) {
         send_frame((struct frame){.type = 99});
     }
@@ -213,8 +156,7 @@ static void serve(void)
 int main(void)
 {
     read_mode();
-    (void)mkdir("/dev", 0755);
-    (void)mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
+    mount_devices();
     dprintf(STDOUT_FILENO, "broken agent: %s\n", mode);
     if (is("exit")) {
         return 0;
@@ -225,7 +167,7 @@ int main(void)
     }
     if (!is("silent")) {
         load_modules();
-        open_port();
+        port = open_port();
     }
     if (is("silent") || is("deaf")) {
         for (;;) {
@@ -236,7 +178,7 @@ int main(void)
         send_text(FRAME_FATAL, "the test wants it so \033[31m");
     }
     for (unsigned noise = 1; is("garbage"); noise = noise * 1103515245 + 12345) {
-        write_all(&noise, sizeof(noise));
+        write_all(port, &noise, sizeof(noise));
     }
     serve();
 }
