@@ -4,8 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Rounds of one link_turn: the other sources of the loop want their turn too. */
-#define LINK_ROUNDS 32
+/* Rounds of one link_turn, each up to LINK_OUT_MAX: the other sources of the loop, a command's few
+ * bytes among them, wait for it. */
+#define LINK_ROUNDS 4
 
 static void on_event(struct source *source, uint32_t events)
 {
@@ -182,7 +183,9 @@ void link_process(struct link *link)
 
 void link_fill(struct link *link)
 {
-    while (link->greeted && link->out.len < LINK_FILL_MAX && buf_room(&link->out) >= FRAME_MAX) {
+    /* Room for answers stays: the host's frames are taken while the port is blocked. */
+    while (link->greeted && link->out.len < LINK_FILL_MAX &&
+           buf_room(&link->out) >= FRAME_MAX + LINK_ANSWER_MAX) {
         if (!link->ops->next(link->ctx, &link->out)) {
             return;
         }

@@ -42,21 +42,24 @@ static struct session *find(struct sessions *all, uint32_t id)
 
 /* Those that wait to send --------------------------------------------------------------------- */
 
-static void session_wake(struct session *s)
+static void enter(struct session *s, struct ready_list *list)
 {
-    struct sessions *all = s->all;
-
     if (s->ready || !(s->attached || s->list_due)) {
         return;
     }
-    s->ready = true;
+    s->ready = list;
     s->next_ready = NULL;
-    if (all->ready_last) {
-        all->ready_last->next_ready = s;
+    if (list->last) {
+        list->last->next_ready = s;
     } else {
-        all->ready_first = s;
+        list->first = s;
     }
-    all->ready_last = s;
+    list->last = s;
+}
+
+static void session_wake(struct session *s)
+{
+    enter(s, &s->all->fresh);
 }
 
 static void on_wake(struct stream_owner *owner)
@@ -66,39 +69,41 @@ static void on_wake(struct stream_owner *owner)
 
 static struct session *take_ready(struct sessions *all)
 {
-    struct session *s = all->ready_first;
+    struct ready_list *list = all->fresh.first ? &all->fresh : &all->busy;
+    struct session *s = list->first;
 
     if (s) {
-        all->ready_first = s->next_ready;
-        if (!all->ready_first) {
-            all->ready_last = NULL;
+        list->first = s->next_ready;
+        if (!list->first) {
+            list->last = NULL;
         }
-        s->ready = false;
+        s->ready = NULL;
     }
     return s;
 }
 
-/* Only when a session is released: the list is short, for it empties at every turn of the loop. */
+/* Only when a session is released: the lists are short, for they empty at every turn of the loop.
+ */
 static void forget_ready(struct session *s)
 {
-    struct sessions *all = s->all;
+    struct ready_list *list = s->ready;
     struct session *before = NULL;
 
-    if (!s->ready) {
+    if (!list) {
         return;
     }
-    for (struct session *at = all->ready_first; at != s; at = at->next_ready) {
+    for (struct session *at = list->first; at != s; at = at->next_ready) {
         before = at;
     }
     if (before) {
         before->next_ready = s->next_ready;
     } else {
-        all->ready_first = s->next_ready;
+        list->first = s->next_ready;
     }
-    if (all->ready_last == s) {
-        all->ready_last = before;
+    if (list->last == s) {
+        list->last = before;
     }
-    s->ready = false;
+    s->ready = NULL;
 }
 
 static bool put(struct buf *out, const struct session *s, struct frame f)
@@ -219,7 +224,8 @@ bool sessions_next(struct sessions *all, struct buf *out)
 
     while ((s = take_ready(all))) {
         if (session_next(s, out)) {
-            session_wake(s);
+            /* Also when that was all: who has left `busy` has let the others have their turn. */
+            enter(s, &all->busy);
             return true;
         }
     }

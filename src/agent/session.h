@@ -34,8 +34,8 @@ struct session {
     uint32_t id;
     enum frame_session_state state;
     bool attached;
-    bool released; /* the host has forgotten it; waits for its process */
-    bool ready;    /* in the list of those that may have something to send */
+    bool released;            /* the host has forgotten it; waits for its process */
+    struct ready_list *ready; /* in the list of those that may have something to send */
     bool state_due;
     bool end_due; /* tell of the process's end now, ahead of its output */
     bool exit_sent;
@@ -52,6 +52,11 @@ struct session {
     struct channel out[2]; /* stdout, stderr */
 };
 
+struct ready_list {
+    struct session *first;
+    struct session *last;
+};
+
 struct sessions {
     struct stream_env streams;
     const struct session_ops *ops;
@@ -61,8 +66,10 @@ struct sessions {
     unsigned running; /* processes not yet reaped */
     struct session *buckets[SESSION_BUCKETS];
     struct session *released; /* linked by next_in_bucket */
-    struct session *ready_first;
-    struct session *ready_last;
+    /* Those that may have something to send, each a frame in turn. Who had nothing until now goes
+     * first, once: a few bytes do not wait for a frame of everybody who has many. */
+    struct ready_list fresh;
+    struct ready_list busy;
     uint32_t spec_id; /* the EXEC that arrives in pieces, or 0 */
     bool spec_too_long;
     struct buf spec;

@@ -234,9 +234,26 @@ static void input_discard(struct input *in)
     }
 }
 
+static uint64_t input_consumed(const struct input *in)
+{
+    return in->received - in->buf.len;
+}
+
+static size_t input_window(const struct input *in)
+{
+    return in->env->promised - in->promised < STREAM_INPUT_POOL_MAX ? STREAM_INPUT_MAX
+                                                                    : STREAM_INPUT_SMALL;
+}
+
+static void input_promise(struct input *in, size_t bytes)
+{
+    in->env->promised += bytes - in->promised;
+    in->promised = bytes;
+}
+
 static void input_pump(struct input *in)
 {
-    uint64_t consumed;
+    size_t window = input_window(in);
 
     while (in->source.fd >= 0 && in->buf.len > 0) {
         ssize_t n = write(in->source.fd, buf_head(&in->buf), in->buf.len);
@@ -259,8 +276,7 @@ static void input_pump(struct input *in)
     } else if (in->buf.len == 0 && in->ended) {
         poller_close(in->env->poller, &in->source);
     }
-    consumed = in->received - in->buf.len;
-    if (in->enabled && consumed + STREAM_INPUT_MAX - in->granted >= STREAM_INPUT_MAX / 2) {
+    if (in->enabled && input_consumed(in) + window >= in->granted + window / 2) {
         in->window_due = true;
         in->owner->wake(in->owner);
     }
@@ -303,6 +319,7 @@ void input_close(struct input *in)
 
 void input_done(struct input *in)
 {
+    input_promise(in, 0);
     poller_close(in->env->poller, &in->source);
     buf_done(&in->buf);
 }
@@ -320,7 +337,7 @@ void input_data(struct input *in, uint64_t offset, const uint8_t *data, size_t l
     }
     data += skip;
     len -= (size_t)skip;
-    /* The grant never exceeds the room: consumed + STREAM_INPUT_MAX. */
+    /* The grant never exceeds the room. */
     if (len > in->granted - in->received || buf_append(&in->buf, data, len) < 0) {
         return;
     }
@@ -343,15 +360,20 @@ void input_tell(struct input *in)
 
 bool input_put(struct input *in, uint32_t id, struct buf *out)
 {
-    uint64_t limit = in->received - in->buf.len + STREAM_INPUT_MAX;
+    uint64_t consumed = input_consumed(in);
+    uint64_t limit = consumed + input_window(in);
 
     if (!in->window_due) {
         return false;
+    }
+    if (limit < in->granted) {
+        limit = in->granted; /* a promise is kept */
     }
     if (frame_put_window(out, id, FRAME_STDIN, in->received, limit) < 0) {
         return false;
     }
     in->granted = limit;
+    input_promise(in, (size_t)(limit - consumed));
     in->window_due = false;
     return true;
 }

@@ -14,7 +14,12 @@
 
 #include <stdbool.h>
 
-#define STREAM_INPUT_MAX ((size_t)64 * 1024)
+/* Most stdin that may be on its way to a session, or in its buffer: what the link holds while a
+ * WINDOW goes to the host's client and data comes back. Once STREAM_INPUT_POOL_MAX are promised to
+ * all sessions together, a session gets less. */
+#define STREAM_INPUT_MAX ((size_t)256 * 1024)
+#define STREAM_INPUT_SMALL ((size_t)64 * 1024)
+#define STREAM_INPUT_POOL_MAX ((size_t)16 * 1024 * 1024)
 #define STREAM_DRAINS_MAX 2048 /* abandoned pipes that are still read */
 /* Of a terminal whose command has ended: most bytes that are still taken, should others write. */
 #define STREAM_HANGUP_MAX ((size_t)128 * 1024)
@@ -23,6 +28,7 @@
 struct stream_env {
     struct poller *poller;
     struct ring_pool pool;
+    size_t promised; /* bytes of stdin, to all sessions */
     unsigned drain_count;
     struct drain *drains; /* pipes that nobody wants any more, but that have writers */
 };
@@ -56,6 +62,7 @@ struct input {
     struct buf buf;
     uint64_t received; /* bytes that came, in the buffer or through it */
     uint64_t granted;  /* the last limit that was sent */
+    size_t promised;   /* its part of env->promised */
     bool enabled;
     bool terminal;
     bool ended;

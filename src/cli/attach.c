@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 #define WINDOW (256 * 1024)
 #define ACK_EVERY (64 * 1024)
@@ -23,6 +24,7 @@ struct output {
     int fd;
     bool is_socket;
     bool is_file;
+    bool waits;      /* cannot be told not to wait */
     bool broken;     /* nobody reads it any more: drop */
     bool ended;      /* END came */
     struct buf data; /* received, not written */
@@ -384,22 +386,39 @@ static void break_output(struct attach *a, uint8_t channel, int error)
     }
 }
 
+/* Writes what there is room for, and does not wait. The descriptor is shared with others, so it
+ * stays as it is; pipes can be told for one call (since Linux 6.4), the rest is written in pieces
+ * for which poll has promised the room. */
+static ssize_t write_some(struct output *o)
+{
+    struct iovec all = {.iov_base = (void *)buf_head(&o->data), .iov_len = o->data.len};
+    size_t piece = o->is_file || all.iov_len < PIECE ? all.iov_len : PIECE;
+
+    if (o->is_socket) {
+        return send(o->fd, all.iov_base, all.iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    if (!o->is_file && !o->waits) {
+        ssize_t n = pwritev2(o->fd, &all, 1, -1, RWF_NOWAIT);
+
+        if (n >= 0 || errno != EOPNOTSUPP) {
+            return n;
+        }
+        o->waits = true;
+    }
+    return write(o->fd, all.iov_base, piece);
+}
+
 static void write_output(struct attach *a, uint8_t channel)
 {
     struct output *o = &a->outputs[channel];
     struct pollfd now = {.fd = o->fd, .events = POLLOUT};
-    size_t len = o->data.len;
     ssize_t n;
 
     /* The other output may have filled the pipe that both are. */
     if (poll(&now, 1, 0) < 1) {
         return;
     }
-    if (!o->is_file && !o->is_socket && len > PIECE) {
-        len = PIECE;
-    }
-    n = o->is_socket ? send(o->fd, buf_head(&o->data), len, MSG_DONTWAIT | MSG_NOSIGNAL)
-                     : write(o->fd, buf_head(&o->data), len);
+    n = write_some(o);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         return;
     }

@@ -14,6 +14,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#define SMALL_MAX 256                        /* payload of what is small */
+#define LINK_SMALL_HIGH (2 * LINK_DATA_HIGH) /* small frames stop here */
+
 struct attach {
     struct loop *loop;
     int fd;
@@ -252,28 +255,38 @@ static int on_client_frame(struct attach *a, const struct frame *f)
     }
 }
 
-/* Takes frames from `in` while the link has room. */
-static void process(struct attach *a)
+/* Whether the link takes the frame now. Who has much waits for those who wait already, and sends a
+ * frame when it is its turn. What is small (keys, windows, signals) waits for nobody's bulk. */
+static bool may_send(const struct guest_link *link, const struct frame *f, bool its_turn)
+{
+    if (f->length <= SMALL_MAX) {
+        return link->out.len < LINK_SMALL_HIGH;
+    }
+    return link->out.len < LINK_DATA_HIGH && (its_turn || list_is_empty(&link->starved));
+}
+
+/* Takes frames from `in` while the link takes them. */
+static void process(struct attach *a, bool its_turn)
 {
     while (a->session) {
         struct guest_link *link = a->session->link;
         struct frame f;
-        int n;
+        int n = frame_parse(buf_head(&a->in), a->in.len, &f);
 
-        if (link && link->out.len >= LINK_DATA_HIGH) {
+        if (n == 0) {
+            break;
+        }
+        if (n > 0 && link && !may_send(link, &f, its_turn)) {
             if (!list_is_linked(&a->starved)) {
                 list_append(&link->starved, &a->starved);
             }
-            break;
-        }
-        n = frame_parse(buf_head(&a->in), a->in.len, &f);
-        if (n == 0) {
             break;
         }
         if (n < 0 || on_client_frame(a, &f) < 0) {
             attach_end(a, "the client broke the protocol");
             return;
         }
+        its_turn = its_turn && f.length <= SMALL_MAX;
         buf_consume(&a->in, (size_t)n);
         if (link) {
             link_kick(link); /* may break the link, and with it the session and `a` */
@@ -284,7 +297,7 @@ static void process(struct attach *a)
 
 void attach_resume(struct attach *a)
 {
-    process(a);
+    process(a, true);
 }
 
 static void on_io(void *arg, uint32_t events)
@@ -313,7 +326,7 @@ static void on_io(void *arg, uint32_t events)
             attach_free(a); /* gone while we had no room for more */
             return;
         }
-        process(a);
+        process(a, false);
     }
 }
 
@@ -343,5 +356,5 @@ void attach_new(struct loop *loop, struct session *s, int fd, const void *early,
         return;
     }
     link_kick(s->link);
-    process(a);
+    process(a, false);
 }

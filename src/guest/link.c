@@ -12,9 +12,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 /* Most bytes read per wake-up, so that one guest cannot keep the loop for itself. */
 #define WAKEUP_BUDGET (256 * 1024)
+/* Bytes in the socket to the VMM (the kernel takes twice as much, with its own part). */
+#define SOCKET_QUEUE (64 * 1024)
 
 /* A request is in link->requests, under the wire lock, until it is answered, lost or withdrawn;
  * who takes it out of there owns it. */
@@ -227,6 +230,8 @@ void link_kick(struct guest_link *link)
         link_break(link, "write to the agent failed: %s", strerror((int)-n));
         return;
     }
+    /* Who waits for room has it when the socket has. */
+    unsent = unsent || !list_is_empty(&link->starved);
     loop_source_set_events(link->source, EPOLLIN | (unsent ? EPOLLOUT : 0));
 }
 
@@ -476,6 +481,7 @@ static void start_on_loop(void *arg)
 struct guest_link *guest_link_open(const struct guest_link_params *params)
 {
     struct guest_link *link = x_calloc(1, sizeof(*link));
+    const int queued = SOCKET_QUEUE;
 
     link->loop = params->loop;
     link->sessions = params->sessions;
@@ -484,6 +490,8 @@ struct guest_link *guest_link_open(const struct guest_link_params *params)
     link->fd = params->fd;
     link->adopted = params->adopted;
     (void)snprintf(link->vm_id, sizeof(link->vm_id), "%s", params->vm_id ? params->vm_id : "");
+    /* What is queued here is ahead of the next key press. Best effort: it is only slower. */
+    (void)setsockopt(link->fd, SOL_SOCKET, SO_SNDBUF, &queued, sizeof(queued));
     random_bytes(link->nonce, sizeof(link->nonce));
     if (latch_init(&link->hello) < 0) {
         abort();

@@ -3,10 +3,12 @@
 Client drives an agent over any connected stream socket: of a socketpair, or of a guest's port.
 """
 
+import fcntl
 import os
 import select
 import socket
 import struct
+import termios
 import time
 
 MAGIC = 0xB5
@@ -189,6 +191,10 @@ class Client:
             return False
         self.incoming += data
         return True
+
+    def unread(self):
+        """Bytes that wait in the socket."""
+        return struct.unpack("i", fcntl.ioctl(self.sock, termios.FIONREAD, bytes(4)))[0]
 
     def next_frame(self):
         """Takes one frame out of what has come, or None."""
