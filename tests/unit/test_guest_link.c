@@ -318,16 +318,17 @@ static void open_link(struct fixture *f, bool adopted)
     int fd;
 
     peer_pair(&f->agent, &fd);
-    if (f->send_buffer) {
-        assert_int_equal(
-            setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &f->send_buffer, sizeof(f->send_buffer)), 0);
-    }
     f->link = guest_link_open(&(struct guest_link_params){.loop = f->loop,
                                                           .fd = fd,
                                                           .adopted = adopted,
                                                           .sessions = f->sessions,
                                                           .fn = on_link,
                                                           .arg = f});
+    /* The link has set its own. */
+    if (f->send_buffer) {
+        assert_int_equal(
+            setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &f->send_buffer, sizeof(f->send_buffer)), 0);
+    }
 }
 
 static int set_up_bare(void **state)
@@ -1595,6 +1596,60 @@ static void a_client_waits_while_the_agent_does_not_read(void **state)
     assert_link_up(f);
 }
 
+/* Sends `total` bytes of stdin, which sockets and buffers must be able to hold. */
+static void send_stdin(struct fixture *f, struct peer *client, size_t total)
+{
+    struct writer w = {.client = client, .total = total};
+
+    assert_int_equal(thread_start(&w.thread, "writer", 256, write_stdin, &w), 0);
+    pthread_join(w.thread, NULL);
+    assert_int_equal(w.failed, 0);
+    settle(f);
+}
+
+static void clients_with_much_take_turns_and_a_key_press_passes_them(void **state)
+{
+    enum { FIRST, SECOND, KEYS, COUNT };
+    const size_t much = 160 * 1024;
+    struct fixture *f = *state;
+    struct peer clients[COUNT];
+    uint32_t streams[COUNT];
+    char id[ID_SIZE];
+    size_t before_key = 0, in_a_row = 0, got[COUNT] = {0};
+
+    for (int i = 0; i < COUNT; i++) {
+        streams[i] = start_session(f, "pipe", id);
+        attach_client(f, id, &clients[i]);
+        (void)peer_expect(&clients[i], FRAME_WINDOW);
+        (void)peer_expect(&f->agent, FRAME_ATTACH);
+        peer_send_window(&f->agent, streams[i], FRAME_STDIN, 0, much);
+        (void)peer_expect(&clients[i], FRAME_WINDOW);
+    }
+    /* Nobody reads what the link sends. */
+    send_stdin(f, &clients[FIRST], much);
+    send_stdin(f, &clients[SECOND], much);
+    peer_send_data(&clients[KEYS], 0, FRAME_STDIN, 0, "x");
+    settle(f);
+    while (got[FIRST] + got[SECOND] < 2 * much || !got[KEYS]) {
+        struct frame data = peer_expect(&f->agent, FRAME_DATA);
+        int from = data.stream == streams[FIRST]    ? FIRST
+                   : data.stream == streams[SECOND] ? SECOND
+                                                    : KEYS;
+
+        before_key += got[KEYS] ? 0 : data.length;
+        got[from] += data.length;
+        /* Once the second waits too, the first has no more at once than the link holds. */
+        in_a_row = from == SECOND ? 0 : in_a_row + data.length;
+        assert_true(!got[SECOND] || in_a_row <= LINK_DATA_HIGH);
+    }
+    /* Ahead of the key were what the link and the socket held. */
+    assert_true(before_key <= (size_t)LINK_DATA_HIGH + 4 * FRAME_MAX);
+    for (int i = 0; i < COUNT; i++) {
+        peer_done(&clients[i]);
+    }
+    assert_link_up(f);
+}
+
 /* The port takes a part of a frame, then nothing: pings go as soon as that frame is whole. */
 static void a_ping_overtakes_session_bytes_and_splits_no_frame(void **state)
 {
@@ -1797,6 +1852,7 @@ int main(void)
         TEST(early_bytes_of_a_client_count),
         TEST(the_end_of_the_link_is_told_to_everybody),
         TEST(a_client_waits_while_the_agent_does_not_read),
+        TEST_NARROW(clients_with_much_take_turns_and_a_key_press_passes_them),
         TEST_NARROW(a_waiting_client_outlives_the_link),
         TEST_NARROW(a_ping_overtakes_session_bytes_and_splits_no_frame),
         TEST(sessions_are_found_by_unique_prefix),
