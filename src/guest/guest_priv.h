@@ -119,6 +119,11 @@ struct session *session_find(struct session_registry *r, const char *vm_id, cons
 int session_take_how(const struct frame *f, size_t skip, int *ret_code, int *ret_signal);
 struct session *session_get(struct session *s);
 void session_put(struct session *s);
+DEFINE_CLEANUP(struct session *, session_put);
+static inline bool session_state_ended(enum session_state state)
+{
+    return state >= SESSION_EXITED;
+}
 /* The session has ended and its end frames will not come (again) from the agent: make them. */
 void session_put_end_frames(struct session *s, struct buf *out);
 /* A client has all of it: the agent may forget it. */

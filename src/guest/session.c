@@ -15,11 +15,6 @@
 
 #define GUEST_SIGHUP 1
 
-static const char *const state_names[] = {
-    [SESSION_STARTING] = "starting", [SESSION_RUNNING] = "running", [SESSION_EXITED] = "exited",
-    [SESSION_FAILED] = "failed",     [SESSION_LOST] = "lost",
-};
-
 struct session_registry *session_registry_new(struct loop *loop, session_event_fn fn, void *arg)
 {
     struct session_registry *r = x_calloc(1, sizeof(*r));
@@ -95,16 +90,9 @@ void session_put(struct session *s)
         session_free(s);
     }
 }
-DEFINE_CLEANUP(struct session *, session_put);
-
 static bool has_started(enum session_state state)
 {
     return state != SESSION_STARTING;
-}
-
-static bool has_ended(enum session_state state)
-{
-    return state >= SESSION_EXITED;
 }
 
 /* Made by who waits, not by every session: a descriptor each would be thousands. */
@@ -194,7 +182,7 @@ static void mark_ended(struct session *s, enum session_state state, int code, in
     bool first;
 
     leaf_lock(&s->registry->lock);
-    first = !has_ended(s->state);
+    first = !session_state_ended(s->state);
     if (first) {
         s->state = state;
         s->exit_code = code;
@@ -315,7 +303,7 @@ static void abandon(struct session *s)
     bool ended;
 
     leaf_lock(&s->registry->lock);
-    ended = has_ended(s->state);
+    ended = session_state_ended(s->state);
     leaf_unlock(&s->registry->lock);
     s->abandoned = true;
     if (ended) {
@@ -493,7 +481,7 @@ int session_add(struct session_registry *r, struct session *s, struct err *err)
 
         if (str_eq(other->vm_id, s->vm_id)) {
             count++;
-            drop = !drop && has_ended(other->state) && other->readers == 0 ? other : drop;
+            drop = !drop && session_state_ended(other->state) && other->readers == 0 ? other : drop;
         }
     }
     full = count >= SESSIONS_PER_VM_MAX && !drop;
@@ -567,44 +555,6 @@ int session_start(struct session_registry *r, const struct session_start_params 
 
 /* ---- records ---- */
 
-static json_t *session_json_locked(const struct session *s)
-{
-    char time[CLOCK_RFC3339_SIZE];
-    json_t *o = json_object(), *exit = json_object(), *bytes = json_object();
-    const json_t *command = json_object_get(s->spec, "command");
-
-    json_put_str(o, "id", s->id);
-    json_put_str(o, "vm", s->vm_id);
-    json_put(o, "name", json_null());
-    json_put_str(o, "state", state_names[s->state]);
-    json_put(o, "command", json_deep_copy(command));
-    json_put_bool(o, "command_shortened", s->shortened);
-    json_put(o, "cwd",
-             json_object_get(s->spec, "cwd") ? json_deep_copy(json_object_get(s->spec, "cwd"))
-                                             : json_null());
-    json_put_str(o, "user", api_str(s->spec, "user"));
-    json_put_bool(o, "tty", json_object_get(s->spec, "tty") != NULL);
-    json_put_str(o, "stdin", api_str(s->spec, "stdin"));
-    json_put(o, "tags", json_object());
-    json_put(exit, "code", s->exit_code >= 0 ? json_integer(s->exit_code) : json_null());
-    json_put(exit, "signal", s->exit_signal ? json_integer(s->exit_signal) : json_null());
-    json_put(o, "exit", has_ended(s->state) ? exit : json_null());
-    if (!has_ended(s->state)) {
-        json_decref(exit);
-    }
-    json_put_str(o, "error", s->failure);
-    clock_format_rfc3339(s->started_ms, time);
-    json_put_str(o, "started_at", time);
-    clock_format_rfc3339(s->ended_ms, time);
-    json_put_str(o, "ended_at", time[0] ? time : NULL);
-    json_put_int(o, "readers", s->readers);
-    json_put_int(o, "writer", s->readers > 0);
-    json_put_int(bytes, "out", (long long)s->out_bytes[FRAME_STDOUT]);
-    json_put_int(bytes, "err", (long long)s->out_bytes[FRAME_STDERR]);
-    json_put(o, "bytes", bytes);
-    return o;
-}
-
 struct session *session_find(struct session_registry *r, const char *vm_id, const char *ref,
                              struct err *err)
 {
@@ -633,36 +583,6 @@ struct session *session_find(struct session_registry *r, const char *vm_id, cons
     return NULL;
 }
 
-int session_show(struct session_registry *r, const char *vm_id, const char *ref, json_t **ret,
-                 struct err *err)
-{
-    _cleanup_(session_put_p) struct session *s = session_find(r, vm_id, ref, err);
-
-    if (!s) {
-        return -1;
-    }
-    leaf_lock(&r->lock);
-    *ret = session_json_locked(s);
-    leaf_unlock(&r->lock);
-    return 0;
-}
-
-json_t *session_list(struct session_registry *r, const char *vm_id)
-{
-    json_t *list = json_array();
-
-    leaf_lock(&r->lock);
-    list_for_each (it, &r->sessions) {
-        struct session *s = LIST_ENTRY(it, struct session, node);
-
-        if (str_eq(s->vm_id, vm_id)) {
-            json_array_append_new(list, session_json_locked(s));
-        }
-    }
-    leaf_unlock(&r->lock);
-    return list;
-}
-
 int session_wait(struct session_registry *r, const char *vm_id, const char *ref,
                  struct cancel *cancel, int64_t deadline_ms, struct err *err)
 {
@@ -672,7 +592,7 @@ int session_wait(struct session_registry *r, const char *vm_id, const char *ref,
     if (!s) {
         return -1;
     }
-    waited = wait_until(s, has_ended, cancel, deadline_ms);
+    waited = wait_until(s, session_state_ended, cancel, deadline_ms);
     if (waited == -ETIMEDOUT) {
         return err_set(err, ERR_TIMEOUT, "session '%s' still runs", s->id);
     }
@@ -779,7 +699,7 @@ unsigned session_count_running(struct session_registry *r, const char *vm_id)
     list_for_each (it, &r->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, node);
 
-        count += str_eq(s->vm_id, vm_id) && !has_ended(s->state);
+        count += str_eq(s->vm_id, vm_id) && !session_state_ended(s->state);
     }
     leaf_unlock(&r->lock);
     return count;
