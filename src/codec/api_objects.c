@@ -164,7 +164,7 @@ const struct api_object api_session = {
         HAS("started_at", API_TIME, .doc = "When it was started."),
         MAY("ended_at", API_TIME, .doc = "When it ended."),
         HAS("readers", API_INT, COUNT, .doc = "Clients that are attached."),
-        HAS("writer", API_INT, .min = 0, .max = 1, .doc = "Whether one of them may write."),
+        HAS("writer", API_BOOL, .doc = "Whether one of them may write."),
         HAS("bytes", API_OBJECT, .object = &byte_counts, .doc = "What came out of it.")),
     .doc = "A command that runs, or ran, in a VM.",
 };

@@ -36,8 +36,8 @@ VM = {
 SESSION = {
     "id": "fedcba9876543210fedcba9876543210", "vm": VM_ID, "name": None, "state": "running",
     "command": ["true"], "command_shortened": False, "cwd": None, "user": "root", "tty": False,
-    "stdin": "closed", "tags": {},
-    "exit": None, "error": None, "started_at": TIME, "ended_at": None, "readers": 0, "writer": 0,
+    "stdin": "closed", "tags": {}, "exit": None, "error": None, "started_at": TIME,
+    "ended_at": None, "readers": 0, "writer": False,
     "bytes": {"out": 0, "err": 0},
 }
 IMAGE = {"id": DIGEST, "digest": DIGEST, "names": ["debian"], "size_bytes": 300 << 20,

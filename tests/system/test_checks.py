@@ -8,6 +8,8 @@ import subprocess
 import pytest
 
 from banger import BUILD, ROOT
+from mock_daemon import VM, RpcError
+from schema import protocol
 
 LAYERS = "base:\nvmm: base\nvm: base vmm\nagent: base/buf.h\n"
 
@@ -192,3 +194,38 @@ def test_handlers_have_no_defaults_of_their_own():
                *ROOT.glob("src/guest/*.c")]
     assert len(sources) > 5
     assert not [f"{path.name}: {m}" for path in sources for m in own.findall(path.read_text())]
+
+
+# Fixtures -----------------------------------------------------------------------------------------
+
+def test_reply_that_was_kept_back_fails_the_test_that_saw_it(bare):
+    """What the daemon logs of it is what the fixtures look for."""
+    phrase = re.search(r'"the %s \'%s\' (.*?)"', (ROOT / "src/codec/api_check.c").read_text())[1]
+    bare.ok("ps")
+    assert bare.broken_replies() == []
+    log = bare.state_dir / "bangerd.log"
+    before = log.read_bytes()
+    with log.open("a") as out:
+        out.write(f"error the reply to 'vm.show' {phrase}: member 'x'\nmore\n")
+    assert bare.broken_replies() == [f"error the reply to 'vm.show' {phrase}: member 'x'"]
+    log.write_bytes(before)
+
+
+def test_reply_that_is_no_reply_is_refused_by_the_tests_schema():
+    """The validators of the tests are no rubber stamp."""
+    schema = protocol()
+    good = {"jsonrpc": "2.0", "id": 1, "result": VM}
+    schema.check_reply("vm.show", good)
+    for method, bad in [
+            ("vm.list", good), ("vm.show", good | {"result": [VM]}), ("vm.show", good | {"x": 1}),
+            ("vm.show", good | {"result": VM | {"x": 1}}),
+            ("vm.show", good | {"result": VM | {"state": "flying"}}),
+            ("vm.show", good | {"result": VM | {"exit": {"code": 1}}}),
+            ("vm.show", good | {"result": {k: v for k, v in VM.items() if k != "labels"}}),
+            ("vm.show", {"jsonrpc": "2.0", "id": 1, "error": {"code": 1, "message": "x"}}),
+            ("vm.show", {"jsonrpc": "2.0", "id": 1, "error": RpcError("busy", "x", number=1).object}),
+            ("vm.shw", good)]:
+        with pytest.raises(AssertionError):
+            schema.check_reply(method, bad)
+    with pytest.raises(AssertionError):
+        schema.check_notification({"jsonrpc": "2.0", "method": "op.progress", "params": VM})
