@@ -141,11 +141,21 @@ def drive_sessions(drive):
                     stdin="pipe")["id"]
     with drive.connect() as rpc:
         waiting = rpc.request("session.wait", {"vm": "driven", "session": session})
-        drive.called.add("session.wait")
         assert drive.on(rpc, "rpc.cancel", id=waiting) == {"cancelled": True}
     with drive.connect() as rpc:
         assert drive.on(rpc, "session.attach", vm="driven", session=session)["state"] == "running"
     assert session in [s["id"] for s in drive("session.list", vm="driven")]
+    with drive.connect() as rpc:
+        assert drive.on(rpc, "session.hold", vm="driven", session=session)["id"] == session
+    # The connection that held it is gone: it was hung up.
+    assert drive("session.wait", vm="driven", session=session)["exit"] == {"code": None, "signal": 1}
+
+
+def drive_files(drive):
+    """Each has a connection of its own, which then carries frames; its end is theirs."""
+    for method, params in (("file.get", {"paths": ["etc"]}), ("file.put", {"path": "tmp"})):
+        with drive.connect() as rpc:
+            assert drive.on(rpc, method, vm="driven", **params)["state"] == "running"
 
 
 def drive_end(drive):
@@ -169,6 +179,7 @@ def test_raw_client_drives_every_method(banger, kernel_dir, rootfs_tar, client):
     drive_catalogue(drive, kernel_dir, rootfs_tar)
     drive_vm(drive)
     drive_sessions(drive)
+    drive_files(drive)
     drive_end(drive)
     assert drive.called == set(protocol().methods), "a method without a step here"
 
@@ -194,8 +205,9 @@ def example(schema):
     kind = kind[0] if isinstance(kind, list) else kind
     if kind == "object":
         return {name: example(schema["properties"][name]) for name in schema.get("required", [])}
-    return {"string": "x", "integer": schema.get("minimum", 0), "boolean": False,
-            "array": []}[kind]
+    if kind == "array":
+        return [example(schema["items"])] * schema.get("minItems", 0)
+    return {"string": "x", "integer": schema.get("minimum", 0), "boolean": False}[kind]
 
 
 def beyond_bounds(schema):
