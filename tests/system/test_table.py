@@ -10,7 +10,7 @@ import termios
 import unicodedata
 
 import pytest
-from mock_daemon import SESSION, VM, MockDaemon
+from mock_daemon import IMAGE, SESSION, VM, MockDaemon, Operation
 
 LONG = VM | {"name": "a-name-that-is-quite-long-but-within-the-63-that-are-allowed-xy",
              "id": "a1" * 16, "reason": "vmm_died", "state": "stopped",
@@ -74,9 +74,8 @@ def test_table_fits_the_terminal(bare, daemon, columns):
 def test_ids_and_names_are_never_cut(bare, daemon, columns):
     lines = on_terminal(bare, columns, "ps")
     assert LONG["id"][:12] in lines[2] and LONG["name"] in lines[2]
-    operation = {"id": "0" * 32, "kind": "vm.create", "target": LONG["name"], "state": "failed",
-                 "stage": "boot", "message": None,
-                 "error": {"message": "the guest did not boot and so on and so on"}}
+    operation = Operation(None).show("failed") | {
+        "target": LONG["name"], "message": "the guest did not boot and so on and so on"}
     daemon.answers["op.list"] = lambda params: [operation]
     assert LONG["name"] in on_terminal(bare, columns, "op", "list")[1]
 
@@ -101,8 +100,7 @@ def test_a_pipe_gets_all_of_it_unless_columns_says_otherwise(bare, daemon):
 @pytest.mark.parametrize("locale", ["C.UTF-8", "C", "nowhere"])
 def test_wide_characters_are_aligned(bare, daemon, locale):
     daemon.answers["image.list"] = lambda params: [
-        {"id": "sha256:" + "ab" * 32, "names": [s["command"][1]], "size_bytes": 1, "created_at": None}
-        for s in WIDE]
+        IMAGE | {"names": [session["command"][1]], "size_bytes": 1} for session in WIDE]
     lines = on_terminal(bare, 80, "image", "list", env={"LC_ALL": locale})
     sizes = {width(line[:line.index("1B")]) for line in lines[1:]}
     assert len(sizes) == 1 and width(lines[0][:lines[0].index("SIZE")]) + 2 == sizes.pop(), lines
@@ -115,9 +113,11 @@ def test_wide_characters_are_not_cut_in_half(bare, daemon):
         assert columns - 1 <= width(line) <= columns and line.endswith("…"), line
 
 
+@pytest.mark.sanitize
 @pytest.mark.parametrize("env", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_text_of_guests_cannot_move_the_cursor(bare, daemon, columns, env):
+    daemon.checks = False
     vm = VM | {"name": EVIL, "state": EVIL, "reason": EVIL, "image": {"name": EVIL}, "created_at": EVIL}
     session = SESSION | {"command": [EVIL, {"base64": "G1szMW0="}], "state": EVIL}
     daemon.answers |= {
