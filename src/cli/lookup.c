@@ -144,6 +144,7 @@ char *cli_operand_word(const struct cli_verb *verb, size_t index)
     _cleanup_free_ char *copy = x_strdup(verb->operands);
     char *rest = copy, *word;
     const char *last = NULL;
+    bool repeats = false;
 
     while ((word = strsep(&rest, " []"))) {
         if (!*word || str_eq(word, "--")) {
@@ -152,9 +153,11 @@ char *cli_operand_word(const struct cli_verb *verb, size_t index)
         if (index-- == 0) {
             return x_strdup(word);
         }
+        repeats |= strstr(word, "...") != NULL;
         last = word;
     }
-    return last && strstr(last, "...") ? x_strdup(last) : NULL;
+    /* SRC... DST: the one behind may be either. */
+    return repeats ? x_strdup(last) : NULL;
 }
 
 /* What was meant --------------------------------------------------------------------------------*/

@@ -20,6 +20,8 @@ run [-- COMMAND...]
     -m/--memory=SIZE --disk=SIZE --label=NAME=VALUE --timeout=TIME
 exec VM [--] COMMAND...
     -i/--interactive -e/--env=NAME=VALUE -w/--workdir=DIR -u/--user=USER
+cp SRC... DST
+    -r/--recursive -a/--archive -u/--user=USER
 ps
     -a/--all
 vm list = vm ls
@@ -100,7 +102,7 @@ CALLS = [
     ("completion bash", None, None, None, "text"),
 ]
 # Those that carry a command's status and streams, or have no output, have their own tests below.
-APART = {"run", "exec", "session wait", "daemon stop", "config list", "internal config",
+APART = {"run", "exec", "cp", "session wait", "daemon stop", "config list", "internal config",
          "internal protocol", "internal complete", "internal man"}
 
 CODES = {"invalid": -32602, "not_found": -32001, "already_exists": -32002, "conflict": -32003,

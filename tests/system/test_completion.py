@@ -65,6 +65,9 @@ def offers(banger, *words, **kwargs):
                        "--quiet", "--debug", "--socket", "--help"]),
     ("exec second ls -", []),
     ("rm -f quiet-fox ", ["second"]),
+    ("cp ", [":nospace", ":files", "quiet-fox:", "second:"]),
+    ("cp -r quiet-fox:/etc ./a s", [":nospace", ":files", "second:"]),
+    ("cp quiet-fox:/e", [":nospace", ":files"]),
     ("vm remove --force=", []),
     ("vm show " + VM_ID[:4], [VM_ID[:12]]),
     ("vm show x", []),
@@ -169,6 +172,8 @@ LINES = [
     ("banger run --image=debi", "banger run --image=debian "),
     ("banger run --image deb:", "banger run --image deb:12 "),
     ("banger run --deta", "banger run --detach "),
+    ("banger cp quie", "banger cp quiet-fox:"),
+    ("banger cp x some-f", "banger cp x some-file"),
     ("banger image register x ./some-f", "banger image register x ./some-file "),
     ("banger kernel import x ./some-d", "banger kernel import x ./some-dir/"),
 ]
@@ -221,7 +226,7 @@ def test_bash_completes(shell):
 
 def test_zsh_completes(shell):
     child = shell("zsh", "-f", "-i")
-    child.send(b"PS1='re''ady '; autoload -U compinit; compinit -u -D; unsetopt zle_bracketed_paste;"
+    child.send(b"PS1='re''ady '; setopt no_beep; autoload -U compinit; compinit -u -D; unsetopt zle_bracketed_paste;"
                b"source <(banger completion zsh); unset zle_bracketed_paste; PS1='load''ed '\n")
     child.read_until(b"loaded ")
     for line, expected in LINES:
