@@ -264,7 +264,7 @@ static int take_record(struct tar_reader *r, bool global, uint8_t *key, size_t k
     struct tar_entry *e = &r->entry;
     size_t x = sizeof(xattr) - 1, s = sizeof(sparse) - 1;
 
-    if (key_len > x && memcmp(key, xattr, x) == 0) {
+    if (key_len >= x && memcmp(key, xattr, x) == 0) {
         return global ? 0 : take_xattr(r, key + x, key_len - x, value, len);
     }
     if (len == 0) {
