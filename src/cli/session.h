@@ -21,6 +21,11 @@ struct session_attach {
  * ends meanwhile, goes on with the next one, which is started. The exit status. */
 int session_attach(struct cli *cli, const struct session_attach *params);
 
+/* After an ERR_IO: connects to the daemon that runs now, or starts one once the one that *holder
+ * was connected to has ended, and has *holder be that connection. */
+int session_next_daemon(struct cli *cli, struct client **holder, int64_t deadline_ms,
+                        struct err *err);
+
 /* For waits that any signal ends: client_watch.wake; arg points to struct session_wake. */
 struct session_wake {
     int signals_fd;

@@ -516,6 +516,57 @@ def test_slow_reader_holds_up_nothing_but_its_stream(bare, daemon):
     assert sorted(data) == [ord("e")] * 160000 + [ord("o")] * 160000
 
 
+def two_lives(daemon, first, second):
+    """Attached twice: the first connection breaks after its part, as when a daemon ends."""
+    lives = [first, second]
+
+    def life(s):
+        part = lives.pop(0)
+        part(s)
+        if part is first:
+            s.connection.socket.shutdown(socket.SHUT_RDWR)
+    daemon.session = life
+    daemon.answers["session.hold"] = lambda params: SESSION
+
+
+def test_broken_connection_is_taken_up_where_both_sides_are(bare, daemon):
+    def first(s):
+        s.give_window = lambda: None  # nothing of stdin is acknowledged
+        s.output(STDOUT, b"half")
+        s.end()
+        while s.stdin != b"input":
+            s.step()
+
+    def second(s):
+        s.sent[STDOUT] = 4
+        while s.windows < 2:
+            s.step()
+        assert s.acked == {STDOUT: 4, STDERR: 0}
+        assert s.read_stdin() == b"input"
+        s.output(STDOUT, b" and half")
+        s.exit(4)
+    two_lives(daemon, first, second)
+    result = bare.run("exec", "x", "-i", "--", "cat", stdin=b"input")
+    assert (result.returncode, result.out) == (4, "half and half")
+    assert result.err == "banger: the daemon ended; going on with the new one\n"
+    assert daemon.called("session.hold") == [{"vm": "x", "session": SESSION["id"]}]
+    assert len(daemon.called("session.start")) == 1
+
+
+def test_stdin_that_goes_on_elsewhere_is_125(bare, daemon):
+    def first(s):
+        while s.stdin != b"input":
+            s.step()
+        s.output(STDOUT, b"x" * 100_000)  # so that the acknowledgement was read
+
+    def second(s):
+        s.sent[STDOUT] = 100_000
+        s.read_stdin()
+    two_lives(daemon, first, second)
+    result = bare.run("exec", "--quiet", "-i", "x", "--", "cat", stdin=b"input")
+    assert result.returncode == 125 and "elsewhere in stdin" in result.err, result
+
+
 def test_daemon_that_dies_in_the_middle_is_125(bare, daemon):
     def die(s):
         s.output(STDOUT, b"half")
