@@ -164,15 +164,16 @@ int cmd_vm_create(struct cli *cli, const struct cli_args *args)
 /* The daemon ended first. The next one would give us time to come back, but we have all we want. */
 static int delete_with_next_daemon(struct creation *c, const char *vm, struct err *err)
 {
-    _cleanup_json_ json_t *params = json_object();
-    json_t *ignored = NULL;
-    int r;
+    _cleanup_json_ json_t *ignored = NULL;
+    json_t *params;
 
+    if (session_next_daemon(c->cli, &c->client, clock_mono_ms() + DELETE_WAIT_MS, err) < 0) {
+        return -1;
+    }
+    params = json_object();
     json_put_str(params, "vm", vm);
     json_put_bool(params, "force", true);
-    r = cli_call(c->cli, "vm.delete", STEAL_PTR(params), &ignored, err);
-    json_decref(ignored);
-    return r;
+    return client_call(c->client, "vm.delete", params, &ignored, err);
 }
 
 /* The daemon deletes it; whoever runs the next command must not see it any more. */

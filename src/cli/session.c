@@ -59,8 +59,7 @@ int session_wake(void *arg)
     return number ? -1 : 0;
 }
 
-/* Attaching, and coming back
- * ---------------------------------------------------------------------*/
+/* Attaching, and coming back --------------------------------------------------------------------*/
 
 struct attaching {
     struct cli *cli;
@@ -93,6 +92,9 @@ static int attach_once(struct attaching *at, int *ret_fd, struct buf *ret_rest, 
         call_watched(at, c, "session.attach", err) < 0) {
         return -1;
     }
+    if (client_daemon_pid(c) != client_daemon_pid(*at->params->holder)) {
+        return err_set(err, ERR_IO, "the daemon ended"); /* and the hold with it */
+    }
     *ret_fd = client_take_over(c, ret_rest);
     return 0;
 }
@@ -109,26 +111,34 @@ static void await_end(pid_t pid, int64_t deadline_ms)
     }
 }
 
-/* Takes the session's hold over, and attaches. */
-static int come_back(struct attaching *at, int64_t deadline_ms, int *ret_fd, struct buf *ret_rest,
-                     struct err *err)
+int session_next_daemon(struct cli *cli, struct client **holder, int64_t deadline_ms,
+                        struct err *err)
 {
-    struct client **holder = at->params->holder;
     struct client *next = NULL;
 
-    if (cli_connect(at->cli, false, &next, err) < 0) {
+    if (cli_connect(cli, false, &next, err) < 0) {
         if (err->code != ERR_NOT_RUNNING) {
             return -1;
         }
         await_end(client_daemon_pid(*holder), deadline_ms);
-        if (cli_connect(at->cli, true, &next, err) < 0) {
+        if (cli_connect(cli, true, &next, err) < 0) {
             return -1;
         }
     }
     client_free(*holder);
     *holder = next;
-    return call_watched(at, next, "session.hold", err) < 0 ? -1
-                                                           : attach_once(at, ret_fd, ret_rest, err);
+    return 0;
+}
+
+/* Takes the session's hold over, and attaches. */
+static int come_back(struct attaching *at, int64_t deadline_ms, int *ret_fd, struct buf *ret_rest,
+                     struct err *err)
+{
+    if (session_next_daemon(at->cli, at->params->holder, deadline_ms, err) < 0 ||
+        call_watched(at, *at->params->holder, "session.hold", err) < 0) {
+        return -1;
+    }
+    return attach_once(at, ret_fd, ret_rest, err);
 }
 
 static int reconnect(void *arg, int *ret_fd, struct buf *ret_rest, struct err *err)
