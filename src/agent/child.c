@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <termios.h>
 
 #define CHILD_UMASK 022
 
@@ -31,6 +32,10 @@ struct plan {
     const char *search; /* $PATH */
     int fds[3];
     bool tty;
+    char **argv;
+    const char *shell; /* the login shell to execute, or NULL */
+    char *shell_argv[2];
+    char shell_name[USER_STRING_MAX + 1];
     volatile enum stage stage;
     volatile int error;
     char path[PATH_MAX];
@@ -47,7 +52,7 @@ static _noreturn_ void child_fail(struct plan *plan, enum stage stage, int error
  * gives ENOENT: that is told as ENOEXEC's neighbour, not as a command that does not exist. */
 static int try_exec(struct plan *plan, const char *path)
 {
-    (void)execve(path, plan->spec->argv, plan->spec->envp);
+    (void)execve(path, plan->argv, plan->spec->envp);
     if (errno == ENOENT && access(path, F_OK) == 0) {
         return ELIBACC;
     }
@@ -57,7 +62,7 @@ static int try_exec(struct plan *plan, const char *path)
 /* Returns the errno that describes best why nothing was executed. */
 static int search_exec(struct plan *plan)
 {
-    const char *name = plan->spec->argv[0];
+    const char *name = plan->argv[0];
     size_t name_len = strlen(name);
     int found = ENOENT;
 
@@ -65,6 +70,9 @@ static int search_exec(struct plan *plan)
         (void)syscall(SYS_execveat, plan->env->self_fd, "", plan->spec->argv, plan->spec->envp,
                       AT_EMPTY_PATH);
         return errno;
+    }
+    if (plan->shell) {
+        return try_exec(plan, plan->shell);
     }
     if (!name[0]) {
         return ENOENT;
@@ -146,7 +154,7 @@ static _noreturn_ void child_run(struct plan *plan)
 static int explain(const struct plan *plan, struct failure *f)
 {
     const struct spec *spec = plan->spec;
-    const char *name = spec->argv[0];
+    const char *name = plan->shell ? plan->shell : plan->argv[0];
     int error = plan->error;
 
     switch (plan->stage) {
@@ -222,6 +230,7 @@ static int make_terminal(const struct spec *spec, const struct user *user, int *
                          int *ret_out, int *ret_slave)
 {
     struct winsize size = {.ws_row = spec->rows, .ws_col = spec->columns};
+    struct termios modes;
     _cleanup_close_ int master = -1, copy = -1, slave = -1;
     int unlocked = 0;
 
@@ -233,7 +242,12 @@ static int make_terminal(const struct spec *spec, const struct user *user, int *
         return -errno;
     }
     slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    if (slave < 0 || ioctl(master, TIOCSWINSZ, &size) < 0) {
+    if (slave < 0 || ioctl(master, TIOCSWINSZ, &size) < 0 || tcgetattr(slave, &modes) < 0) {
+        return -errno;
+    }
+    /* The kernel's own modes are a keyboard's, except that erasing takes one byte away. */
+    modes.c_iflag |= IUTF8;
+    if (tcsetattr(slave, TCSANOW, &modes) < 0) {
         return -errno;
     }
     (void)!fchown(slave, user->uid, (gid_t)-1);
@@ -245,6 +259,23 @@ static int make_terminal(const struct spec *spec, const struct user *user, int *
     *ret_out = STEAL_FD(master);
     *ret_slave = STEAL_FD(slave);
     return 0;
+}
+
+/* Names the user's shell as a login shell is named: bash is -bash. An image need not have the shell
+ * that its passwd file names. */
+static void take_login_shell(struct plan *plan, struct user *user)
+{
+    const char *base;
+
+    if (access(user->shell, X_OK) < 0) {
+        (void)snprintf(user->shell, sizeof(user->shell), "/bin/sh");
+    }
+    base = strrchr(user->shell, '/');
+    (void)snprintf(plan->shell_name, sizeof(plan->shell_name), "-%s",
+                   base ? base + 1 : user->shell);
+    plan->shell = user->shell;
+    plan->shell_argv[0] = plan->shell_name;
+    plan->argv = plan->shell_argv;
 }
 
 /* Their ends, closed when the child has them. */
@@ -310,7 +341,7 @@ int child_start(struct spec *spec, const struct child_env *env, struct child *re
 {
     _cleanup_(theirs_close_p) struct theirs theirs = {{-1, -1, -1}};
     struct child ours = {.in = -1, .out = -1, .err = -1};
-    struct plan plan = {.spec = spec, .env = env, .tty = spec->tty};
+    struct plan plan = {.spec = spec, .env = env, .tty = spec->tty, .argv = spec->argv};
     struct user user;
     int r = find_user(spec, &user, ret_failure);
 
@@ -321,6 +352,9 @@ int child_start(struct spec *spec, const struct child_env *env, struct child *re
     if (r < 0) {
         child_close(&ours);
         return failure_set(ret_failure, FAILURE_AGENT, -r, "cannot make the command's streams");
+    }
+    if (!spec->argv[0]) {
+        take_login_shell(&plan, &user);
     }
     spec_set_defaults(spec, &user);
     plan.user = &user;

@@ -36,6 +36,7 @@ static int spec_check(const uint8_t *body, size_t len, size_t *ret_args, size_t 
     size_t args = 0, vars = 0, paths = 0;
     bool files = false;
     const uint8_t *value;
+    bool tty = false;
     uint32_t size;
     uint8_t tag;
     int n;
@@ -68,11 +69,12 @@ static int spec_check(const uint8_t *body, size_t len, size_t *ret_args, size_t 
                    (tag == FRAME_TAG_RECORD && size > FRAME_RECORD_MAX)) {
             return invalid(f, "a value of the wrong size or range");
         }
+        tty |= tag == FRAME_TAG_TTY;
     }
     if (n < 0) {
         return invalid(f, "cut short");
     }
-    if (files ? args > 0 || paths == 0 : args == 0 || paths > 0) {
+    if (files ? args > 0 || paths == 0 : (args == 0 && !tty) || paths > 0) {
         return invalid(f, "no command");
     }
     args += files ? paths + SPEC_FILES_ARGS : 0;

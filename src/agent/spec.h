@@ -36,7 +36,8 @@ int failure_set(struct failure *f, uint32_t status, int error, const char *fmt, 
 
 struct spec {
     bool files;  /* run this program itself: argv begins with its name and SPEC_FILES_ARG */
-    char **argv; /* NULL-terminated, like envp; the pointed-to bytes live in memory */
+    char **argv; /* NULL-terminated, like envp; the pointed-to bytes live in memory. Empty: the
+                  * user's login shell */
     char **envp;
     size_t envc;
     const char *cwd;  /* or NULL */

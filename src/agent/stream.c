@@ -1,7 +1,10 @@
 #include "agent/stream.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/ioctl.h>
+#include <termios.h>
 
 /* Pipes that nobody wants any more --------------------------------------------------------------
  * Level-triggered and a piece at a time: a background process may write for ever. */
@@ -251,6 +254,49 @@ static void input_promise(struct input *in, size_t bytes)
     in->promised = bytes;
 }
 
+/* Has the command read all that was typed? What is typed too early loses its meaning when a program
+ * turns canonical mode off. poll also waits for bytes on their way to the other side. */
+static bool terminal_is_read(int master)
+{
+    struct pollfd p = {.fd = master};
+    _cleanup_close_ int slave = -1;
+
+    /* When nobody has it open, our close would be the last: an event, and so on for ever. */
+    if (poll(&p, 1, 0) > 0) {
+        return false;
+    }
+    slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    p = (struct pollfd){.fd = slave, .events = POLLIN};
+    return slave >= 0 && poll(&p, 1, 0) == 0;
+}
+
+/* The next event on the master comes when the command has read something. */
+static void input_type_eof(struct input *in)
+{
+    int fd = in->source.fd;
+    struct termios modes;
+    size_t count = 0;
+    cc_t keys[2];
+
+    if (in->eofs == 0 || !terminal_is_read(fd) || tcgetattr(fd, &modes) < 0) {
+        return;
+    }
+    if (modes.c_lflag & ICANON) {
+        /* In the middle of a line the first one ends the line. */
+        if (in->mid_line) {
+            keys[count++] = modes.c_cc[VEOF];
+        }
+    } else if (in->eofs < STREAM_EOFS) {
+        /* The one before came too early and was read as NUL, which is now in the shell's line. */
+        keys[count++] = modes.c_cc[VKILL];
+    }
+    keys[count++] = modes.c_cc[VEOF];
+    if (modes.c_cc[VEOF] != _POSIX_VDISABLE && write(fd, keys, count) > 0) {
+        in->mid_line = false;
+        in->eofs--;
+    }
+}
+
 static void input_pump(struct input *in)
 {
     size_t window = input_window(in);
@@ -273,6 +319,8 @@ static void input_pump(struct input *in)
     }
     if (in->source.fd < 0) {
         input_discard(in);
+    } else if (in->buf.len == 0 && in->ended && in->terminal) {
+        input_type_eof(in);
     } else if (in->buf.len == 0 && in->ended) {
         poller_close(in->env->poller, &in->source);
     }
@@ -328,7 +376,7 @@ void input_data(struct input *in, uint64_t offset, const uint8_t *data, size_t l
 {
     uint64_t skip;
 
-    if (!in->enabled || in->ended || offset > in->received) {
+    if (!in->enabled || (in->ended && !in->terminal) || offset > in->received) {
         return;
     }
     skip = in->received - offset;
@@ -342,13 +390,16 @@ void input_data(struct input *in, uint64_t offset, const uint8_t *data, size_t l
         return;
     }
     in->received += len;
+    in->ended = false; /* somebody else goes on typing */
+    in->mid_line = data[len - 1] != '\n' && data[len - 1] != '\r';
     input_pump(in);
 }
 
 void input_end(struct input *in, uint64_t offset)
 {
-    if (in->enabled && !in->terminal && offset == in->received) {
+    if (in->enabled && offset == in->received) {
         in->ended = true;
+        in->eofs = STREAM_EOFS;
         input_pump(in);
     }
 }

@@ -24,6 +24,10 @@
 /* Of a terminal whose command has ended: most bytes that are still taken, should others write. */
 #define STREAM_HANGUP_MAX ((size_t)128 * 1024)
 
+/* Most VEOFs for one END. A shell that was running something lost one; a program without canonical
+ * mode may take it for an ordinary key. */
+#define STREAM_EOFS 16
+
 /* What all streams share. */
 struct stream_env {
     struct poller *poller;
@@ -66,6 +70,8 @@ struct input {
     bool enabled;
     bool terminal;
     bool ended;
+    bool mid_line; /* the last byte ended no line */
+    unsigned eofs; /* of a terminal: how often VEOF may still be typed */
     bool window_due;
 };
 
@@ -95,7 +101,9 @@ void input_close(struct input *in);
 void input_done(struct input *in);
 
 /* DATA and END of the host. Bytes that came before are skipped; what leaves a gap or lies beyond
- * the window is ignored. A terminal has no END. */
+ * the window is ignored. A terminal's END is typed, as VEOF, when the command has read all before
+ * it, and again when it reads on, STREAM_EOFS times: the end of a file, too, is read again and
+ * again. */
 void input_data(struct input *in, uint64_t offset, const uint8_t *data, size_t len);
 void input_end(struct input *in, uint64_t offset);
 

@@ -22,6 +22,7 @@
 
 struct output {
     int fd;
+    int own_fd; /* fd, when we opened it, or -1 */
     bool is_socket;
     bool is_file;
     bool waits;      /* cannot be told not to wait */
@@ -37,6 +38,8 @@ struct attach {
     int fd;
     int own_fd; /* fd, when we have reconnected, or -1 */
     int signals_fd;
+    int terminal_fd; /* signals that concern the terminal, or -1 */
+    struct terminal *terminal;
     struct buf in;                         /* from the daemon */
     struct buf out;                        /* to the daemon */
     struct output outputs[FRAME_CHANNELS]; /* [0] is not used */
@@ -48,11 +51,10 @@ struct attach {
     bool stdin_end_sent; /* and sent */
     bool stdin_known;    /* the daemon said where to go on */
     uint64_t stdin_sent, stdin_limit;
-    bool lost;        /* the connection ended */
-    bool ended;       /* EXITED or FAILED came: the socket is not read any more */
-    bool detached;    /* we end before the session */
-    bool interrupted; /* SIGINT was forwarded */
-    int status;
+    bool lost;                   /* the connection ended */
+    bool ended;                  /* EXITED or FAILED came: the socket is not read any more */
+    sigset_t forwarded;          /* signals that the command has had */
+    struct attach_result result; /* left: the loop ends */
     int write_error;
 };
 
@@ -76,6 +78,29 @@ static void send_signal(struct attach *a, int number)
     if (buf_room(&a->out) >= SMALL_FRAMES) {
         must_fit(frame_put_u32(&a->out, FRAME_SIGNAL, 0, (uint32_t)number));
     }
+}
+
+static void send_size(struct attach *a)
+{
+    struct terminal_size size;
+
+    if (terminal_size(&size) && buf_room(&a->out) >= SMALL_FRAMES) {
+        must_fit(frame_put_u32(&a->out, FRAME_RESIZE, 0, size.rows | (uint32_t)size.columns << 16));
+    }
+}
+
+/* We end before the command. */
+static void leave(struct attach *a, int number)
+{
+    a->result.left = true;
+    a->result.status = 128 + number;
+}
+
+/* The terminal that the command's was is gone. */
+static void hang_up(struct attach *a)
+{
+    send_signal(a, SIGHUP);
+    leave(a, SIGHUP);
 }
 
 static void send_window(struct attach *a, uint8_t channel)
@@ -121,7 +146,9 @@ static void read_stdin(struct attach *a)
     if (n == -EINTR || n == -EAGAIN) {
         return;
     }
-    if (n <= 0) {
+    if (n <= 0 && a->terminal) {
+        hang_up(a);
+    } else if (n <= 0) {
         /* An unreadable stdin (a terminal that went away) has ended as well. */
         a->stdin_open = false;
         a->stdin_at_end = true;
@@ -245,7 +272,7 @@ static int take_exited(struct attach *a, const struct frame *f, struct err *err)
         return broke_protocol(err, "an exit before the end of the output");
     }
     a->ended = true;
-    a->status = (int)value + (killed ? 128 : 0);
+    a->result.status = (int)value + (killed ? 128 : 0);
     return 0;
 }
 
@@ -280,7 +307,7 @@ static int take_failed(struct attach *a, const struct frame *f, struct err *err)
     if (frame_take_u32(&r, &status) < 0 || frame_take_u32(&r, &number) < 0) {
         return broke_protocol(err, "a bad failure");
     }
-    a->status = status == 126 || status == 127 ? (int)status : STATUS_BANGER;
+    a->result.status = status == 126 || status == 127 ? (int)status : STATUS_BANGER;
     err_set(err, ERR_GUEST, "%.*s", (int)r.left, r.left ? (const char *)r.p : "");
     return attach_hint_failed(err, (int)status);
 }
@@ -381,7 +408,9 @@ static void break_output(struct attach *a, uint8_t channel, int error)
     if (error != EPIPE && error != ECONNRESET && a->write_error == 0) {
         a->write_error = error;
     }
-    if (!a->ended) {
+    if (error == EIO && a->terminal && !a->ended) {
+        hang_up(a);
+    } else if (!a->ended) {
         send_signal(a, SIGPIPE);
     }
 }
@@ -439,19 +468,41 @@ static void serve_signal(struct attach *a)
         return;
     }
     /* Once the command has ended there is only output left, which nobody may want to read. */
-    if (a->ended || (number == SIGINT && a->interrupted)) {
-        a->detached = true;
-        a->status = 128 + number;
+    if (a->ended) {
+        leave(a, number);
         return;
     }
-    a->interrupted |= number == SIGINT;
+    if ((number == SIGINT || number == SIGTERM) && sigismember(&a->forwarded, number)) {
+        a->result.killed = true;
+        send_signal(a, SIGKILL);
+        leave(a, number);
+        return;
+    }
+    (void)sigaddset(&a->forwarded, number);
     send_signal(a, number);
+    if (number == SIGHUP && a->terminal && terminal_is_gone(a->terminal)) {
+        leave(a, number);
+    }
+}
+
+static void serve_terminal(struct attach *a)
+{
+    int number = signals_read(a->terminal_fd);
+
+    if (number == SIGTSTP && a->terminal) {
+        terminal_stop(a->terminal);
+    } else if (number == SIGCONT && a->terminal) {
+        terminal_resume(a->terminal);
+    }
+    if (number != 0 && !a->ended) {
+        send_size(a);
+    }
 }
 
 static bool is_done(const struct attach *a)
 {
-    return a->detached || (a->ended && a->outputs[FRAME_STDOUT].data.len == 0 &&
-                           a->outputs[FRAME_STDERR].data.len == 0);
+    return a->result.left || (a->ended && a->outputs[FRAME_STDOUT].data.len == 0 &&
+                              a->outputs[FRAME_STDERR].data.len == 0);
 }
 
 /* After the connection ended: goes on with the next daemon, from where we are. -1 keeps the error.
@@ -464,8 +515,9 @@ static int resume(struct attach *a, const struct attach_params *params, struct e
 
     r = params->reconnect ? params->reconnect(params->reconnect_arg, &fd, &rest, &why) : -1;
     if (r != 0) {
-        a->detached = r > 0;
-        a->status = r > 0 ? 128 + r : a->status;
+        if (r > 0) {
+            leave(a, r);
+        }
         if (r < 0 && params->reconnect) {
             err_append(err, "; %s", why.message);
         }
@@ -488,19 +540,25 @@ static int resume(struct attach *a, const struct attach_params *params, struct e
             send_signal(a, SIGPIPE); /* maybe once more */
         }
     }
+    if (params->tty) {
+        send_size(a);
+    }
     return take_frames(a, err);
 }
 
 static int step(struct attach *a, struct err *err)
 {
-    enum { SOCKET, SIGNALS, STDIN, STDOUT, STDERR, COUNT };
+    enum { SOCKET, SIGNALS, TERMINAL, STDIN, STDOUT, STDERR, COUNT };
     /* poll reports an error on whatever it is given: what cannot be served is left out. */
     struct pollfd p[COUNT] = {
         [SOCKET] = {a->ended ? -1 : a->fd, POLLIN, 0},
         [SIGNALS] = {a->signals_fd, POLLIN, 0},
+        [TERMINAL] = {a->terminal_fd, POLLIN, 0},
         [STDIN] = {wants_stdin(a) ? STDIN_FILENO : -1, POLLIN, 0},
-        [STDOUT] = {a->outputs[FRAME_STDOUT].data.len ? STDOUT_FILENO : -1, POLLOUT, 0},
-        [STDERR] = {a->outputs[FRAME_STDERR].data.len ? STDERR_FILENO : -1, POLLOUT, 0},
+        [STDOUT] = {a->outputs[FRAME_STDOUT].data.len ? a->outputs[FRAME_STDOUT].fd : -1, POLLOUT,
+                    0},
+        [STDERR] = {a->outputs[FRAME_STDERR].data.len ? a->outputs[FRAME_STDERR].fd : -1, POLLOUT,
+                    0},
     };
 
     send_stdin(a);
@@ -512,6 +570,9 @@ static int step(struct attach *a, struct err *err)
     }
     if (p[SIGNALS].revents) {
         serve_signal(a);
+    }
+    if (p[TERMINAL].revents) {
+        serve_terminal(a);
     }
     if (p[STDOUT].revents) {
         write_output(a, FRAME_STDOUT);
@@ -531,9 +592,13 @@ static void init(struct attach *a, const struct attach_params *params)
         .fd = params->fd,
         .own_fd = -1,
         .signals_fd = params->signals_fd,
+        .terminal_fd = params->tty ? signals_open_terminal(params->terminal) : -1,
+        .terminal = params->terminal,
         .stdin_open = params->stdin_open,
         .in = *params->rest,
+        .result.status = STATUS_BANGER,
     };
+    (void)sigemptyset(&a->forwarded);
     buf_init(params->rest, 0);
     /* Besides stdin's pieces: windows, at most one for each ACK_EVERY received, and signals. */
     buf_init(&a->out, 4 * QUEUE_MAX);
@@ -543,12 +608,17 @@ static void init(struct attach *a, const struct attach_params *params)
         struct stat st;
 
         o->fd = channel == FRAME_STDOUT ? STDOUT_FILENO : STDERR_FILENO;
+        o->own_fd = terminal_reopen(o->fd);
+        o->fd = o->own_fd >= 0 ? o->own_fd : o->fd;
         if (fstat(o->fd, &st) == 0) {
             o->is_socket = S_ISSOCK(st.st_mode);
             o->is_file = S_ISREG(st.st_mode);
         }
         buf_init(&o->data, WINDOW);
         send_window(a, (uint8_t)channel);
+    }
+    if (params->tty) {
+        send_size(a); /* it may have changed since the session began */
     }
 }
 
@@ -562,16 +632,18 @@ static void done(struct attach *a)
     close_p(&a->own_fd);
     buf_done(&a->outputs[FRAME_STDOUT].data);
     buf_done(&a->outputs[FRAME_STDERR].data);
+    close_p(&a->outputs[FRAME_STDOUT].own_fd);
+    close_p(&a->outputs[FRAME_STDERR].own_fd);
+    close_p(&a->terminal_fd);
 }
 
-int attach_run(const struct attach_params *params, int *ret_status, struct err *err)
+int attach_run(const struct attach_params *params, struct attach_result *ret, struct err *err)
 {
     struct attach a;
     struct err second;
     int r;
 
     init(&a, params);
-    a.status = STATUS_BANGER;
     r = take_frames(&a, err);
     /* After a failure what came before it is still written. */
     a.ended |= r < 0;
@@ -587,11 +659,11 @@ int attach_run(const struct attach_params *params, int *ret_status, struct err *
             a.ended = true;
         }
     }
-    if (r == 0 && !a.detached && a.write_error) {
-        a.status = STATUS_BANGER;
+    if (r == 0 && !a.result.left && a.write_error) {
+        a.result.status = STATUS_BANGER;
         r = err_set_errno(err, ERR_IO, a.write_error, "cannot write the command's output");
     }
     done(&a);
-    *ret_status = a.status;
+    *ret = a.result;
     return r;
 }

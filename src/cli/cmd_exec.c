@@ -27,16 +27,18 @@ int cmd_exec(struct cli *cli, const struct cli_args *args)
     _cleanup_json_ json_t *session = NULL;
     _cleanup_json_ json_t *params = NULL;
     _cleanup_close_ int signals_fd = -1;
-    bool forward = false;
+    struct session_streams streams;
+    bool left;
     struct err err;
     int status;
 
-    if (args->command_count == 0) {
+    params = session_spec(cli, args, &streams, &err);
+    if (params && args->command_count == 0 && !streams.tty) {
         err_set(&err, ERR_INVALID, "exec: COMMAND is missing");
-        err_hint(&err, "banger exec %s -- COMMAND...", args->operands[0]);
+        err_hint(&err, "banger exec %s -- COMMAND..., or on a terminal for a shell",
+                 args->operands[0]);
         return out_usage(cli, "exec", &err);
     }
-    params = session_spec(cli, args, &forward, &err);
     if (!params) {
         return out_usage(cli, "exec", &err);
     }
@@ -51,9 +53,11 @@ int cmd_exec(struct cli *cli, const struct cli_args *args)
     if (status != 0) {
         return status;
     }
-    return session_attach(cli, &(struct session_attach){.vm = args->operands[0],
-                                                        .session = json_str(session, "id", ""),
-                                                        .signals_fd = signals_fd,
-                                                        .stdin_open = forward,
-                                                        .holder = &c});
+    return session_attach(cli,
+                          &(struct session_attach){.vm = args->operands[0],
+                                                   .session = json_str(session, "id", ""),
+                                                   .signals_fd = signals_fd,
+                                                   .streams = streams,
+                                                   .holder = &c},
+                          &left);
 }

@@ -224,20 +224,22 @@ static int failed_start(struct cli *cli, const json_t *session)
     return code == 126 || code == 127 ? code : EXIT_BANGER;
 }
 
-static int run_attached(struct creation *c, bool forward)
+static int run_attached(struct creation *c, const struct session_streams *streams)
 {
     const char *vm = json_str(created_vm(c), "id", "");
     const json_t *session = json_object_get(c->result, "session");
-    int status =
-        session_attach(c->cli, &(struct session_attach){.vm = vm,
-                                                        .session = json_str(session, "id", ""),
-                                                        .signals_fd = c->wait.signals_fd,
-                                                        .stdin_open = forward,
-                                                        .holder = &c->client});
+    bool left;
+    int status = session_attach(c->cli,
+                                &(struct session_attach){.vm = vm,
+                                                         .session = json_str(session, "id", ""),
+                                                         .signals_fd = c->wait.signals_fd,
+                                                         .streams = *streams,
+                                                         .holder = &c->client},
+                                &left);
 
-    if (cli_arg(c->args, "rm")) {
+    if (cli_arg(c->args, "rm") && !left) {
         await_deletion(c, vm);
-    } else {
+    } else if (!cli_arg(c->args, "rm")) {
         say_still_running(c);
     }
     return status;
@@ -248,7 +250,7 @@ int cmd_run(struct cli *cli, const struct cli_args *args)
     _cleanup_creation_ struct creation c = {.cli = cli, .args = args, .wait.signals_fd = -1};
     _cleanup_json_ json_t *params = json_object();
     bool detach = cli_arg(args, "detach") != NULL;
-    bool forward = false;
+    struct session_streams streams;
     struct err err;
     json_t *spec;
     int status;
@@ -256,7 +258,7 @@ int cmd_run(struct cli *cli, const struct cli_args *args)
     if (args->operand_count > 0) {
         return surplus(cli, args->operands[0]);
     }
-    spec = session_spec(cli, args, &forward, &err);
+    spec = session_spec(cli, args, &streams, &err);
     if (!spec) {
         return out_usage(cli, "run", &err);
     }
@@ -278,5 +280,5 @@ int cmd_run(struct cli *cli, const struct cli_args *args)
     if (!(cli->stderr_tty && cli_arg(args, "rm"))) {
         say_created(&c);
     }
-    return run_attached(&c, forward);
+    return run_attached(&c, &streams);
 }

@@ -18,6 +18,9 @@
                       .method = "session.start", .param = "user"}
 #define FLAG_STDIN   {.name = "interactive", .letter = 'i', \
                       .doc = "Give the command our standard input, also from a terminal."}
+#define FLAG_TTY     {.name = "tty", .letter = 't', \
+                      .doc = "Run the command on a terminal, the size of ours; with -i ours is " \
+                             "that terminal. Its errors come with its output."}
 #define FLAGS_VM \
     {.name = "name", .value = "NAME", .method = "vm.create.begin", .param = "name"}, \
     {.name = "image", .value = "IMAGE", .method = "vm.create.begin", .param = "image"}, \
@@ -46,6 +49,7 @@ static const struct cli_flag run_flags[] = {
      .letter = 'd',
      .doc = "Return once the command has started, and print the VM's name."},
     FLAG_STDIN,
+    FLAG_TTY,
     FLAG_ENV,
     FLAG_WORKDIR,
     FLAG_USER,
@@ -63,7 +67,8 @@ static const struct cli_flag create_flags[] = {
     END,
 };
 
-static const struct cli_flag exec_flags[] = {FLAG_STDIN, FLAG_ENV, FLAG_WORKDIR, FLAG_USER, END};
+static const struct cli_flag exec_flags[] = {FLAG_STDIN,   FLAG_TTY,  FLAG_ENV,
+                                             FLAG_WORKDIR, FLAG_USER, END};
 
 static const struct cli_flag cp_flags[] = {
     {.name = "recursive",
@@ -140,7 +145,7 @@ const struct cli_verb cli_verbs[] = {
     },
     {
         .path = "exec",
-        .operands = "VM [--] COMMAND...",
+        .operands = "VM [[--] COMMAND...]",
         .min = 1,
         .max = 1,
         .command = COMMAND_AFTER_OPERANDS,

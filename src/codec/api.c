@@ -45,7 +45,8 @@
      .min = 0,                                                                                     \
      .max = 4096,                                                                                  \
      .required = true,                                                                             \
-     .doc = "The program and its arguments, byte-exact; no shell."},                               \
+     .doc = "The program and its arguments, byte-exact; no shell. None, with tty: the user's "     \
+            "login shell."},                                                                       \
         {.name = "env",                                                                            \
          .type = API_BYTES_LIST,                                                                   \
          .max = 4096,                                                                              \
@@ -64,11 +65,12 @@
          .max = 16,                                                                                \
          .choices = "closed|pipe",                                                                 \
          .fallback = "closed",                                                                     \
-         .doc = "closed: the command reads /dev/null; pipe: an attached client may write."},       \
+         .doc = "closed: the command reads /dev/null, or nothing on its terminal; pipe: an "       \
+                "attached client may write."},                                                     \
         {.name = "tty",                                                                            \
          .type = API_OBJECT,                                                                       \
          .object = &api_terminal,                                                                  \
-         .doc = "Run on a terminal of this size."}
+         .doc = "Run on a terminal of this size; stderr is stdout."}
 
 const struct api_object api_session_spec = {
     .name = "SessionSpec",
@@ -191,7 +193,8 @@ const struct api_method api_methods[] = {
              .type = API_BOOL,
              .fallback = "false",
              .doc = "Bind it to this connection: when the connection ends, the operation is "
-                    "cancelled and the main session is hung up."}),
+                    "cancelled; later the VM is deleted if it is auto_remove, else the main "
+                    "session is treated as by session.start."}),
         .result = ONE(operation),
         .doc = "Creates a VM, starts it and its main session. The operation's result is "
                "{vm: VM, session: Session or null}.",
@@ -286,11 +289,14 @@ const struct api_method api_methods[] = {
     {
         .name = "session.start",
         .flags = API_SLOW,
-        .params = PARAMS(P_VM, P_SESSION_SPEC,
-                         {.name = "hold",
-                          .type = API_BOOL,
-                          .fallback = "false",
-                          .doc = "Hang the session up when this connection ends."}),
+        .params = PARAMS(
+            P_VM, P_SESSION_SPEC,
+            {.name = "hold",
+             .type = API_BOOL,
+             .fallback = "false",
+             .doc = "When this connection ends: with stdin pipe, hang the session up (SIGHUP); "
+                    "with stdin closed it goes on. What it writes is dropped while no client "
+                    "is attached."}),
         .result = ONE(session),
         .doc = "Starts a command in a running VM. A command that cannot be started is a session "
                "in state `failed`, with exit code 125, 126 or 127 and the reason.",
@@ -300,7 +306,7 @@ const struct api_method api_methods[] = {
         .flags = API_SLOW,
         .params = PARAMS(P_VM, P_SESSION),
         .result = ONE(session),
-        .doc = "Holds a session as `hold` of `session.start` does: it is hung up when this "
+        .doc = "Holds a session as `hold` of `session.start` does: it is let go when this "
                "connection ends, and an `auto_remove` VM whose main session it is is deleted. For "
                "a client whose daemon ended: what it held waits for it for 10 seconds.",
     },

@@ -149,7 +149,9 @@ const struct api_object api_session = {
         HAS("state", API_STRING, .choices = "starting|running|exited|failed|lost",
             .doc = "failed: it could not be started; lost: its guest is gone."),
         HAS("command", API_BYTES_LIST, .max = 4096,
-            .doc = "Program and arguments; empty when a guest did not keep them for a new daemon."),
+            .doc =
+                "Program and arguments; empty for the login shell, and when a guest did not keep "
+                "them for a new daemon."),
         HAS("command_shortened", API_BOOL,
             .doc =
                 "Whether command is only the beginning: it was long, and the daemon that started "

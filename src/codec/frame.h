@@ -101,8 +101,8 @@ enum frame_type {
 
     /* Sessions, both directions. */
     FRAME_DATA = 32,
-    FRAME_END =
-        33, /* offset = total bytes of the channel. stdin's END closes the pipe (pipe mode) */
+    FRAME_END = 33,    /* offset = total bytes of the channel. stdin's END closes the pipe, or types
+                        * VEOF on the terminal */
     FRAME_WINDOW = 34, /* offset = acknowledged; payload u64 limit (absolute) */
 };
 
@@ -130,7 +130,8 @@ enum frame_session_state {
 
 /* Tags of the TLVs: u8 tag, u32 length, value. Unknown tags are ignored (newer host). */
 enum frame_tag {
-    FRAME_TAG_ARG = 1,    /* one argument, bytes without NUL; repeated, in order; at least one */
+    FRAME_TAG_ARG = 1,    /* one argument, bytes without NUL; repeated, in order. None, on a
+                           * terminal: the user's login shell */
     FRAME_TAG_ENV = 2,    /* NAME=value, bytes without NUL; repeated */
     FRAME_TAG_CWD = 3,    /* absolute path; default: the user's home, else / */
     FRAME_TAG_USER = 4,   /* name or uid, optionally :group or :gid; default root */

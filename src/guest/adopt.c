@@ -6,7 +6,6 @@
 #include "base/str.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 
 /* A listing, beyond the status that every SESSION frame has. */
@@ -193,13 +192,13 @@ static struct session *next_orphan(struct session_registry *r, const char *vm_id
     return found;
 }
 
-unsigned session_hang_up_orphans(struct session_registry *r, const char *vm_id)
+unsigned session_let_go_orphans(struct session_registry *r, const char *vm_id)
 {
     struct session *s;
     unsigned count = 0;
 
     while ((s = next_orphan(r, vm_id))) {
-        session_signal(r, vm_id, s->id, SIGHUP);
+        session_let_go(r, vm_id, s->id);
         session_put(s);
         count++;
     }

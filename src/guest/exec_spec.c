@@ -76,7 +76,7 @@ int exec_spec_encode(const json_t *spec, struct buf *body, struct err *err)
     uint8_t mode = str_eq(api_str(spec, "stdin"), "pipe") ? FRAME_STDIN_PIPE : FRAME_STDIN_CLOSED;
     const char *user = api_str(spec, "user");
 
-    if (json_array_size(json_object_get(spec, "command")) == 0) {
+    if (json_array_size(json_object_get(spec, "command")) == 0 && !json_object_get(spec, "tty")) {
         err_set(err, ERR_INVALID, "no command given");
         return err_hint(err, "put the command after --, for example: banger run -- uname -a");
     }

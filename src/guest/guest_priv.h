@@ -68,10 +68,10 @@ struct session {
     struct session_registry *registry;
     char id[ID_SIZE];
     char vm_id[ID_SIZE];
-    json_t *spec;           /* owned; without env when an earlier daemon started it */
-    bool drain, main, hold; /* as in session_start_params */
-    bool files;             /* a file transfer: it ends with its client, and leaves no record */
-    bool shortened;         /* of spec's command only the beginning is known */
+    json_t *spec;    /* owned; without env when an earlier daemon started it */
+    bool main, hold; /* as in session_start_params */
+    bool files;      /* a file transfer: it ends with its client, and leaves no record */
+    bool shortened;  /* of spec's command only the beginning is known */
 
     /* registry lock */
     struct list node; /* in the registry, oldest first */
@@ -89,6 +89,7 @@ struct session {
     struct guest_link *link; /* NULL when the link ended */
     struct list stream_node; /* in link->streams */
     uint32_t stream;
+    bool drain;                        /* output is taken and dropped while there is no client */
     struct attach *client;             /* or NULL */
     bool abandoned;                    /* a file transfer whose client has gone */
     uint64_t stdin_acked, stdin_limit; /* last WINDOW of the agent for stdin */

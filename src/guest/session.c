@@ -601,16 +601,25 @@ int session_wait(struct session_registry *r, const char *vm_id, const char *ref,
 
 struct signalling {
     struct session *session;
-    unsigned signal;
+    unsigned signal; /* 0: none */
+    bool let_go;
 };
 
 static void signal_on_loop(void *arg)
 {
     struct signalling *sig = arg;
-    struct guest_link *link = sig->session->link;
+    struct session *s = sig->session;
+    struct guest_link *link = s->link;
 
-    if (link && frame_put_u32(&link->out, FRAME_SIGNAL, sig->session->stream, sig->signal) == 0) {
+    if (link && sig->signal > 0 &&
+        frame_put_u32(&link->out, FRAME_SIGNAL, s->stream, sig->signal) == 0) {
         link_kick(link);
+    }
+    if (sig->let_go) {
+        s->drain = true;
+        if (!s->client) {
+            session_on_client_left(s);
+        }
     }
 }
 
@@ -622,6 +631,20 @@ void session_signal(struct session_registry *r, const char *vm_id, const char *s
 
     if (s) {
         loop_call(r->loop, signal_on_loop, &(struct signalling){.session = s, .signal = signal});
+    }
+}
+
+void session_let_go(struct session_registry *r, const char *vm_id, const char *session_id)
+{
+    struct err ignored; /* gone: nobody cares */
+    _cleanup_(session_put_p) struct session *s = session_find(r, vm_id, session_id, &ignored);
+
+    if (s) {
+        bool hang_up = str_eq(json_str(s->spec, "stdin", NULL), "pipe");
+
+        loop_call(r->loop, signal_on_loop,
+                  &(struct signalling){
+                      .session = s, .signal = hang_up ? GUEST_SIGHUP : 0, .let_go = true});
     }
 }
 

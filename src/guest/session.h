@@ -52,7 +52,7 @@ struct session_start_params {
                  * detached run must not wait for a reader that never comes */
     bool main;  /* of its VM */
     bool hold;  /* a connection of the client's holds it: the next daemon waits for the client to
-                 * take  the hold over, and hangs up the session otherwise */
+                 * take the hold over, and lets the session go otherwise */
     struct cancel *cancel;
     int64_t deadline_ms;
 };
@@ -74,6 +74,11 @@ int session_wait(struct session_registry *r, const char *vm_id, const char *ref,
 void session_signal(struct session_registry *r, const char *vm_id, const char *session_id,
                     unsigned signal) EXCLUDES(rank_leaf);
 
+/* Who held it is gone. If its stdin came from there it is hung up (SIGHUP); from now on what it
+ * writes while no client is attached is dropped, so that it does not wait for a reader. */
+void session_let_go(struct session_registry *r, const char *vm_id, const char *session_id)
+    EXCLUDES(rank_leaf);
+
 /* Makes fd (taken, with bytes that were read from it already) a client of the session. One client
  * at a time: the next one takes over, and the former one is told so. */
 int session_attach(struct session_registry *r, const char *vm_id, const char *ref, int fd,
@@ -89,8 +94,8 @@ bool session_is_over(struct session_registry *r, const char *vm_id, const char *
 /* A client of an earlier daemon holds the session again. */
 int session_take_hold(struct session_registry *r, const char *vm_id, const char *ref,
                       char ret_id[ID_SIZE], struct err *err) EXCLUDES(rank_leaf);
-/* Hangs up those that were held and have not been taken over; their number. */
-unsigned session_hang_up_orphans(struct session_registry *r, const char *vm_id) EXCLUDES(rank_leaf);
+/* Lets those go that were held and have not been taken over; their number. */
+unsigned session_let_go_orphans(struct session_registry *r, const char *vm_id) EXCLUDES(rank_leaf);
 /* Ends a file transfer whose client did not come. */
 void session_abandon(struct session_registry *r, const char *vm_id, const char *session_id)
     EXCLUDES(rank_leaf);

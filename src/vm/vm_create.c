@@ -13,7 +13,6 @@
 #include <string.h>
 
 #define SESSION_START_MS 30000
-#define SIGHUP_NUMBER 1
 
 /* A connection that holds a VM's main session, or another session. Two references: the
  * connection's hook, and the operation while it runs. */
@@ -80,7 +79,7 @@ void vms_hold_closed(void *arg)
     } else if (h->remove) {
         vm_run_worker(v, h->vm_id, vm_auto_remove);
     } else if (h->session_id[0]) {
-        session_signal(v->sessions, h->vm_id, h->session_id, SIGHUP_NUMBER);
+        session_let_go(v->sessions, h->vm_id, h->session_id);
     }
     hold_put(h);
 }
@@ -131,7 +130,7 @@ static int check_cwd(const json_t *main, struct err *err)
 
 static int check_spec(const json_t *spec, struct err *err)
 {
-    if (json_array_size(json_object_get(spec, "command")) == 0) {
+    if (json_array_size(json_object_get(spec, "command")) == 0 && !json_object_get(spec, "tty")) {
         err_set(err, ERR_INVALID, "no command given");
         return err_hint(err, "put the command after --, for example: banger run -- uname -a");
     }

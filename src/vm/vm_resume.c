@@ -17,7 +17,7 @@ static void look_after(struct vms *v, const char *id)
     char main_session[ID_SIZE] = "";
     bool orphaned = false, detached = false;
     struct vm_entry *e;
-    unsigned hung_up;
+    unsigned count;
 
     leaf_lock(&v->table);
     e = vm_find_locked(v, id);
@@ -34,9 +34,9 @@ static void look_after(struct vms *v, const char *id)
         vm_auto_remove(v, id);
         return;
     }
-    hung_up = session_hang_up_orphans(v->sessions, id);
-    if (hung_up > 0) {
-        log_info("VM %.12s: nobody came back to %u of its sessions: hung up", id, hung_up);
+    count = session_let_go_orphans(v->sessions, id);
+    if (count > 0) {
+        log_info("VM %.12s: nobody came back to %u of its sessions", id, count);
     }
 }
 

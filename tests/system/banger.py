@@ -65,15 +65,18 @@ def printable(arg):
 
 
 class Child:
-    """A running command. `tty` names the streams that are one pseudo-terminal (its controlling one)."""
+    """A running command. `tty` names the streams that are one pseudo-terminal (its controlling one),
+    of `size` rows and columns."""
 
-    def __init__(self, args, env, cwd, tty=()):
+    def __init__(self, args, env, cwd, tty=(), size=None):
         self.args = args
         self.output = {"stdout": b"", "stderr": b""}
         self.master = -1
         slave = -1
         if tty:
             self.master, slave = pty.openpty()
+            if size:
+                self.resize(*size)
         streams = {s: slave if s in tty else subprocess.PIPE for s in ("stdin", "stdout", "stderr")}
 
         def own_terminal():
@@ -108,6 +111,23 @@ class Child:
         while data:
             data = data[os.write(fd, data):]
 
+    def resize(self, rows, columns):
+        """Changes the size of its terminal."""
+        termios.tcsetwinsize(self.master, (rows, columns))
+
+    def modes(self):
+        """Its terminal's modes, all of them."""
+        return termios.tcgetattr(self.master)
+
+    def is_raw(self):
+        return not self.modes()[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
+
+    def hang_up(self):
+        """Closes the terminal's window: the modem has lost the carrier."""
+        self.sources.pop(self.master)
+        os.close(self.master)
+        self.master = -1
+
     def close_stdin(self):
         self.process.stdin.close()
 
@@ -136,17 +156,20 @@ class Child:
                 del self.sources[fd]
         return True
 
-    def read_until(self, marker, stream="stdout", timeout=60):
-        """Waits until the stream's output so far has marker (bytes or a compiled pattern)."""
+    def read_until(self, marker, stream="stdout", timeout=60, after=b""):
+        """Waits until the stream's output so far has marker (bytes or a compiled pattern), behind
+        the last `after` if that is given."""
         pattern = re.compile(re.escape(marker)) if isinstance(marker, bytes) else marker
         deadline = time.monotonic() + timeout * SLOWNESS
-        while not (match := pattern.search(self.output[stream])):
+        while not (match := pattern.search(self.output[stream].rpartition(after)[2] if after
+                                           else self.output[stream])):
             if not self._pump(deadline):
                 raise AssertionError(f"ended without {marker!r}: {self.finish()}")
         return match
 
-    def finish(self, timeout=60):
-        """Waits for its end; the rest of its output is in the result."""
+    def finish(self, timeout=60, keep=False):
+        """Waits for its end; the rest of its output is in the result. keep: its terminal stays open,
+        to be looked at."""
         deadline = time.monotonic() + timeout * SLOWNESS
         try:
             while self._pump(deadline):
@@ -157,7 +180,8 @@ class Child:
             raise TimeoutError(
                 f"killed after {timeout * SLOWNESS} s: "
                 f"{Result(self.args, None, *self.output.values())}") from error
-        self.close()
+        if not keep:
+            self.close()
         return Result(self.args, self.returncode, self.output["stdout"], self.output["stderr"])
 
     def kill(self):
@@ -333,10 +357,13 @@ class Instance:
         assert path.exists(), f"{path} is not built"
         return str(path)
 
-    def spawn(self, *args, tty=(), env=None, cwd=None, program="banger"):
+    def spawn(self, *args, tty=(), size=None, env=None, cwd=None, program="banger"):
         """Starts a command and returns its Child; it is killed with the test if it still runs."""
-        child = Child([self.program(program), *args], self.environment | (env or {}),
-                      cwd or self.home, tty)
+        return self.spawn_argv([self.program(program), *args], tty, size, env, cwd)
+
+    def spawn_argv(self, argv, tty=(), size=None, env=None, cwd=None):
+        """The same with another program, such as a shell."""
+        child = Child(argv, self.environment | (env or {}), cwd or self.home, tty, size)
         self.children.append(child)
         return child
 

@@ -128,6 +128,7 @@ class Session:
         self.stdin_ended = False
         self.stdin_window = window
         self.signals = []
+        self.sizes = []                 # (rows, columns) of each RESIZE
         self.windows = 0
         self.put(Frame(frames.STARTED, payload=struct.pack("<I", 42)))
         self.give_window()
@@ -167,6 +168,8 @@ class Session:
             self.stdin_ended = True
         elif frame.kind == frames.SIGNAL:
             self.signals.append(struct.unpack("<I", frame.payload)[0])
+        elif frame.kind == frames.RESIZE:
+            self.sizes.append(struct.unpack("<HH", frame.payload))
         else:
             raise AssertionError(f"unexpected {frame}")
         return frame
@@ -187,6 +190,15 @@ class Session:
         while not self.stdin_ended:
             self.step()
         return self.stdin
+
+    def read_stdin_until(self, data):
+        while data not in self.stdin:
+            self.step()
+        return self.stdin
+
+    def await_size(self, rows, columns):
+        while not self.sizes or self.sizes[-1] != (rows, columns):
+            self.step()
 
     def await_signal(self, number):
         while number not in self.signals:

@@ -554,6 +554,60 @@ def test_terminal_output_is_complete(host):
     assert session.stdout == bytes(100000)
 
 
+def test_terminal_erases_characters_whole(host):
+    session = host.run(["stty", "-a"], tty=(24, 80))
+    assert b" iutf8" in session.stdout and b"-iutf8" not in session.stdout
+
+
+def test_no_command_on_a_terminal_is_the_users_login_shell(host, tmp_path):
+    shell = pwd.getpwuid(0).pw_shell
+    session = host.start([], tty=(24, 80), stdin=True, env=[f"HOME={tmp_path}"])
+    host.write(session, b"echo [$0] [$SHELL]; exit 4\n", end=False)
+    assert host.finish(session) == 4
+    assert f"[-{os.path.basename(shell)}] [{shell}]\r\n".encode() in session.stdout
+    # Elsewhere a command must be named.
+    assert host.run([]).failed[0] == 125
+
+
+def test_end_of_input_is_typed_on_a_terminal(host):
+    for script, data, status in (
+            ("cat >/dev/null; exit 3", b"", 3),
+            ("cat >/dev/null; exit 4", b"line\n", 4),
+            ("stty -echo; head -n 1; cat; exit 5", b"line\nhalf", 5),
+            # An end is found again by whoever reads next, as that of a file.
+            ("cat; cat; read x || exit 6", b"line\n", 6)):
+        session = host.start(["sh", "-c", script], tty=(24, 80), stdin=True)
+        host.write(session, data, end=True)
+        assert host.finish(session) == status
+    assert session.stdout.count(b"line\r\n") == 2
+
+
+def test_end_of_input_is_not_typed_for_ever(host):
+    """A program that takes it for a key gets a bounded number of them."""
+    script = "stty raw -echo; echo ready; exec cat -v"
+    session = host.start(["sh", "-c", script], tty=(24, 80), stdin=True)
+    host.wait(lambda: b"ready\n" in session.stdout)
+    host.write(session, b"x", end=True)
+    host.wait(lambda: session.stdout.count(b"^D") == 16)
+    host.ping()
+    host.signal(session, signal.SIGKILL)
+    assert host.finish(session) == -signal.SIGKILL
+    assert session.stdout.count(b"^D") == 16
+
+
+def test_released_session_hangs_its_terminal_up(host, tmp_path):
+    os.mkfifo(tmp_path / "hup")
+    hup = os.open(tmp_path / "hup", os.O_RDWR | os.O_NONBLOCK)
+    # A job of its own in the foreground, as a shell with job control makes it.
+    script = (f"cd {tmp_path}; set -m; "
+              "sh -c \"trap 'echo hup >hup; exit' HUP; echo ready; while :; do sleep 0.1; done\"; :")
+    session = host.start(["sh", "-c", script], tty=(24, 80), stdin=True)
+    host.wait(lambda: b"ready\r\n" in session.stdout)
+    host.release(session)
+    assert select.select([hup], [], [], 30)[0] and os.read(hup, 10) == b"hup\n"
+    os.close(hup)
+
+
 # Breaks ------------------------------------------------------------------------------------------
 
 def test_hello_lists_sessions_and_detaches_them(host):

@@ -50,7 +50,7 @@ def close_stdin(child):
     (["run", "--timeout", "soon"], "--timeout must be a time", None),
     (["run", "--env", "NOVALUE"], "--env must be NAME=VALUE", None),
     (["run", "-di", "--", "sh"], "exclude each other", None),
-    (["exec"], "exec: VM [--] COMMAND... is missing", None),
+    (["exec"], "exec: VM [[--] COMMAND...] is missing", None),
     (["exec", "x"], "exec: COMMAND is missing", None),
     (["vm", "stop"], "VM... is missing", None),
     (["image", "register", "a", "b", "c"], "unexpected argument 'c'", None),
