@@ -41,7 +41,7 @@ static json_t *session_json_locked(const struct session *s)
     clock_format_rfc3339(s->ended_ms, time);
     json_put_str(o, "ended_at", time[0] ? time : NULL);
     json_put_int(o, "readers", s->readers);
-    json_put_int(o, "writer", s->readers > 0);
+    json_put_bool(o, "writer", s->readers > 0);
     json_put_int(bytes, "out", (long long)s->out_bytes[FRAME_STDOUT]);
     json_put_int(bytes, "err", (long long)s->out_bytes[FRAME_STDERR]);
     json_put(o, "bytes", bytes);
