@@ -23,9 +23,10 @@ PROGRAMS = {
     "src/agent": "banger-agent",
     "src/disk": "banger-mkroot",
     "src/launch": "banger-launch",
-    "src/vmm/fake": "banger-fakevmm",
+    "src/fakevmm": "banger-fakevmm",
 }
-# The agent is static and shares only these with the rest (tools/layers.txt says the same).
+# The agent is static and shares only these with the rest (tools/layers.txt says the same); so is the
+# fake VMM, which shares the agent too.
 AGENT_SHARED = ("src/base/buf.c", "src/codec/frame.c", "src/codec/tar.c",
                 "src/codec/tar_number.c", "src/codec/tar_write.c")
 
@@ -49,7 +50,7 @@ def group_of(path):
         return "main:" + PROGRAMS[folder]
     if top in ("base", "codec", "archive"):
         return "base"
-    if top in ("agent", "client", "cli", "launch"):
+    if top in ("agent", "client", "cli", "fakevmm", "launch"):
         return top
     if folder == "src/disk" and stem.startswith("rootdisk"):
         return "rootdisk"
@@ -65,7 +66,8 @@ def groups():
                 continue
             if rel.suffix == ".h":
                 if rel.parts[:2] in (("src", "agent"), ("src", "base"), ("src", "codec"),
-                                    ("src", "archive"), ("tests", "guest")):
+                                    ("src", "archive"), ("src", "fakevmm"), ("src", "vmm"),
+                                    ("tests", "guest")):
                     yield "agent-header", rel.as_posix()
                 continue
             yield group_of(rel), rel.as_posix()

@@ -62,6 +62,19 @@ static void drop_output(struct link *link)
     link->out.len = link->begun;
 }
 
+void link_close(struct link *link, struct poller *poller)
+{
+    end_generation(link);
+    poller_close(poller, &link->source);
+    buf_done(&link->in);
+    buf_done(&link->out);
+    buf_init(&link->in, LINK_IN_MAX);
+    buf_init(&link->out, LINK_OUT_MAX);
+    link->lost = false;
+    link->ended = false;
+    link->begun = 0;
+}
+
 static void put_fatal(struct link *link, const char *reason)
 {
     size_t len = strlen(reason);

@@ -61,6 +61,9 @@ void link_done(struct link *link, struct poller *poller);
  * from then on. 0 or -errno. */
 int link_open(struct link *link, struct poller *poller, int fd) _must_check_;
 
+/* Of a link with one_host: forgets this host, so that the next one can be opened. */
+void link_close(struct link *link, struct poller *poller);
+
 /* From now on the agent cannot go on; says so at once, and to each HELLO. */
 void link_fail(struct link *link, const char *reason);
 

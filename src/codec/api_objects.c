@@ -80,7 +80,7 @@ static const struct api_object vmm = {
     .members =
         MEMBERS(HAS("name", API_STRING, .choices = "qemu|firecracker|fake", .doc = "Program."),
                 MAY("version", API_STRING, .doc = "Its version; null before the first start."),
-                MAY("accel", API_STRING, .choices = "kvm|tcg",
+                MAY("accel", API_STRING, .choices = "kvm|tcg|none",
                     .doc = "How the guest runs; null before the first start."),
                 MAY("why", API_STRING, .doc = "Why so.")),
     .doc = "The program that runs a VM.",

@@ -95,6 +95,7 @@ static int open_vms(struct daemon *d, struct err *err)
         .store = d->store,
         .images = d->images,
         .vmm = d->params.vmm,
+        .fakevmm_path = d->params.fakevmm_path,
         .control_loop = d->control_loop,
         .guest_loop = d->guest_loop,
         .state_fd = d->state_fd,

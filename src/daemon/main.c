@@ -5,6 +5,7 @@
 #include "daemon/daemon.h"
 #include "daemon/path_settings.h"
 #include "version.h"
+#include "vmm/fake/fake_process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -103,6 +104,8 @@ static int run(const struct options *o, struct err *err)
 {
     _cleanup_free_ char *agent = find_helper("banger-agent");
     _cleanup_free_ char *mkroot = find_helper("banger-mkroot");
+    _cleanup_free_ char *fakevmm = find_helper(FAKE_PROGRAM);
+    const char *fake = getenv(FAKE_VARIABLE);
     _cleanup_config_ struct config config = {0};
     _cleanup_paths_ struct paths paths = {0};
     _cleanup_json_ json_t *path_list = NULL;
@@ -117,13 +120,15 @@ static int run(const struct options *o, struct err *err)
     if (paths_become_owner(&paths, err) < 0 || config_load(paths.config, &config, err) < 0) {
         return -1;
     }
-    if (daemon_open(&(struct daemon_params){.paths = &paths,
-                                            .path_settings = path_list,
-                                            .config = &config,
-                                            .vmm = &vmm_qemu_ops,
-                                            .agent_path = agent,
-                                            .mkroot_path = mkroot},
-                    &d, err) < 0) {
+    if (daemon_open(
+            &(struct daemon_params){.paths = &paths,
+                                    .path_settings = path_list,
+                                    .config = &config,
+                                    .vmm = &vmm_qemu_ops,
+                                    .fakevmm_path = fake && str_eq(fake, "1") ? fakevmm : NULL,
+                                    .agent_path = agent,
+                                    .mkroot_path = mkroot},
+            &d, err) < 0) {
         return -1;
     }
     log_info("bangerd %s listens on '%s'", BANGER_VERSION, paths.socket);

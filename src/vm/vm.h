@@ -27,7 +27,8 @@ enum vm_accel_choice { VM_ACCEL_AUTO, VM_ACCEL_KVM, VM_ACCEL_TCG };
 struct vms_params {
     struct store *store;
     struct image_registry *images;
-    const struct vmm_ops *vmm;
+    const struct vmm_ops *vmm; /* of VMs that name none */
+    const char *fakevmm_path;  /* of the fake VMM; NULL = VMs that name it are refused */
     struct loop *control_loop; /* VMM events, timers */
     struct loop *guest_loop;   /* agent links and clients */
     int state_fd;              /* vms/<id>/ : data disk, console */

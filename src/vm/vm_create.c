@@ -9,6 +9,7 @@
 #include "disk/data_disk.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -33,6 +34,7 @@ struct create {
     json_t *params;
     struct vm_hold *hold; /* a reference, or NULL */
     struct vm_row row;
+    const struct vmm_ops *vmm;
     char session_id[ID_SIZE];
 };
 
@@ -137,15 +139,6 @@ static int check_spec(const json_t *spec, struct err *err)
     return check_env(spec, err) < 0 ? -1 : check_cwd(spec, err);
 }
 
-static int check_vmm(const struct vms *v, const char *vmm, struct err *err)
-{
-    if (!str_eq(vmm, "auto") && !str_eq(vmm, v->params.vmm->name)) {
-        err_set(err, ERR_UNSUPPORTED, "this build cannot run VMs with '%s'", vmm);
-        return err_hint(err, "use --vmm %s", v->params.vmm->name);
-    }
-    return 0;
-}
-
 /* The name that was asked for, else one that the kernel has. */
 static void copy_kernel_name(struct vm_row *row, const char *ref, const struct artifact_row *kernel)
 {
@@ -168,7 +161,8 @@ static int resolve(struct create *c, struct err *err)
     const char *name = api_str(p, "name") ?: "";
     struct vm_row *row = &c->row;
 
-    if (check_name(api_str(p, "name"), err) < 0 || check_vmm(c->v, api_str(p, "vmm"), err) < 0 ||
+    if (check_name(api_str(p, "name"), err) < 0 ||
+        vm_find_vmm(c->v, api_str(p, "vmm"), &c->vmm, err) < 0 ||
         (json_object_get(p, "main") && check_spec(json_object_get(p, "main"), err) < 0) ||
         image_find(c->v->params.images, STORE_IMAGE, image_ref, &image, err) < 0 ||
         kernel_find_default(c->v->params.images, kernel_ref, &kernel, err) < 0) {
@@ -182,7 +176,7 @@ static int resolve(struct create *c, struct err *err)
     memcpy(row->image_digest, image.digest, sizeof(row->image_digest));
     copy_kernel_name(row, kernel_ref, &kernel);
     memcpy(row->kernel_digest, kernel.digest, sizeof(row->kernel_digest));
-    (void)snprintf(row->vmm, sizeof(row->vmm), "%s", c->v->params.vmm->name);
+    (void)snprintf(row->vmm, sizeof(row->vmm), "%s", c->vmm->name);
     row->vcpus = (unsigned)api_int(p, "vcpus");
     row->memory_mib = (uint64_t)api_int(p, "memory_mib");
     row->disk_bytes = (uint64_t)api_int(p, "disk_bytes") & ~4095ull;
@@ -234,6 +228,17 @@ static int reserve(struct create *c, struct err *err)
 
 /* ---- build ---- */
 
+/* In the place of a disk that nobody reads. */
+static int make_hole(int dir_fd, uint64_t bytes, struct err *err)
+{
+    _cleanup_close_ int fd = openat(dir_fd, "data.ext4", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
+                                    0600);
+
+    return fd < 0 || ftruncate(fd, (off_t)bytes) < 0
+               ? err_set_errno(err, ERR_IO, errno, "cannot make the VM's data disk")
+               : 0;
+}
+
 static int make_disk(struct create *c, struct op *op, struct err *err)
 {
     struct vms *v = c->v;
@@ -244,6 +249,9 @@ static int make_disk(struct create *c, struct op *op, struct err *err)
     dir = vms_fd < 0 ? vms_fd : fs_open_dir(vms_fd, c->row.id, true);
     if (dir < 0) {
         return err_set_errno(err, ERR_IO, dir, "cannot make the VM's directory");
+    }
+    if (!(c->vmm->features & VMM_BOOTS_KERNEL)) {
+        return make_hole(dir, c->row.disk_bytes, err);
     }
     return data_disk_create(v->params.cache_fd, dir, "data.ext4", c->row.disk_bytes, op_cancel(op),
                             err);

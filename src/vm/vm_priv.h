@@ -20,6 +20,7 @@ struct vm_run {
     struct vms *vms;
     char vm_id[ID_SIZE];
     uint64_t incarnation;
+    const struct vmm_ops *ops;
     struct vmm *vmm;
     struct guest_link *link;
     struct console_watch *console, *vmm_log;
@@ -102,6 +103,10 @@ int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel,
     REQUIRES(rank_vm);
 /* Takes over a VM that an earlier daemon started. */
 int vm_adopt(struct vms *v, const char *id, struct err *err) REQUIRES(rank_vm);
+
+/* The back end of that name, if its VMs may be started; "auto": the usual one. */
+int vm_find_vmm(const struct vms *v, const char *name, const struct vmm_ops **ret_ops,
+                struct err *err);
 
 /* ---- vm_resume.c: sessions that outlived a daemon ---- */
 

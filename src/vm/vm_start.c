@@ -6,7 +6,9 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "boot/cmdline.h"
+#include "codec/json.h"
 #include "vmm/accel.h"
+#include "vmm/fake/fake_process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,6 +25,7 @@ struct boot {
     struct op *op; /* or NULL; borrowed */
     struct cancel *cancel;
     struct vm_row row;
+    const struct vmm_ops *ops;
     int kernel_fd, initramfs_fd, root_fd, data_fd;
     int console_fd, console_write_fd; /* ours to read and shorten; the VMM's to append to */
     enum vmm_accel accel;
@@ -66,7 +69,26 @@ static void phase(struct boot *b, const char *name)
 
 /* ---- preparing ---- */
 
-static int open_files(struct boot *b, struct err *err)
+int vm_find_vmm(const struct vms *v, const char *name, const struct vmm_ops **ret_ops,
+                struct err *err)
+{
+    const struct vmm_ops *ops = str_eq(name, "auto") ? v->params.vmm : vmm_ops_find(name);
+
+    if (!ops) {
+        err_set(err, ERR_UNSUPPORTED, "this build cannot run VMs with '%s'", name);
+        return err_hint(err, "use --vmm %s", v->params.vmm->name);
+    }
+    if (ops == &vmm_fake_ops && !v->params.fakevmm_path) {
+        err_set(err, ERR_UNSUPPORTED,
+                "'fake' VMs are no machines and isolate nothing: they are for tests of banger");
+        return err_hint(err, "use --vmm %s", v->params.vmm->name);
+    }
+    *ret_ops = ops;
+    return 0;
+}
+
+/* What a machine boots from. */
+static int open_guest(struct boot *b, struct err *err)
 {
     struct vms *v = b->v;
     char path[64];
@@ -80,6 +102,17 @@ static int open_files(struct boot *b, struct err *err)
     b->data_fd = openat(v->params.state_fd, path, O_RDWR | O_CLOEXEC);
     if (b->data_fd < 0) {
         return err_set_errno(err, ERR_IO, errno, "the VM's data disk cannot be opened");
+    }
+    return 0;
+}
+
+static int open_files(struct boot *b, struct err *err)
+{
+    struct vms *v = b->v;
+    char path[64];
+
+    if ((b->ops->features & VMM_BOOTS_KERNEL) && open_guest(b, err) < 0) {
+        return -1;
     }
     (void)snprintf(path, sizeof(path), "vms/%s/console.log", b->row.id);
     b->console_write_fd =
@@ -132,8 +165,7 @@ static int probe_accel(struct boot *b, struct err *err)
         return -1;
     }
     p.cmdline = cmdline;
-    if (vmm_accel_probe(v->params.control_loop, v->params.vmm, &p, b->cancel, &accel, why, err) <
-        0) {
+    if (vmm_accel_probe(v->params.control_loop, b->ops, &p, b->cancel, &accel, why, err) < 0) {
         return -1;
     }
     if (accel == VMM_ACCEL_TCG) {
@@ -177,6 +209,12 @@ static int choose_accel(struct boot *b, struct err *err)
     char why[160];
     int r = 0;
 
+    if (!(b->ops->features & VMM_BOOTS_KERNEL)) {
+        (void)snprintf(b->row.accel, sizeof(b->row.accel), "none");
+        (void)snprintf(b->row.accel_why, sizeof(b->row.accel_why),
+                       "for tests: no machine and no isolation, commands run on the host");
+        return 0;
+    }
     if (!copy_accel(b, why)) {
         phase(b, "probe KVM");
         r = boot_slots_acquire(b->v->probe, b->cancel, -1);
@@ -224,7 +262,7 @@ static int make_run_dir(struct boot *b, char ret_path[4096], int *ret_fd, struct
 static void note_process(struct vm_row *row, void *arg)
 {
     const struct boot *b = arg;
-    const struct vmm_process *p = b->v->params.vmm->process(b->run->vmm);
+    const struct vmm_process *p = b->run->ops->process(b->run->vmm);
 
     row->pid = p->pid;
     row->start_ticks = p->start_ticks;
@@ -242,11 +280,22 @@ static struct guest_link *open_link(struct vm_run *run, int fd, bool adopted)
                                                        .arg = run});
 }
 
+/* What a fake VM is to do wrong, "" = nothing. Free it. */
+static char *read_faults(const struct vm_row *row)
+{
+    _cleanup_json_ json_t *labels = NULL;
+    struct err ignored; /* our own text */
+
+    (void)json_parse(row->labels, strlen(row->labels), &labels, &ignored);
+    return x_strdup(json_str(labels, FAKE_LABEL, ""));
+}
+
 static int launch(struct boot *b, struct err *err)
 {
     struct vms *v = b->v;
     char run_dir[4096];
     struct vm_run *run = x_calloc(1, sizeof(*run));
+    _cleanup_free_ char *faults = read_faults(&b->row);
     struct vmm_spec spec = {
         .name = b->row.name,
         .run_dir = run_dir,
@@ -258,11 +307,14 @@ static int launch(struct boot *b, struct err *err)
         .cmdline = b->cmdline,
         .root_disk_fd = b->root_fd,
         .data_disk_fd = b->data_fd,
+        .program = v->params.fakevmm_path,
+        .faults = faults,
         .console_fd = b->console_write_fd,
     };
     int fd;
 
     run->vms = v;
+    run->ops = b->ops;
     run->refs = 1;
     run->run_fd = -1;
     memcpy(run->vm_id, b->row.id, ID_SIZE);
@@ -272,8 +324,7 @@ static int launch(struct boot *b, struct err *err)
         return -1;
     }
     spec.run_dir_fd = run->run_fd;
-    if (v->params.vmm->launch(v->params.control_loop, &spec, vm_on_vmm_event, run, &run->vmm, err) <
-        0) {
+    if (run->ops->launch(v->params.control_loop, &spec, vm_on_vmm_event, run, &run->vmm, err) < 0) {
         return -1;
     }
     /* From here on a daemon that dies leaves a process which the next one can find. */
@@ -363,10 +414,10 @@ static void abandon(struct boot *b, struct err *err)
     bool by_itself = false;
 
     if (run->vmm) {
-        by_itself = v->params.vmm->wait_exit(run->vmm, NULL, clock_mono_ms() + 200, &ended) == 0;
-        v->params.vmm->kill(run->vmm);
+        by_itself = run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + 200, &ended) == 0;
+        run->ops->kill(run->vmm);
         if (!by_itself &&
-            v->params.vmm->wait_exit(run->vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, &ended) < 0) {
+            run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, &ended) < 0) {
             log_error("VM %.12s: its process does not end", b->row.id);
         }
     }
@@ -379,7 +430,7 @@ static void abandon(struct boot *b, struct err *err)
         err_set(err, ERR_VMM,
                 ended.signal ? "%s was killed by signal %d while booting%s%s"
                              : "%s ended with status %d while booting%s%s",
-                v->params.vmm->name, ended.signal ? ended.signal : ended.code, said[0] ? ": " : "",
+                run->ops->name, ended.signal ? ended.signal : ended.code, said[0] ? ": " : "",
                 said);
         if (strstr(said, "Cannot allocate memory")) {
             err_hint(err, "the host has not that much memory to give: a smaller --memory");
@@ -517,7 +568,8 @@ static int boot_in_slot(struct boot *b, struct err *err)
 static int boot_all(struct boot *b, struct err *err)
 {
     phase(b, "prepare");
-    if (open_files(b, err) < 0 || choose_accel(b, err) < 0) {
+    if (vm_find_vmm(b->v, b->row.vmm, &b->ops, err) < 0 || open_files(b, err) < 0 ||
+        choose_accel(b, err) < 0) {
         return -1;
     }
     return boot_in_slot(b, err);
@@ -528,7 +580,7 @@ static int resume(struct vms *v, const char *id, struct cancel *cancel, struct e
 {
     _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, id, err);
 
-    if (!run || v->params.vmm->resume(run->vmm, cancel, clock_mono_ms() + EXIT_WAIT_MS, err) < 0) {
+    if (!run || run->ops->resume(run->vmm, cancel, clock_mono_ms() + EXIT_WAIT_MS, err) < 0) {
         return -1;
     }
     return vm_set_state(v, id, VM_RUNNING, "", err);
@@ -570,7 +622,7 @@ int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel,
         return -1;
     }
     phase(&b, NULL);
-    v->params.vmm->running_version(b.run->vmm, b.row.vmm_version);
+    b.run->ops->running_version(b.run->vmm, b.row.vmm_version);
     publish(v, &b);
     if (vm_update(v, id, set_running, &b, err) < 0) {
         (void)vm_kill(v, id, "start failed: the store cannot be written", &ignored);
@@ -595,8 +647,12 @@ int vm_adopt(struct vms *v, const char *id, struct err *err)
     process.pid = row.pid;
     process.start_ticks = row.start_ticks;
     memcpy(process.boot_id, row.boot_id, sizeof(process.boot_id));
+    if (!vmm_ops_find(row.vmm)) {
+        return err_set(err, ERR_UNSUPPORTED, "this build cannot run VMs with '%s'", row.vmm);
+    }
     run = x_calloc(1, sizeof(*run));
     run->vms = v;
+    run->ops = vmm_ops_find(row.vmm); /* also one that is refused by now */
     run->refs = 1;
     memcpy(run->vm_id, id, ID_SIZE);
     run->incarnation = row.incarnation;
@@ -605,8 +661,8 @@ int vm_adopt(struct vms *v, const char *id, struct err *err)
         return err_set_errno(err, ERR_NOT_FOUND, run->run_fd, "the run directory is gone");
     }
     run_dir = x_asprintf("%s/%s", v->run_dir, id);
-    if (v->params.vmm->adopt(v->params.control_loop, run_dir, run->run_fd, &process,
-                             vm_on_vmm_event, run, &run->vmm, err) < 0) {
+    if (run->ops->adopt(v->params.control_loop, run_dir, run->run_fd, &process, vm_on_vmm_event,
+                        run, &run->vmm, err) < 0) {
         return -1;
     }
     fd = fs_unix_connect(run->run_fd, "agent.sock");

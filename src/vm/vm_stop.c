@@ -74,9 +74,8 @@ int vm_kill(struct vms *v, const char *id, const char *reason, struct err *err)
     _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, id, &none);
 
     if (run) {
-        v->params.vmm->kill(run->vmm);
-        if (v->params.vmm->wait_exit(run->vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, &end.exit) <
-            0) {
+        run->ops->kill(run->vmm);
+        if (run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, &end.exit) < 0) {
             (void)vm_set_state(v, id, VM_ERROR, "its process does not end", &none);
             return err_set(err, ERR_VMM, "the VM's process does not end");
         }
@@ -172,7 +171,7 @@ static int stop_gently(struct vms *v, const char *id, struct cancel *cancel, int
         }
         return -1;
     }
-    if (v->params.vmm->wait_exit(run->vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, &end.exit) < 0) {
+    if (run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, &end.exit) < 0) {
         log_warn("VM %.12s: has synced, but its process does not end: killed", id);
         return vm_kill(v, id, "user", err);
     }
@@ -321,7 +320,7 @@ static void exit_locked(struct vms *v, const char *id) REQUIRES(rank_vm)
     if (!run || vm_get_row(v, id, &row, &err) < 0) {
         return; /* somebody stopped it meanwhile */
     }
-    if (v->params.vmm->wait_exit(run->vmm, NULL, clock_mono_ms() + LAST_BREATH_MS, &end.exit) < 0) {
+    if (run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + LAST_BREATH_MS, &end.exit) < 0) {
         /* The machine runs without its agent: the user decides (stop --force). */
         (void)snprintf(reason, sizeof(reason), "agent_lost: %.200s", run->why);
         log_warn("VM %.12s: %s", id, reason);

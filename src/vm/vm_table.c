@@ -231,7 +231,7 @@ static void run_free(struct vm_run *run)
 {
     guest_link_free(run->link);
     vm_end_grace(run);
-    run->vms->params.vmm->free(run->vmm);
+    run->ops->free(run->vmm);
     console_watch_free(run->console);
     console_watch_free(run->vmm_log);
     close_p(&run->run_fd);

@@ -12,6 +12,18 @@ const char *vmm_accel_name(enum vmm_accel accel)
     return accel == VMM_ACCEL_KVM ? "kvm" : "tcg";
 }
 
+const struct vmm_ops *vmm_ops_find(const char *name)
+{
+    static const struct vmm_ops *const all[] = {&vmm_qemu_ops, &vmm_fake_ops};
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        if (str_eq(all[i]->name, name)) {
+            return all[i];
+        }
+    }
+    return NULL;
+}
+
 char *vmm_log_tail(int run_dir_fd, size_t most)
 {
     _cleanup_close_ int fd = openat(run_dir_fd, "vmm.log", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);

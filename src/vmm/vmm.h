@@ -1,6 +1,6 @@
 /*
- * One interface over the programs that run VMs. A back end is a table of ops (vmm/qemu, later
- * vmm/firecracker and vmm/fake) and keeps no state but in `struct vmm`, one running VMM process.
+ * One interface over the programs that run VMs. A back end is a table of ops (vmm/qemu, vmm/fake,
+ * later vmm/firecracker) and keeps no state but in `struct vmm`, one running VMM process.
  *
  * A `struct vmm` is made by launch, or by adopt for a process that an earlier daemon left. Its
  * events come on the loop's thread; all its functions may be called from any thread, block no
@@ -60,15 +60,22 @@ struct vmm_spec {
     int kernel_fd;    /* vmlinux ELF with a PVH note, readable */
     int initramfs_fd; /* readable */
     const char *cmdline;
-    int root_disk_fd; /* O_RDONLY raw image, serial "banger-root" in the guest; -1 = none */
-    int data_disk_fd; /* O_RDWR raw image, serial "banger-data"; -1 = none */
-    int console_fd;   /* O_WRONLY | O_APPEND: the serial console; may be truncated at any time */
+    int root_disk_fd;    /* O_RDONLY raw image, serial "banger-root" in the guest; -1 = none */
+    int data_disk_fd;    /* O_RDWR raw image, serial "banger-data"; -1 = none */
+    const char *program; /* absolute path of a VMM that is ours; NULL for those of others */
+    const char *faults;  /* for the fake VMM alone: what it is to do wrong; NULL = nothing */
+    int console_fd;      /* O_WRONLY | O_APPEND: the serial console; may be truncated at any time */
 };
 
 #define VMM_VERSION_SIZE 32
 
+enum vmm_feature {
+    VMM_BOOTS_KERNEL = 1 << 0, /* wants kernel, initramfs, accelerator and disks */
+};
+
 struct vmm_ops {
-    const char *name; /* "qemu" */
+    const char *name;  /* "qemu" */
+    unsigned features; /* of enum vmm_feature */
 
     /* Finds the program and its version, e.g. "7.2.22". ERR_UNSUPPORTED with a hint when it is
      * not installed. ret_version has room for 32 bytes. */
@@ -109,3 +116,8 @@ struct vmm_ops {
 char *vmm_log_tail(int run_dir_fd, size_t most);
 
 extern const struct vmm_ops vmm_qemu_ops;
+/* For tests: no machine, no kernel and no isolation. Commands are processes of the host. */
+extern const struct vmm_ops vmm_fake_ops;
+
+/* The back end of that name, or NULL. */
+const struct vmm_ops *vmm_ops_find(const char *name);

@@ -1,0 +1,183 @@
+#include "fakevmm/liar.h"
+
+#include "base/attr.h"
+#include "base/buf.h"
+#include "codec/frame.h"
+
+#include <errno.h>
+#include <string.h>
+
+static const char *const modes[] = {
+    "deaf", "garbage", "fatal", "malformed", "unknown", "dumb", "greedy", "backwards", "flood",
+};
+
+struct liar {
+    int fd;
+    bool socket;
+    bool gone; /* the host */
+    const char *mode;
+};
+
+bool liar_knows(const char *mode)
+{
+    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+        if (strcmp(modes[i], mode) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is(const struct liar *l, const char *mode)
+{
+    return strcmp(l->mode, mode) == 0;
+}
+
+/* A guest's port fails while no host is there, and takes as much as it likes. */
+static void write_all(struct liar *l, const void *data, size_t len)
+{
+    const uint8_t *p = data;
+
+    while (len > 0 && !l->gone) {
+        ssize_t n = write(l->fd, p, len);
+
+        if (n > 0) {
+            p += n;
+            len -= (size_t)n;
+        } else if (n < 0 && errno != EINTR) {
+            l->gone = l->socket;
+        }
+    }
+}
+
+static void send_frame(struct liar *l, struct frame f)
+{
+    static struct buf out = {.max = 4 * FRAME_MAX};
+
+    if (frame_put(&out, &f) < 0) {
+        _exit(1);
+    }
+    write_all(l, buf_head(&out), out.len);
+    buf_consume(&out, out.len);
+}
+
+static void greet(struct liar *l, const struct frame *hello)
+{
+    static const char noise[] = "this is no frame at all, whatever its length";
+    uint8_t payload[FRAME_NONCE_SIZE + 6 + 4] = {0};
+
+    memcpy(payload, hello->payload, FRAME_NONCE_SIZE);
+    payload[FRAME_NONCE_SIZE] = FRAME_PROTO_MAX;
+    memcpy(payload + FRAME_NONCE_SIZE + 6, "liar", 4);
+    send_frame(
+        l, (struct frame){.type = FRAME_HELLO_OK, .payload = payload, .length = sizeof(payload)});
+    if (is(l, "malformed")) {
+        write_all(l, noise, sizeof(noise) - 1);
+    } else if (is(l, "unknown")) {
+        send_frame(l, (struct frame){.type = 99});
+    }
+}
+
+static void on_exec(struct liar *l, const struct frame *f)
+{
+    static uint8_t piece[FRAME_PAYLOAD_MAX];
+    uint8_t pid[4] = {42};
+
+    send_frame(
+        l, (struct frame){
+               .type = FRAME_STARTED, .stream = f->stream, .payload = pid, .length = sizeof(pid)});
+    for (uint64_t offset = 0; is(l, "greedy") && !l->gone; offset += sizeof(piece)) {
+        send_frame(l, (struct frame){.type = FRAME_DATA,
+                                     .channel = FRAME_STDOUT,
+                                     .stream = f->stream,
+                                     .offset = offset,
+                                     .payload = piece,
+                                     .length = sizeof(piece)});
+    }
+    if (is(l, "backwards")) {
+        uint8_t limit[8] = {0xff, 0xff};
+
+        send_frame(l, (struct frame){.type = FRAME_WINDOW,
+                                     .stream = f->stream,
+                                     .offset = 0xfff0,
+                                     .payload = limit,
+                                     .length = sizeof(limit)});
+    }
+    for (uint32_t stream = 1000; is(l, "flood") && !l->gone; stream++) {
+        uint8_t state[6] = {FRAME_SESSION_EXITED};
+
+        send_frame(l, (struct frame){.type = FRAME_SESSION,
+                                     .stream = stream,
+                                     .payload = state,
+                                     .length = sizeof(state)});
+    }
+}
+
+static void on_frame(struct liar *l, const struct frame *f)
+{
+    uint8_t done[4] = {0};
+
+    if (f->type == FRAME_HELLO) {
+        if (f->length >= FRAME_NONCE_SIZE) {
+            greet(l, f);
+        }
+    } else if (is(l, "dumb")) {
+        return;
+    } else if (f->type == FRAME_EXEC) {
+        on_exec(l, f);
+    } else if (f->type == FRAME_CONFIGURE || f->type == FRAME_SYNC || f->type == FRAME_POWEROFF) {
+        send_frame(l, (struct frame){.type = FRAME_REPLY,
+                                     .stream = f->stream,
+                                     .payload = done,
+                                     .length = sizeof(done)});
+    }
+}
+
+/* Handles the frames at the beginning of in; returns the bytes that they were. */
+static size_t take(struct liar *l, const uint8_t *in, size_t len)
+{
+    size_t used = 0;
+
+    while (used < len) {
+        struct frame f;
+        /* The zeros before HELLO are no frame. */
+        int size = in[used] == FRAME_MAGIC ? frame_parse(in + used, len - used, &f) : -EPROTO;
+
+        if (size == 0) {
+            break;
+        }
+        if (size > 0 && !is(l, "deaf")) {
+            on_frame(l, &f);
+        }
+        used += size > 0 ? (size_t)size : 1;
+    }
+    return used;
+}
+
+void liar_serve(int fd, bool socket, const char *mode)
+{
+    static uint8_t in[4 * FRAME_MAX];
+    static const char sorry[] = "the test wants it so \033[31m";
+    struct liar l = {.fd = fd, .socket = socket, .mode = mode};
+    size_t len = 0, used;
+
+    if (is(&l, "fatal")) {
+        send_frame(&l, (struct frame){.type = FRAME_FATAL,
+                                      .payload = (const uint8_t *)sorry,
+                                      .length = sizeof(sorry) - 1});
+    }
+    for (unsigned noise = 1; is(&l, "garbage") && !l.gone; noise = noise * 1103515245 + 12345) {
+        write_all(&l, &noise, sizeof(noise));
+    }
+    while (!l.gone) {
+        ssize_t n = read(fd, in + len, sizeof(in) - len);
+
+        if (n == 0 || (n < 0 && errno != EINTR)) {
+            l.gone = socket;
+        }
+        len += n > 0 ? (size_t)n : 0;
+        used = take(&l, in, len);
+        memmove(in, in + used, len - used);
+        len -= used;
+    }
+}

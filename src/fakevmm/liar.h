@@ -1,0 +1,21 @@
+/*
+ * An agent that breaks the protocol, for tests of the host: in a fake VM, and in real guests
+ * (tests/guest/broken_agent.c). Modes:
+ *
+ *   deaf       never answers                        garbage    writes noise instead of answers
+ *   fatal      says that it cannot go on            malformed  greets, then sends what is no frame
+ *   unknown    greets, then sends an unknown type   dumb       greets, and answers nothing more
+ *   greedy     sends output that nobody asked for   backwards  acknowledges stdin that never was
+ *   flood      sends states of sessions that are not there, without end
+ *
+ * Blocks; one thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+bool liar_knows(const char *mode);
+
+/* Serves one host on a blocking descriptor in a mode that it knows. socket: the descriptor has an
+ * end, and then it returns; it never does on a guest's port. SIGPIPE must be ignored. */
+void liar_serve(int fd, bool socket, const char *mode);
