@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/fs.h"
+#include "base/list.h"
 #include "base/str.h"
 
 #include <stdio.h>
@@ -9,10 +10,25 @@
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 
-struct console_watch {
+#define WATCH_BUCKETS 256
+
+struct console_watcher {
     struct loop *loop;
-    int fd, inotify_fd;
+    int inotify_fd;
+
+    /* loop thread */
     struct loop_source *changes, *timer;
+    struct list watches[WATCH_BUCKETS]; /* struct console_watch by wd */
+    struct list changed;                /* struct console_watch that the timer looks at */
+};
+
+struct console_watch {
+    struct console_watcher *watcher;
+    int fd;
+
+    /* loop thread */
+    int wd;
+    struct list node, changed_node;
 };
 
 /* What the guest writes between the read and the truncation is lost: it is a log, and bounded. */
@@ -33,65 +49,161 @@ static void shorten(int fd)
 
 static void on_timer(void *arg)
 {
-    struct console_watch *w = arg;
+    struct console_watcher *watcher = arg;
 
-    shorten(w->fd);
-    loop_source_set_events(w->changes, EPOLLIN);
+    list_for_each (it, &watcher->changed) {
+        struct console_watch *w = LIST_ENTRY(it, struct console_watch, changed_node);
+
+        list_remove(&w->changed_node);
+        shorten(w->fd);
+    }
+    loop_source_set_events(watcher->changes, EPOLLIN);
+}
+
+static struct list *bucket_of(struct console_watcher *watcher, int wd)
+{
+    return &watcher->watches[(unsigned)wd % WATCH_BUCKETS];
+}
+
+static void mark(struct console_watch *w)
+{
+    if (!list_is_linked(&w->changed_node)) {
+        list_append(&w->watcher->changed, &w->changed_node);
+    }
+}
+
+static void mark_all(struct console_watcher *watcher)
+{
+    for (int i = 0; i < WATCH_BUCKETS; i++) {
+        list_for_each (it, &watcher->watches[i]) {
+            mark(LIST_ENTRY(it, struct console_watch, node));
+        }
+    }
+}
+
+static void on_event(struct console_watcher *watcher, const struct inotify_event *event)
+{
+    if (event->mask & IN_Q_OVERFLOW) {
+        mark_all(watcher);
+    }
+    list_for_each (it, bucket_of(watcher, event->wd)) {
+        struct console_watch *w = LIST_ENTRY(it, struct console_watch, node);
+
+        if (w->wd == event->wd) {
+            mark(w);
+        }
+    }
 }
 
 static void on_change(void *arg, uint32_t events)
 {
-    struct console_watch *w = arg;
-    char buffer[4096];
+    struct console_watcher *watcher = arg;
+    _Alignas(struct inotify_event) char buffer[4096];
+    ssize_t n;
 
     (void)events;
-    while (read(w->inotify_fd, buffer, sizeof(buffer)) > 0) {
-        /* only that something changed matters */
+    while ((n = read(watcher->inotify_fd, buffer, sizeof(buffer))) > 0) {
+        for (char *p = buffer; p < buffer + n;) {
+            const struct inotify_event *event = (const void *)p;
+
+            on_event(watcher, event);
+            p += sizeof(*event) + event->len;
+        }
     }
-    loop_source_set_events(w->changes, 0);
-    loop_source_set_deadline(w->timer, clock_mono_ms() + 1000);
+    loop_source_set_events(watcher->changes, 0);
+    loop_source_set_deadline(watcher->timer, clock_mono_ms() + 1000);
+}
+
+static void begin_on_loop(void *arg)
+{
+    struct console_watcher *watcher = arg;
+
+    watcher->changes =
+        loop_add_io(watcher->loop, watcher->inotify_fd, EPOLLIN, on_change, watcher);
+    watcher->timer = loop_add_timer(watcher->loop, -1, on_timer, watcher);
+}
+
+static void end_on_loop(void *arg)
+{
+    struct console_watcher *watcher = arg;
+
+    loop_source_free(watcher->changes);
+    loop_source_free(watcher->timer);
+}
+
+struct console_watcher *console_watcher_new(struct loop *loop)
+{
+    int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    struct console_watcher *watcher;
+
+    if (fd < 0) {
+        return NULL;
+    }
+    watcher = x_calloc(1, sizeof(*watcher));
+    watcher->loop = loop;
+    watcher->inotify_fd = fd;
+    list_init(&watcher->changed);
+    for (int i = 0; i < WATCH_BUCKETS; i++) {
+        list_init(&watcher->watches[i]);
+    }
+    loop_call(loop, begin_on_loop, watcher);
+    return watcher;
+}
+
+void console_watcher_free(struct console_watcher *watcher)
+{
+    if (watcher) {
+        loop_call(watcher->loop, end_on_loop, watcher);
+        close_p(&watcher->inotify_fd);
+        free(watcher);
+    }
 }
 
 static void add_on_loop(void *arg)
 {
     struct console_watch *w = arg;
+    char path[64];
 
-    w->changes = loop_add_io(w->loop, w->inotify_fd, EPOLLIN, on_change, w);
-    w->timer = loop_add_timer(w->loop, -1, on_timer, w);
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", w->fd);
+    w->wd = inotify_add_watch(w->watcher->inotify_fd, path, IN_MODIFY);
+    if (w->wd >= 0) {
+        list_append(bucket_of(w->watcher, w->wd), &w->node);
+    }
 }
 
 static void remove_on_loop(void *arg)
 {
     struct console_watch *w = arg;
 
-    loop_source_free(w->changes);
-    loop_source_free(w->timer);
+    (void)inotify_rm_watch(w->watcher->inotify_fd, w->wd);
+    list_remove(&w->node);
+    list_remove(&w->changed_node);
 }
 
-struct console_watch *console_watch_new(struct loop *loop, int fd)
+struct console_watch *console_watch_new(struct console_watcher *watcher, int fd)
 {
-    struct console_watch *w = x_calloc(1, sizeof(*w));
-    char path[64];
+    struct console_watch *w;
 
-    w->loop = loop;
+    if (!watcher) {
+        close_p(&fd);
+        return NULL;
+    }
+    w = x_calloc(1, sizeof(*w));
+    w->watcher = watcher;
     w->fd = fd;
-    w->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    if (w->inotify_fd < 0 || inotify_add_watch(w->inotify_fd, path, IN_MODIFY) < 0) {
-        close_p(&w->inotify_fd);
+    loop_call(watcher->loop, add_on_loop, w);
+    if (w->wd < 0) {
         close_p(&w->fd);
         free(w);
         return NULL;
     }
-    loop_call(loop, add_on_loop, w);
     return w;
 }
 
 void console_watch_free(struct console_watch *w)
 {
     if (w) {
-        loop_call(w->loop, remove_on_loop, w);
-        close_p(&w->inotify_fd);
+        loop_call(w->watcher->loop, remove_on_loop, w);
         close_p(&w->fd);
         free(w);
     }

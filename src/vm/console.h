@@ -1,7 +1,8 @@
 /*
  * Keeps the file of a guest's serial console bounded: the VMM appends to it, the guest decides how
  * much. When it grows beyond the maximum, its beginning is dropped. Watched by inotify, looked at
- * once a second at most. On the loop's thread; _new and _free may be called from any.
+ * once a second at most: one inotify descriptor for all, of which a user may have few. On the
+ * loop's thread; the _new and _free may be called from any.
  */
 #pragma once
 
@@ -13,10 +14,16 @@
 #define CONSOLE_MAX_BYTES (1024 * 1024)
 #define CONSOLE_KEEP_BYTES (256 * 1024)
 
+struct console_watcher;
 struct console_watch;
 
-/* fd: the console file, read-write (taken). NULL when it cannot be watched. */
-struct console_watch *console_watch_new(struct loop *loop, int fd);
+/* NULL when the kernel has no inotify descriptor left. */
+struct console_watcher *console_watcher_new(struct loop *loop);
+/* After all its watches. Accepts NULL. */
+void console_watcher_free(struct console_watcher *watcher);
+
+/* fd: the console file, read-write (taken). NULL when it cannot be watched, or watcher is NULL. */
+struct console_watch *console_watch_new(struct console_watcher *watcher, int fd);
 void console_watch_free(struct console_watch *w);
 
 /* The last bytes of the file, at most `most`, cut at the start of a line where there is one;

@@ -50,6 +50,7 @@ struct vms {
     char *run_dir, *default_image, *default_kernel;
     struct session_registry *sessions;
     struct vm_locks *locks;
+    struct console_watcher *consoles;
     struct boot_slots *slots;
     struct boot_slots *probe; /* one: who probes for KVM */
     char boot_id[40];         /* of the host */

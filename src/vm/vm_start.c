@@ -533,11 +533,11 @@ static void set_running(struct vm_row *row, void *arg)
 /* The VMM's own log is bounded like the console: a guest can make it warn as often as it likes. */
 static void watch_logs(struct vm_run *run, int console_fd)
 {
-    struct loop *loop = run->vms->params.control_loop;
+    struct console_watcher *watcher = run->vms->consoles;
     int log_fd = openat(run->run_fd, "vmm.log", O_RDWR | O_APPEND | O_CLOEXEC);
 
-    run->console = console_fd < 0 ? NULL : console_watch_new(loop, console_fd);
-    run->vmm_log = log_fd < 0 ? NULL : console_watch_new(loop, log_fd);
+    run->console = console_fd < 0 ? NULL : console_watch_new(watcher, console_fd);
+    run->vmm_log = log_fd < 0 ? NULL : console_watch_new(watcher, log_fd);
 }
 
 static void publish(struct vms *v, struct boot *b)

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/fs.h"
+#include "base/log.h"
 #include "base/str.h"
 
 #include <errno.h>
@@ -32,6 +33,10 @@ struct vms *vms_new(const struct vms_params *params)
     v->default_kernel = x_strdup(params->default_kernel);
     v->sessions = session_registry_new(params->guest_loop, vm_on_session_event, v);
     v->locks = vm_locks_new();
+    v->consoles = console_watcher_new(params->control_loop);
+    if (!v->consoles) {
+        log_error("no inotify descriptor is left: consoles are not kept short");
+    }
     v->slots = boot_slots_new(params->boot_slots);
     v->probe = boot_slots_new(1);
     lock_init(&v->create);
@@ -81,6 +86,7 @@ void vms_free(struct vms *v)
     }
     session_registry_free(v->sessions);
     vm_locks_free(v->locks);
+    console_watcher_free(v->consoles);
     boot_slots_free(v->slots);
     boot_slots_free(v->probe);
     latch_done(&v->idle);

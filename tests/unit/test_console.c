@@ -59,13 +59,15 @@ static void a_console_that_grows_is_shortened_to_its_end(void **state)
     _cleanup_close_ int fd = open_console(&s), in = -1;
     _cleanup_free_ char *path = x_asprintf("%s/console", s.path);
     char tail[8] = {0};
+    struct console_watcher *watcher;
     struct console_watch *w;
     struct loop *loop;
 
     (void)state;
     assert_int_equal(loop_new("control", &loop), 0);
     append(fd, CONSOLE_MAX_BYTES, 'a');
-    w = console_watch_new(loop, open_console(&s));
+    watcher = console_watcher_new(loop);
+    w = console_watch_new(watcher, open_console(&s));
     assert_non_null(w);
     in = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     assert_true(inotify_add_watch(in, path, IN_MODIFY) >= 0);
@@ -80,6 +82,49 @@ static void a_console_that_grows_is_shortened_to_its_end(void **state)
     assert_int_equal(size_of(fd), CONSOLE_KEEP_BYTES + 1);
     console_watch_free(w);
     console_watch_free(NULL);
+    console_watcher_free(watcher);
+    console_watcher_free(NULL);
+    loop_free(loop);
+}
+
+static void many_consoles_are_told_apart(void **state)
+{
+    enum { COUNT = 300 };
+    _cleanup_scratch_ struct scratch s = scratch_new();
+    _cleanup_close_ int in = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    static struct console_watch *w[COUNT];
+    static int fds[COUNT];
+    struct console_watcher *watcher;
+    struct loop *loop;
+
+    (void)state;
+    assert_int_equal(loop_new("control", &loop), 0);
+    watcher = console_watcher_new(loop);
+    for (int i = 0; i < COUNT; i++) {
+        char name[16];
+
+        (void)snprintf(name, sizeof(name), "console%d", i);
+        fds[i] = openat(s.fd, name, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        assert_true(fds[i] >= 0);
+        assert_int_equal(ftruncate(fds[i], CONSOLE_MAX_BYTES), 0);
+        w[i] = console_watch_new(watcher, fcntl(fds[i], F_DUPFD_CLOEXEC, 3));
+        assert_non_null(w[i]);
+    }
+    for (int i = 0; i < COUNT; i += 100) {
+        _cleanup_free_ char *path = x_asprintf("%s/console%d", s.path, i);
+
+        assert_true(inotify_add_watch(in, path, IN_MODIFY) >= 0);
+        append(fds[i], 1, 'x');
+    }
+    for (int i = 0; i < COUNT; i += 100) {
+        await_shorter(fds[i], in, CONSOLE_KEEP_BYTES);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        assert_int_equal(size_of(fds[i]), i % 100 ? CONSOLE_MAX_BYTES : CONSOLE_KEEP_BYTES);
+        console_watch_free(w[i]);
+        (void)close(fds[i]);
+    }
+    console_watcher_free(watcher);
     loop_free(loop);
 }
 
@@ -87,25 +132,32 @@ static void a_console_within_its_bounds_is_left_alone(void **state)
 {
     _cleanup_scratch_ struct scratch s = scratch_new();
     _cleanup_close_ int fd = open_console(&s);
+    struct console_watcher *watcher;
     struct console_watch *w;
     struct loop *loop;
 
     (void)state;
     assert_int_equal(loop_new("control", &loop), 0);
-    w = console_watch_new(loop, open_console(&s));
+    watcher = console_watcher_new(loop);
+    w = console_watch_new(watcher, open_console(&s));
     append(fd, CONSOLE_MAX_BYTES, 'a');
     console_watch_free(w);
+    console_watcher_free(watcher);
     assert_int_equal(size_of(fd), CONSOLE_MAX_BYTES);
     loop_free(loop);
 }
 
 static void what_cannot_be_watched_is_null(void **state)
 {
+    struct console_watcher *watcher;
     struct loop *loop;
 
     (void)state;
     assert_int_equal(loop_new("control", &loop), 0);
-    assert_null(console_watch_new(loop, -1));
+    watcher = console_watcher_new(loop);
+    assert_null(console_watch_new(watcher, -1));
+    assert_null(console_watch_new(NULL, -1));
+    console_watcher_free(watcher);
     loop_free(loop);
 }
 
@@ -159,6 +211,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_console_that_grows_is_shortened_to_its_end),
+        cmocka_unit_test(many_consoles_are_told_apart),
         cmocka_unit_test(a_console_within_its_bounds_is_left_alone),
         cmocka_unit_test(what_cannot_be_watched_is_null),
         cmocka_unit_test(the_tail_is_whole_lines_and_safe_on_a_terminal),
