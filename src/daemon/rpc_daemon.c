@@ -112,15 +112,14 @@ void daemon_op_registries(struct daemon *d, struct op_registry *ret_list[4])
 static struct op_registry *registry_of(struct daemon *d, const char *id, struct err *err)
 {
     struct op_registry *list[4];
-    json_t *op = NULL;
 
     daemon_op_registries(d, list);
     for (struct op_registry **r = list; *r; r++) {
-        if (op_show(*r, id, &op, err) == 0) {
-            json_decref(op);
+        if (op_is_known(*r, id)) {
             return *r;
         }
     }
+    (void)op_not_found(id, err);
     return NULL;
 }
 

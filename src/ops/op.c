@@ -14,8 +14,10 @@
 #include <sys/eventfd.h>
 
 #define STAGES_MAX 16
-/* Ended operations that are kept for those who ask late. */
+/* Ended operations that are kept for those who ask late; and for those who began so many at once
+ * that none of their ends was asked for yet. */
 #define ENDED_MAX 100
+#define UNTOLD_MAX 1024
 
 enum op_state { OP_RUNNING, OP_DONE, OP_FAILED, OP_CANCELLED };
 
@@ -38,6 +40,7 @@ struct op {
     int refs; /* the registry, the thread, watches */
     char target[160];
     enum op_state state;
+    bool told; /* its end, to somebody */
     struct stage stages[STAGES_MAX];
     unsigned stage_count;
     int64_t stage_start_ms;
@@ -151,7 +154,7 @@ static void prune_locked(struct op_registry *r)
         if (r->ended <= ENDED_MAX) {
             return;
         }
-        if (op->state != OP_RUNNING) {
+        if (op->state != OP_RUNNING && (op->told || r->ended > UNTOLD_MAX)) {
             list_remove(&op->node);
             r->ended--;
             put_locked(op);
@@ -275,12 +278,22 @@ static struct op *find_locked(struct op_registry *r, const char *id)
     return found;
 }
 
-static int not_found(const char *id, struct err *err)
+int op_not_found(const char *id, struct err *err)
 {
     _cleanup_free_ char *safe = str_escape(id, strlen(id), 64);
 
     err_set(err, ERR_NOT_FOUND, "no operation '%s'", safe);
     return err_hint(err, "see what there is with: banger op list");
+}
+
+bool op_is_known(struct op_registry *r, const char *id)
+{
+    bool known;
+
+    leaf_lock(&r->lock);
+    known = find_locked(r, id) != NULL;
+    leaf_unlock(&r->lock);
+    return known;
 }
 
 int op_show(struct op_registry *r, const char *id, json_t **ret, struct err *err)
@@ -292,10 +305,11 @@ int op_show(struct op_registry *r, const char *id, json_t **ret, struct err *err
     op = find_locked(r, id);
     if (op) {
         json = op_json_locked(op);
+        op->told |= op->state != OP_RUNNING;
     }
     leaf_unlock(&r->lock);
     if (!json) {
-        return not_found(id, err);
+        return op_not_found(id, err);
     }
     *ret = json;
     return 0;
@@ -320,7 +334,7 @@ int op_request_cancel(struct op_registry *r, const char *id, struct err *err)
         cancel_trigger(op->cancel);
     }
     leaf_unlock(&r->lock);
-    return op ? 0 : not_found(id, err);
+    return op ? 0 : op_not_found(id, err);
 }
 
 int op_watch_begin(struct op_registry *r, const char *id, struct op_watch **ret_watch,
@@ -345,7 +359,7 @@ int op_watch_begin(struct op_registry *r, const char *id, struct op_watch **ret_
     if (!op) {
         close_p(&w->fd);
         free(w);
-        return not_found(id, err);
+        return op_not_found(id, err);
     }
     *ret_watch = w;
     return 0;
@@ -365,6 +379,7 @@ int op_watch_next(struct op_watch *w, struct cancel *cancel, json_t **ret_op, bo
     leaf_lock(&r->lock);
     *ret_op = op_json_locked(w->op);
     *ret_ended = w->op->state != OP_RUNNING;
+    w->op->told |= *ret_ended;
     leaf_unlock(&r->lock);
     return 0;
 }

@@ -33,6 +33,11 @@ void op_registry_free(struct op_registry *r);
 int op_begin(struct op_registry *r, const char *target, op_fn fn, void *arg, char ret_id[ID_SIZE],
              struct err *err) EXCLUDES(rank_leaf);
 
+/* Whether op_show would find it. */
+bool op_is_known(struct op_registry *r, const char *id) EXCLUDES(rank_leaf);
+/* Sets ERR_NOT_FOUND. */
+int op_not_found(const char *id, struct err *err);
+
 /* The Operation object of docs/PROTOCOL.md, or ERR_NOT_FOUND. id may be a unique prefix. */
 int op_show(struct op_registry *r, const char *id, json_t **ret, struct err *err)
     EXCLUDES(rank_leaf);

@@ -118,8 +118,7 @@ static void begin_on_loop(void *arg)
 {
     struct console_watcher *watcher = arg;
 
-    watcher->changes =
-        loop_add_io(watcher->loop, watcher->inotify_fd, EPOLLIN, on_change, watcher);
+    watcher->changes = loop_add_io(watcher->loop, watcher->inotify_fd, EPOLLIN, on_change, watcher);
     watcher->timer = loop_add_timer(watcher->loop, -1, on_timer, watcher);
 }
 

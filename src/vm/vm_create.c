@@ -231,8 +231,8 @@ static int reserve(struct create *c, struct err *err)
 /* In the place of a disk that nobody reads. */
 static int make_hole(int dir_fd, uint64_t bytes, struct err *err)
 {
-    _cleanup_close_ int fd = openat(dir_fd, "data.ext4", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
-                                    0600);
+    _cleanup_close_ int fd =
+        openat(dir_fd, "data.ext4", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
     return fd < 0 || ftruncate(fd, (off_t)bytes) < 0
                ? err_set_errno(err, ERR_IO, errno, "cannot make the VM's data disk")

@@ -226,7 +226,8 @@ static int delete_locked(struct vms *v, const char *id, bool force, struct err *
     _cleanup_vm_row_ struct vm_row row = {0};
 
     if (vm_get_row(v, id, &row, err) < 0) {
-        return -1;
+        /* What force cut short was its creation, which is undone by now. */
+        return force && err->code == ERR_NOT_FOUND ? 0 : -1;
     }
     if (!force && row.state != VM_STOPPED && row.state != VM_CREATED && row.state != VM_ERROR) {
         err_set(err, ERR_CONFLICT, "VM '%s' is %s", row.name, vm_state_name(row.state));

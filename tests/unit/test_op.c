@@ -130,6 +130,53 @@ static void an_operation_runs_through_its_stages(void **state)
     op_registry_free(r);
 }
 
+static json_t *list_of(struct op_registry *r)
+{
+    json_t *list = json_array();
+
+    op_list(r, list);
+    return list;
+}
+
+static void ends_that_nobody_asked_for_are_kept_longer(void **state)
+{
+    enum { COUNT = 300 };
+    struct op_registry *r = op_registry_new("k", COUNT);
+    static char ids[COUNT][ID_SIZE];
+    static struct job jobs[COUNT];
+    json_t *list;
+    struct err err;
+
+    (void)state;
+    for (int i = 0; i < COUNT; i++) {
+        job_init(&jobs[i]);
+        latch_set(&jobs[i].proceed);
+        assert_int_equal(op_begin(r, "t", run_job, &jobs[i], ids[i], &err), 0);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        json_decref(await_end(r, ids[i]));
+    }
+    /* The next one's end finds that all have been told. */
+    {
+        _cleanup_job_ struct job j;
+        char id[ID_SIZE];
+
+        job_init(&j);
+        latch_set(&j.proceed);
+        assert_int_equal(op_begin(r, "t", run_job, &j, id, &err), 0);
+        json_decref(await_end(r, id));
+        assert_int_equal(op_show(r, ids[0], &list, &err), -1);
+        assert_int_equal(err.code, ERR_NOT_FOUND);
+    }
+    list = list_of(r);
+    assert_int_equal(json_array_size(list), 100);
+    json_decref(list);
+    for (int i = 0; i < COUNT; i++) {
+        job_done(&jobs[i]);
+    }
+    op_registry_free(r);
+}
+
 static void a_failed_operation_keeps_its_error(void **state)
 {
     struct op_registry *r = op_registry_new("k", 4);
@@ -314,6 +361,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_operation_runs_through_its_stages),
+        cmocka_unit_test(ends_that_nobody_asked_for_are_kept_longer),
         cmocka_unit_test(a_failed_operation_keeps_its_error),
         cmocka_unit_test(a_cancelled_operation_ends_cancelled),
         cmocka_unit_test(a_watch_sees_every_change_and_then_the_end),
