@@ -28,7 +28,14 @@ def vm_pid(banger, name="x"):
     """The process of a VM, not the one that keeps its commands."""
     found = [p.pid for p in banger.processes()
              if p.program == PROGRAM and f"{PROGRAM} {name} " in p.command]
-    return min(found)
+    main = [pid for pid in found if parent(pid) not in found]
+    assert len(main) == 1, found
+    return main[0]
+
+
+def parent(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+        return int(stat.read().rpartition(")")[2].split()[1])
 
 
 def control(banger, text, name="x"):
