@@ -191,12 +191,10 @@ static int resolve(struct create *c, struct err *err)
 
 static bool name_taken(struct vms *v, const char *name)
 {
-    bool taken = false;
+    bool taken;
 
     leaf_lock(&v->table);
-    list_for_each (it, &v->entries) {
-        taken = taken || str_eq(LIST_ENTRY(it, struct vm_entry, node)->row.name, name);
-    }
+    taken = vm_find_name_locked(v, name) != NULL;
     leaf_unlock(&v->table);
     return taken;
 }
@@ -205,7 +203,6 @@ static bool name_taken(struct vms *v, const char *name)
 static int reserve(struct create *c, struct err *err)
 {
     struct vms *v = c->v;
-    struct vm_entry *e;
     int r = 0;
 
     create_lock(&v->create);
@@ -215,10 +212,8 @@ static int reserve(struct create *c, struct err *err)
     c->row.created_ms = c->row.state_since_ms = clock_real_ms();
     r = store_vm_insert(v->params.store, &c->row, err);
     if (r == 0) {
-        e = x_calloc(1, sizeof(*e));
-        vm_row_copy(&e->row, &c->row);
         leaf_lock(&v->table);
-        list_append(&v->entries, &e->node);
+        (void)vm_add_locked(v, &c->row);
         vm_changed_locked(v);
         leaf_unlock(&v->table);
     }

@@ -13,11 +13,8 @@
 
 static void add_entry(struct vms *v, const struct vm_row *row)
 {
-    struct vm_entry *e = x_calloc(1, sizeof(*e));
-
-    vm_row_copy(&e->row, row);
     leaf_lock(&v->table);
-    list_append(&v->entries, &e->node);
+    (void)vm_add_locked(v, row);
     leaf_unlock(&v->table);
 }
 

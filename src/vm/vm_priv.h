@@ -34,9 +34,11 @@ struct vm_run {
     char why[256]; /* why the link broke, "" if it did not */
 };
 
+#define VM_BUCKETS 1024
+
 /* One VM in the table; everything under the table lock. */
 struct vm_entry {
-    struct list node;
+    struct list node, by_id, by_name;
     struct vm_row row;
     struct vm_run *run;         /* a reference, or NULL */
     char main_session[ID_SIZE]; /* "" = none */
@@ -60,6 +62,7 @@ struct vms {
     /* table lock, a leaf */
     struct lock table;
     struct list entries;  /* struct vm_entry, oldest first */
+    struct list by_id[VM_BUCKETS], by_name[VM_BUCKETS]; /* the same, by hash */
     struct list watchers; /* struct watcher (vm_table.c) */
     bool accel_known;
     enum vmm_accel accel;
@@ -71,8 +74,13 @@ struct vms {
 
 /* ---- vm_table.c ---- */
 
-/* The entry of that id, or NULL. */
+/* The entry of that id, or name, or NULL. */
 struct vm_entry *vm_find_locked(struct vms *v, const char *id);
+struct vm_entry *vm_find_name_locked(struct vms *v, const char *name);
+/* Adds an entry with this row, which is copied. */
+struct vm_entry *vm_add_locked(struct vms *v, const struct vm_row *row);
+/* Takes it out; the caller frees it with its row. */
+void vm_take_locked(struct vm_entry *e);
 void vm_changed_locked(struct vms *v); /* wakes those who wait for a change */
 int vm_get_row(struct vms *v, const char *id, struct vm_row *ret_row, struct err *err);
 

@@ -667,7 +667,13 @@ int vm_adopt(struct vms *v, const char *id, struct err *err)
     }
     fd = fs_unix_connect(run->run_fd, "agent.sock");
     if (fd < 0) {
-        return err_set_errno(err, ERR_VMM, fd, "cannot connect to the VM's agent port");
+        struct vmm_exit unused;
+
+        /* Nobody will ever reach it: it must not go on without an owner. */
+        run->ops->kill(run->vmm);
+        (void)run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, &unused);
+        return err_set_errno(err, ERR_VMM, fd,
+                             "cannot connect to the VM's agent port, so its process was ended");
     }
     vm_begin_grace(run);
     run->link = open_link(run, fd, true);
@@ -678,5 +684,8 @@ int vm_adopt(struct vms *v, const char *id, struct err *err)
     e = vm_find_locked(v, id);
     e->run = STEAL_PTR(run);
     leaf_unlock(&v->table);
+    if (row.state == VM_RUNNING && !row.reason[0]) {
+        return 0; /* as it was, and since when it was: nothing to write */
+    }
     return vm_set_state(v, id, VM_RUNNING, "", err);
 }

@@ -90,7 +90,7 @@ static void forget_entry(struct vms *v, const char *id)
     leaf_lock(&v->table);
     e = vm_find_locked(v, id);
     if (e) {
-        list_remove(&e->node);
+        vm_take_locked(e);
         vm_changed_locked(v);
     }
     leaf_unlock(&v->table);

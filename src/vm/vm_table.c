@@ -42,6 +42,10 @@ struct vms *vms_new(const struct vms_params *params)
     lock_init(&v->create);
     lock_init(&v->table);
     list_init(&v->entries);
+    for (int i = 0; i < VM_BUCKETS; i++) {
+        list_init(&v->by_id[i]);
+        list_init(&v->by_name[i]);
+    }
     list_init(&v->watchers);
     if (latch_init(&v->idle) < 0) {
         abort();
@@ -76,7 +80,7 @@ void vms_free(struct vms *v)
     list_for_each (it, &v->entries) {
         struct vm_entry *e = LIST_ENTRY(it, struct vm_entry, node);
 
-        list_remove(&e->node);
+        vm_take_locked(e);
         if (e->run && e->run->link) {
             guest_link_end(e->run->link, NULL);
         }
@@ -103,16 +107,57 @@ struct session_registry *vms_sessions(struct vms *v)
     return v->sessions;
 }
 
+/* FNV-1a. Names are the owner's own: nobody gains by a collision. */
+static unsigned bucket_of(const char *text)
+{
+    uint32_t hash = 2166136261;
+
+    for (const char *p = text; *p; p++) {
+        hash = (hash ^ (uint8_t)*p) * 16777619;
+    }
+    return hash % VM_BUCKETS;
+}
+
 struct vm_entry *vm_find_locked(struct vms *v, const char *id)
 {
-    list_for_each (it, &v->entries) {
-        struct vm_entry *e = LIST_ENTRY(it, struct vm_entry, node);
+    list_for_each (it, &v->by_id[bucket_of(id)]) {
+        struct vm_entry *e = LIST_ENTRY(it, struct vm_entry, by_id);
 
         if (str_eq(e->row.id, id)) {
             return e;
         }
     }
     return NULL;
+}
+
+struct vm_entry *vm_find_name_locked(struct vms *v, const char *name)
+{
+    list_for_each (it, &v->by_name[bucket_of(name)]) {
+        struct vm_entry *e = LIST_ENTRY(it, struct vm_entry, by_name);
+
+        if (str_eq(e->row.name, name)) {
+            return e;
+        }
+    }
+    return NULL;
+}
+
+struct vm_entry *vm_add_locked(struct vms *v, const struct vm_row *row)
+{
+    struct vm_entry *e = x_calloc(1, sizeof(*e));
+
+    vm_row_copy(&e->row, row);
+    list_append(&v->entries, &e->node);
+    list_append(&v->by_id[bucket_of(row->id)], &e->by_id);
+    list_append(&v->by_name[bucket_of(row->name)], &e->by_name);
+    return e;
+}
+
+void vm_take_locked(struct vm_entry *e)
+{
+    list_remove(&e->node);
+    list_remove(&e->by_id);
+    list_remove(&e->by_name);
 }
 
 void vm_changed_locked(struct vms *v)
@@ -334,18 +379,23 @@ void vm_run_put_later(struct vm_run *run)
 int vms_resolve(struct vms *v, const char *ref, char ret_id[ID_SIZE], struct err *err)
 {
     unsigned matches = 0;
-    bool exact = false;
+    struct vm_entry *e;
 
     leaf_lock(&v->table);
-    list_for_each (it, &v->entries) {
-        const struct vm_row *row = &LIST_ENTRY(it, struct vm_entry, node)->row;
+    /* A name wins over an id that starts alike. */
+    e = vm_find_name_locked(v, ref);
+    e = e ? e : vm_find_locked(v, ref);
+    if (e) {
+        matches = 1;
+        memcpy(ret_id, e->row.id, ID_SIZE);
+    } else if (id_is_prefix(ref)) {
+        list_for_each (it, &v->entries) {
+            const struct vm_row *row = &LIST_ENTRY(it, struct vm_entry, node)->row;
 
-        /* A name wins over an id that starts alike. */
-        if (!exact &&
-            (str_eq(row->name, ref) || (id_is_prefix(ref) && str_starts_with(row->id, ref)))) {
-            exact = str_eq(row->name, ref) || str_eq(row->id, ref);
-            matches = exact ? 1 : matches + 1;
-            memcpy(ret_id, row->id, ID_SIZE);
+            if (str_starts_with(row->id, ref)) {
+                matches++;
+                memcpy(ret_id, row->id, ID_SIZE);
+            }
         }
     }
     leaf_unlock(&v->table);
