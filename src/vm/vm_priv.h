@@ -61,9 +61,9 @@ struct vms {
 
     /* table lock, a leaf */
     struct lock table;
-    struct list entries;  /* struct vm_entry, oldest first */
+    struct list entries;                                /* struct vm_entry, oldest first */
     struct list by_id[VM_BUCKETS], by_name[VM_BUCKETS]; /* the same, by hash */
-    struct list watchers; /* struct watcher (vm_table.c) */
+    struct list watchers;                               /* struct watcher (vm_table.c) */
     bool accel_known;
     enum vmm_accel accel;
     char accel_why[160];

@@ -265,7 +265,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort(); /* what a guest says of its sessions is fit to be told to clients */
     }
     json_decref(list);
-    (void)session_hang_up_orphans(sessions, VM);
+    (void)session_let_go_orphans(sessions, VM);
     session_forget_vm(sessions, VM);
     guest_link_free(r.link);
     latch_done(&r.broken);

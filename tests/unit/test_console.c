@@ -101,7 +101,7 @@ static void many_consoles_are_told_apart(void **state)
     assert_int_equal(loop_new("control", &loop), 0);
     watcher = console_watcher_new(loop);
     for (int i = 0; i < COUNT; i++) {
-        char name[16];
+        char name[32];
 
         (void)snprintf(name, sizeof(name), "console%d", i);
         fds[i] = openat(s.fd, name, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);

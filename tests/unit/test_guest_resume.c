@@ -656,9 +656,9 @@ static void orphans_are_hung_up_unless_they_are_held_again(void **state)
     assert_string_equal(id, "ffeeddccbbaa99887766554433221100");
     assert_int_equal(session_take_hold(f->sessions, VM, "abc", id, &err), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
-    assert_int_equal(session_hang_up_orphans(f->sessions, VM), 1);
+    assert_int_equal(session_let_go_orphans(f->sessions, VM), 1);
     assert_int_equal(agent_take(f, FRAME_SIGNAL, 1).payload[0], 1);
-    assert_int_equal(session_hang_up_orphans(f->sessions, VM), 0);
+    assert_int_equal(session_let_go_orphans(f->sessions, VM), 0);
 }
 
 static void a_daemon_that_ends_lets_its_clients_go_without_a_word(void **state)

@@ -313,7 +313,7 @@ static void bad_records_are_refused(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(records); i++) {
-        char size[16];
+        char size[32];
 
         memset(b, 0, sizeof(b));
         (void)snprintf(size, sizeof(size), "%zo", strlen(records[i]));
