@@ -15,11 +15,11 @@ from mock_daemon import (CONFIGURATION, IMAGE, KERNEL, SESSION, STATUS, VM, VM_I
 TABLE = """
 * -q/--quiet --debug --socket=PATH -h/--help --format=FORMAT(table|json|jsonl)
 run [-- COMMAND...]
-    --rm -d/--detach -i/--interactive -e/--env=NAME=VALUE -w/--workdir=DIR -u/--user=USER
+    --rm -d/--detach -i/--interactive -t/--tty -e/--env=NAME=VALUE -w/--workdir=DIR -u/--user=USER
     --name=NAME --image=IMAGE --kernel=KERNEL --vmm=VMM(auto|qemu|firecracker|fake) --vcpus=N
     -m/--memory=SIZE --disk=SIZE --label=NAME=VALUE --timeout=TIME
-exec VM [--] COMMAND...
-    -i/--interactive -e/--env=NAME=VALUE -w/--workdir=DIR -u/--user=USER
+exec VM [[--] COMMAND...]
+    -i/--interactive -t/--tty -e/--env=NAME=VALUE -w/--workdir=DIR -u/--user=USER
 cp SRC... DST
     -r/--recursive -a/--archive -u/--user=USER
 ps
