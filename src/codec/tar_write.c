@@ -376,7 +376,7 @@ int tar_put_entry(struct buf *out, const struct tar_entry *e)
     struct header h = {.name = e->path, .target = e->target, .mode = e->mode};
     struct header x = {.type = 'x', .name = "././@PaxHeader", .target = "", .mode = 0644};
     char sparse_name[NAME_SIZE + 1];
-    _cleanup_buf_ struct buf records;
+    _cleanup_buf_ struct buf records = {.max = TAR_EXTENDED_MAX};
     size_t before = out->len;
     int r;
 
@@ -390,7 +390,6 @@ int tar_put_entry(struct buf *out, const struct tar_entry *e)
     h.minor = e->minor;
     h.size = stored_size(e);
     h.mtime = e->mtime_s < 0 ? UINT64_MAX : (uint64_t)e->mtime_s;
-    buf_init(&records, TAR_EXTENDED_MAX);
     r = put_records(&records, e, &h);
     if (e->sparse) {
         (void)snprintf(sparse_name, sizeof(sparse_name), SPARSE_DIR "%.80s", last_part(e->path));
