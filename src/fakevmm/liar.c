@@ -8,7 +8,8 @@
 #include <string.h>
 
 static const char *const modes[] = {
-    "deaf", "garbage", "fatal", "malformed", "unknown", "dumb", "greedy", "backwards", "flood",
+    "deaf", "garbage", "fatal",     "malformed", "unknown",
+    "dumb", "greedy",  "backwards", "flood",     "old",
 };
 
 struct liar {
@@ -81,8 +82,17 @@ static void greet(struct liar *l, const struct frame *hello)
 static void on_exec(struct liar *l, const struct frame *f)
 {
     static uint8_t piece[FRAME_PAYLOAD_MAX];
+    static const uint8_t no_command[] =
+        "\175\0\0\0\026\0\0\0the request: no command"; /* 125, EINVAL */
     uint8_t pid[4] = {42};
 
+    if (is(l, "old")) {
+        send_frame(l, (struct frame){.type = FRAME_FAILED,
+                                     .stream = f->stream,
+                                     .payload = no_command,
+                                     .length = sizeof(no_command) - 1});
+        return;
+    }
     send_frame(
         l, (struct frame){
                .type = FRAME_STARTED, .stream = f->stream, .payload = pid, .length = sizeof(pid)});

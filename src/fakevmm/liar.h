@@ -7,6 +7,7 @@
  *   unknown    greets, then sends an unknown type   dumb       greets, and answers nothing more
  *   greedy     sends output that nobody asked for   backwards  acknowledges stdin that never was
  *   flood      sends states of sessions that are not there, without end
+ *   old        is one from before file transfers: finds no command in what it is asked to start
  *
  * Blocks; one thread.
  */

@@ -14,7 +14,7 @@ import pytest
 from banger import SLOWNESS
 from mock_daemon import MockDaemon
 from frames import STDERR, STDOUT
-from steps import SHARED_VM, assert_error, call, needs_root, redirected, sh_ok
+from steps import SHARED_VM, assert_error, broken_agent, call, needs_root, redirected, sh_ok
 
 DAY = 86400 * 10**9
 LONG = "n" * 255
@@ -496,6 +496,17 @@ def test_guest_that_talks_nonsense_is_told_about(bare, here):
         daemon.session = lambda s: s.exit(9, killed=True)
         result = bare.run("cp", str(here / "f"), "quiet-fox:/f")
         assert_error(result, "killed by signal 9", hint=False)
+
+
+@pytest.mark.parametrize("args", [("f", "old:/f"), ("old:/f", ".")], ids=" ".join)
+def test_vm_with_an_older_agent_says_that_it_cannot_copy(make_banger, here, args):
+    banger = broken_agent(make_banger, "old")
+    put(here / "f", b"x")
+    banger.ok("vm", "create", "-q", "--name", "old")
+    assert_error(banger.run("cp", *args, cwd=here), "older than this banger",
+                 hint="stop and start the VM")
+    assert call(banger, "session.list", vm="old") == []
+    banger.ok("rm", "--force", "old")
 
 
 # Ends in the middle -------------------------------------------------------------------------------
