@@ -361,7 +361,7 @@ struct at {
     unsigned depth;
 };
 
-static int put_tree(struct at *at, int dir_fd, const char *name);
+static int put_tree(struct at *at, int dir_fd, const char *name, unsigned char kind);
 
 /* Appends "/name" to a path that ends with a NUL. */
 static int path_push(struct buf *b, const char *name)
@@ -385,7 +385,7 @@ static void path_pop(struct buf *b, size_t len)
     b->data[b->start + len - 1] = 0;
 }
 
-static void put_child(struct at *at, int dir_fd, const char *name)
+static void put_child(struct at *at, int dir_fd, const char *name, unsigned char kind)
 {
     struct pack *p = at->pack;
     size_t path_len = at->path.len, name_len = p->name.len;
@@ -393,7 +393,7 @@ static void put_child(struct at *at, int dir_fd, const char *name)
     if (path_push(&at->path, name) < 0 || path_push(&p->name, name) < 0) {
         fail(p, (const char *)buf_head(&at->path), "a path in it is too long", 0);
     } else {
-        (void)put_tree(at, dir_fd, name);
+        (void)put_tree(at, dir_fd, name, kind);
     }
     path_pop(&at->path, path_len);
     path_pop(&p->name, name_len);
@@ -431,7 +431,7 @@ static void put_directory(struct at *at, int fd, const struct stat *st)
     at->depth++;
     while (p->write_error == 0 && (errno = 0, d = readdir(dir))) {
         if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0) {
-            put_child(at, fd, d->d_name);
+            put_child(at, fd, d->d_name, d->d_type);
             flush_if_full(p);
         }
     }
@@ -441,7 +441,7 @@ static void put_directory(struct at *at, int fd, const struct stat *st)
     at->depth--;
 }
 
-/* Opens what fstatat saw as a file or a directory, and looks again: it may have been exchanged. */
+/* Opens what was seen as a file or a directory, and looks again: it may have been exchanged. */
 static int open_same(int dir_fd, const char *name, int flags, struct stat *st)
 {
     _cleanup_close_ int fd =
@@ -454,15 +454,18 @@ static int open_same(int dir_fd, const char *name, int flags, struct stat *st)
     return (st->st_mode & S_IFMT) == type ? STEAL_FD(fd) : -ESTALE;
 }
 
-/* One member and what is below it. A symlink is not followed. */
-static int put_tree(struct at *at, int dir_fd, const char *name)
+/* One member and what is below it. A symlink is not followed. `kind` is what readdir said: of files
+ * and directories it saves one look. */
+static int put_tree(struct at *at, int dir_fd, const char *name, unsigned char kind)
 {
     struct pack *p = at->pack;
     const char *path = (const char *)buf_head(&at->path);
     struct stat st;
     int fd;
 
-    if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+    if (kind == DT_REG || kind == DT_DIR) {
+        st.st_mode = DTTOIF(kind);
+    } else if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
         fail(p, path, NULL, errno);
         return -1;
     }
@@ -553,7 +556,7 @@ static void put_root(struct pack *p, const char *path)
                 put_directory(&at, fd, &st);
             }
         } else {
-            (void)put_tree(&at, AT_FDCWD, path);
+            (void)put_tree(&at, AT_FDCWD, path, DT_UNKNOWN);
         }
     }
     buf_done(&at.path);
