@@ -8,8 +8,9 @@
 #include <string.h>
 
 static const char *const modes[] = {
-    "deaf", "garbage", "fatal",     "malformed", "unknown",
-    "dumb", "greedy",  "backwards", "flood",     "old",
+    "deaf",      "garbage", "fatal",     "malformed", "unknown",  "dumb",       "greedy",
+    "backwards", "flood",   "gap",       "early-end", "late",     "early-exit", "inward",
+    "endless",   "short",   "shrinking", "status",    "stranger", "old",
 };
 
 struct liar {
@@ -123,6 +124,68 @@ static void on_exec(struct liar *l, const struct frame *f)
     }
 }
 
+static void send_session_frame(struct liar *l, uint32_t stream, uint8_t type, uint8_t channel,
+                               uint64_t offset, const char *payload, uint32_t len)
+{
+    send_frame(l, (struct frame){.type = type,
+                                 .stream = stream,
+                                 .channel = channel,
+                                 .offset = offset,
+                                 .payload = (const uint8_t *)payload,
+                                 .length = len});
+}
+
+static void serve_well(struct liar *l, uint32_t stream)
+{
+    send_session_frame(l, stream, FRAME_DATA, FRAME_STDOUT, 0, "fine\n", 5);
+    send_session_frame(l, stream, FRAME_END, FRAME_STDOUT, 5, NULL, 0);
+    send_session_frame(l, stream, FRAME_END, FRAME_STDERR, 0, NULL, 0);
+    send_session_frame(l, stream, FRAME_EXITED, 0, 0, "\0\0\0\0\0", 5);
+}
+
+static void speak_of_strangers(struct liar *l)
+{
+    for (uint32_t stream = 1000; stream < 1003; stream++) {
+        send_session_frame(l, stream, FRAME_DATA, FRAME_STDOUT, 0, "bytes", 5);
+        send_session_frame(l, stream, FRAME_WINDOW, FRAME_STDIN, 0, "", 0);
+        send_session_frame(l, stream, FRAME_EXITED, 0, 0, "", 0);
+    }
+}
+
+/* A client has opened the window of the last channel. */
+static void on_listener(struct liar *l, uint32_t stream)
+{
+    if (is(l, "gap")) {
+        send_session_frame(l, stream, FRAME_DATA, FRAME_STDOUT, 5, "bytes", 5);
+    } else if (is(l, "early-end")) {
+        send_session_frame(l, stream, FRAME_END, FRAME_STDOUT, 5, NULL, 0);
+    } else if (is(l, "late")) {
+        send_session_frame(l, stream, FRAME_END, FRAME_STDOUT, 0, NULL, 0);
+        send_session_frame(l, stream, FRAME_DATA, FRAME_STDOUT, 0, "bytes", 5);
+    } else if (is(l, "early-exit")) {
+        send_session_frame(l, stream, FRAME_EXITED, 0, 0, "\0\0\0\0\0", 5);
+    } else if (is(l, "inward")) {
+        send_session_frame(l, stream, FRAME_DATA, FRAME_STDIN, 0, "bytes", 5);
+    } else if (is(l, "short")) {
+        send_session_frame(l, stream, FRAME_WINDOW, FRAME_STDIN, 0, "\1\0\0", 3);
+    } else if (is(l, "shrinking")) {
+        send_session_frame(l, stream, FRAME_WINDOW, FRAME_STDIN, 0, "\2\0\0\0\0\0\0\0", 8);
+        send_session_frame(l, stream, FRAME_WINDOW, FRAME_STDIN, 0, "\1\0\0\0\0\0\0\0", 8);
+    } else if (is(l, "status")) {
+        send_session_frame(l, stream, FRAME_END, FRAME_STDOUT, 0, NULL, 0);
+        send_session_frame(l, stream, FRAME_END, FRAME_STDERR, 0, NULL, 0);
+        send_session_frame(l, stream, FRAME_EXITED, 0, 0, "\0\350\3\0\0", 5);
+    } else if (is(l, "endless")) {
+        static const uint8_t header[FRAME_HEADER_SIZE] = {
+            FRAME_MAGIC, FRAME_DATA, FRAME_STDOUT, [16] = 0xff, 0xff, 0xff, 0xff};
+
+        write_all(l, header, sizeof(header));
+    } else if (is(l, "stranger")) {
+        speak_of_strangers(l);
+        serve_well(l, stream);
+    }
+}
+
 static void on_frame(struct liar *l, const struct frame *f)
 {
     uint8_t done[4] = {0};
@@ -133,8 +196,10 @@ static void on_frame(struct liar *l, const struct frame *f)
         }
     } else if (is(l, "dumb")) {
         return;
-    } else if (f->type == FRAME_EXEC) {
+    } else if (f->type == FRAME_EXEC || f->type == FRAME_ATTACH) {
         on_exec(l, f);
+    } else if (f->type == FRAME_WINDOW && f->channel == FRAME_STDERR) {
+        on_listener(l, f->stream);
     } else if (f->type == FRAME_CONFIGURE || f->type == FRAME_SYNC || f->type == FRAME_POWEROFF) {
         send_frame(l, (struct frame){.type = FRAME_REPLY,
                                      .stream = f->stream,

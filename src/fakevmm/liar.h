@@ -9,6 +9,14 @@
  *   flood      sends states of sessions that are not there, without end
  *   old        is one from before file transfers: finds no command in what it is asked to start
  *
+ * Once a client listens to a session's output:
+ *   gap        leaves bytes out                     early-end    ends it before its end
+ *   late       sends bytes behind the end           early-exit   exits before the ends
+ *   inward     sends bytes of stdin                 endless      claims a frame of 4 GiB
+ *   short      sends half a window                  shrinking    takes back a window
+ *   status     exits with a status of 1000          stranger     speaks of sessions that are not
+ *                                                                there, but serves this one
+ *
  * Blocks; one thread.
  */
 #pragma once

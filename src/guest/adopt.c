@@ -120,6 +120,7 @@ int session_adopt(struct guest_link *link, const struct frame *f, const char **r
         *ret_why = "the agent does not read";
         return -ENOBUFS;
     }
+    s->unsettled++;
     session_on_client_left(s);
     return 0;
 }

@@ -151,6 +151,27 @@ static bool is_next(struct attach *a, const struct frame *f)
     }
 }
 
+bool attach_is_lied_to(const struct attach *a, const struct frame *f)
+{
+    uint8_t c = f->channel;
+
+    /* Until the answer to ATTACH there may be frames on the way that were meant for another. */
+    if (!a->session || a->session->unsettled > 0) {
+        return false;
+    }
+    switch (f->type) {
+    case FRAME_DATA:
+        return a->synced[c] && (a->ended[c] || f->offset > a->next[c]);
+    case FRAME_END:
+        return a->synced[c] && !a->ended[c] && f->offset != a->next[c];
+    case FRAME_EXITED:
+        return a->synced[FRAME_STDOUT] && a->synced[FRAME_STDERR] &&
+               !(a->ended[FRAME_STDOUT] && a->ended[FRAME_STDERR]);
+    default:
+        return false;
+    }
+}
+
 void attach_forward(struct attach *a, const struct frame *f)
 {
     struct frame to = *f;
@@ -236,6 +257,9 @@ static int on_client_frame(struct attach *a, const struct frame *f)
     struct guest_link *link = a->session->link;
     struct frame to = *f;
 
+    if (f->stream != 0) {
+        return -EPROTO;
+    }
     switch (f->type) {
     case FRAME_WINDOW:
         return on_window(a, f);
@@ -313,21 +337,22 @@ static void on_io(void *arg, uint32_t events)
         }
         return;
     }
-    if (events & EPOLLOUT) {
+    if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
         flush(a);
+        return;
     }
-    if (!a->dead && (events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
-        n = buf_read_fd(&a->in, a->fd, LINK_IN_MAX);
-        if (n == 0 || (n < 0 && n != -EAGAIN && n != -ENOBUFS)) {
-            attach_free(a);
-            return;
-        }
-        if (n == -ENOBUFS && (events & (EPOLLHUP | EPOLLERR))) {
-            attach_free(a); /* gone while we had no room for more */
-            return;
-        }
-        process(a, false);
+    /* First what it has said (a last signal, of a client that is gone), then what it may not take.
+     */
+    n = buf_read_fd(&a->in, a->fd, LINK_IN_MAX);
+    if (n == 0 || (n < 0 && n != -EAGAIN && n != -ENOBUFS)) {
+        attach_free(a);
+        return;
     }
+    if (n == -ENOBUFS && (events & (EPOLLHUP | EPOLLERR))) {
+        attach_free(a); /* gone while we had no room for more */
+        return;
+    }
+    process(a, false);
 }
 
 void attach_new(struct loop *loop, struct session *s, int fd, const void *early, size_t len)
@@ -355,6 +380,7 @@ void attach_new(struct loop *loop, struct session *s, int fd, const void *early,
         attach_end(a, "no room for another client");
         return;
     }
+    s->unsettled++;
     link_kick(s->link);
     process(a, false);
 }

@@ -90,6 +90,7 @@ struct session {
     struct list stream_node; /* in link->streams */
     uint32_t stream;
     bool drain;                        /* output is taken and dropped while there is no client */
+    unsigned unsettled;                /* STARTED or FAILED that EXEC and ATTACH will bring */
     struct attach *client;             /* or NULL */
     bool abandoned;                    /* a file transfer whose client has gone */
     uint64_t stdin_acked, stdin_limit; /* last WINDOW of the agent for stdin */
@@ -160,6 +161,9 @@ int exec_spec_too_large(const json_t *spec, struct err *err); /* body is full: E
 void attach_new(struct loop *loop, struct session *s, int fd, const void *early, size_t len);
 /* Passes a frame of the agent on to the client. `a` may be gone afterwards. */
 void attach_forward(struct attach *a, const struct frame *f);
+/* Whether the agent says what cannot be, after what it has said to this client: then bytes would
+ * be missing, and the client wait for ever. */
+bool attach_is_lied_to(const struct attach *a, const struct frame *f);
 /* Tells the client why (FATAL) and ends its connection once that is written. */
 void attach_end(struct attach *a, const char *why);
 /* Ends its connection without a word: the client may come back, to the next daemon. */

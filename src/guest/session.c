@@ -352,6 +352,9 @@ int session_on_frame(struct session *s, const struct frame *f, const char **ret_
     int r = 0;
 
     session_get(s); /* the end of the session may drop the link's reference */
+    if (s->unsettled > 0 && (f->type == FRAME_STARTED || f->type == FRAME_FAILED)) {
+        s->unsettled--;
+    }
     switch (f->type) {
     case FRAME_STARTED:
         leaf_lock(&s->registry->lock);
@@ -385,6 +388,11 @@ int session_on_frame(struct session *s, const struct frame *f, const char **ret_
     default: /* FRAME_END */
         r = f->channel == FRAME_STDIN ? -EPROTO : 0;
         break;
+    }
+    if (r == 0 && s->client && attach_is_lied_to(s->client, f)) {
+        *ret_why = "session frames out of order";
+        session_put(s);
+        return -EPROTO;
     }
     if (r == 0 && s->client && f->type != FRAME_SESSION) {
         attach_forward(s->client, f);
@@ -459,6 +467,7 @@ static void start_on_loop(void *arg)
         session_put(st->session);
         return;
     }
+    st->session->unsettled++;
     drain(st->session, FRAME_STDOUT, 0);
     drain(st->session, FRAME_STDERR, 0);
     link_kick(link);

@@ -175,10 +175,18 @@ def test_agent_that_breaks_the_protocol_while_booting(broken, mode, said):
     assert call(banger, "daemon.ping") == {}
 
 
-@pytest.mark.sanitize
 @pytest.mark.parametrize("mode, said", [
-    ("greedy", "session bytes beyond the window"),
+    pytest.param("greedy", "session bytes beyond the window", marks=pytest.mark.sanitize),
     ("backwards", "a window that goes backwards or too far"),
+    pytest.param("gap", "session frames out of order", marks=pytest.mark.sanitize),
+    ("late", "session frames out of order"),
+    ("early-end", "session frames out of order"),
+    ("early-exit", "session frames out of order"),
+    ("inward", "session bytes beyond the window"),
+    ("short", "a window that goes backwards or too far"),
+    ("shrinking", "a window that goes backwards or too far"),
+    ("status", "malformed session frame"),
+    ("endless", "malformed frame"),
 ])
 def test_agent_that_lies_about_a_session_loses_its_vm(broken, mode, said):
     banger = broken(mode)
@@ -189,6 +197,13 @@ def test_agent_that_lies_about_a_session_loses_its_vm(broken, mode, said):
     assert vms(banger)["liar"]["state"] == "stopped"
     banger.ok("rm", "liar")
     assert_nothing_left(banger)
+
+
+def test_agent_that_speaks_of_strangers_is_not_believed(broken):
+    banger = broken("stranger")
+    banger.ok("vm", "create", "-q", "--name", "liar")
+    assert banger.ok("exec", "liar", "--", "true").stdout == b"fine\n"
+    assert len(call(banger, "session.list", vm="liar")) == 1
 
 
 def test_agent_that_floods_does_not_hold_the_daemon_up(broken):
