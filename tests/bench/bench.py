@@ -13,8 +13,9 @@ What is measured (docs/PERFORMANCE.md says how to read it):
   version   banger version against /bin/true
   memory    what is private and dirty of an idle daemon
   phases    where the time of a start goes, from the VM's own timeline
-  exec      banger exec VM -- true
+  exec      banger exec VM -- true against fork, exec and wait within the guest
   streams   bytes out of and into exec against the same through the bare port, by blocking calls
+  fairness  an echo beside a command that prints without end and 48 others
   imports   kernel import and image register
 
 Usage: bench.py [--only NAME[,NAME...]] [--pairs N] [--quick] [--json FILE]
@@ -376,10 +377,15 @@ def measure_phases(bench):
 def measure_exec(bench):
     banger = bench.instance
     with bench.vm("executing") as vm:
+        with open(banger.program("guest-floor"), "rb") as program:
+            banger.ok("exec", "-i", vm, "--", "sh", "-c", "cat >/floor; chmod 755 /floor",
+                      stdin=program.read())
+        own = banger.ok("exec", vm, "--", "/floor", "spawn", str(bench.many(50)), "true").out
         raw = floor(banger, "spawn", bench.many(50), "--", "/bin/true", "--", banger.program(),
                     "exec", vm, "--", "true")
     bench.raw["exec"] = raw
-    return [Figure("banger exec VM -- true", milliseconds(raw["b_ms"], 2))]
+    return [Figure("banger exec VM -- true", milliseconds(raw["b_ms"], 2),
+                   milliseconds(map(float, own.split()), 2))]
 
 
 STREAM_BYTES = 64 * 1024 * 1024
@@ -402,10 +408,53 @@ def measure_streams(bench):
                     "--in", *exec_, "-i", vm, "--", "dd", "of=/dev/null", "bs=64k",
                     program="bench-stream")
     bench.raw["streams"] = raw
-    return [Figure("bytes out of exec", speed(raw["out_ms"], count),
-                   speed(raw["raw_out_ms"], count), target=0.7, least=True),
-            Figure("bytes into exec", speed(raw["in_ms"], count), speed(raw["raw_in_ms"], count),
-                   target=0.7, least=True)]
+    return [Figure(f"bytes {what} exec, {floor_}", speed(raw[f"{way}_ms"], count),
+                   speed(raw[f"{kind}_{way}_ms"], count), target=0.7, least=True)
+            for way, what in (("out", "out of"), ("in", "into"))
+            for kind, floor_ in (("raw", "bare port"), ("pipe", "port behind a pipe"))]
+
+
+def echo_ms(child, count):
+    """How long a byte takes through `cat` in the guest and back, each."""
+    times = []
+    for _ in range(count):
+        begin = time.monotonic()
+        child.send(b"x")
+        if not os.read(child.process.stdout.fileno(), 1):
+            raise FloorFailed("the echo has ended")
+        times.append(1000 * (time.monotonic() - begin))
+    return times
+
+
+def measure_fairness(bench):
+    """One that echoes beside one that prints without end and 48 that wait, in one VM."""
+    banger = bench.instance
+    many = bench.many(200)
+    with bench.vm("crowded") as vm:
+        echo = banger.spawn("exec", "-i", vm, "--", "cat")
+        echo_ms(echo, 5)
+        idle = echo_ms(echo, many)
+        figures = []
+        for what, command in (("yes", ["yes"]), ("64 KiB writes", ["dd", "if=/dev/zero", "bs=64k"])):
+            crowd = [banger.spawn("exec", "-i", vm, "--", "cat") for _ in range(48)]
+            for child in crowd:
+                echo_ms(child, 1)
+            with open("/dev/null", "wb") as null:
+                noise = subprocess.Popen([banger.program(), "exec", vm, "--", *command],
+                                         env=banger.environment, stdin=subprocess.DEVNULL,
+                                         stdout=null, stderr=null)
+            crowded = echo_ms(echo, many)
+            noise.kill()
+            noise.wait()
+            for child in crowd:
+                child.kill()
+                child.close()
+            more = [c - statistics.median(idle) for c in crowded]
+            bench.raw[f"echo beside {what}"] = {"idle_ms": idle, "crowded_ms": crowded}
+            figures.append(Figure(f"echo beside {what} and 48 more, over idle",
+                                  milliseconds(more), target=20, absolute=True))
+        echo.kill()
+    return [Figure("echo of one byte, idle", milliseconds(idle)), *figures]
 
 
 def measure_imports(bench):
@@ -429,6 +478,7 @@ MEASUREMENTS = {
     "phases": measure_phases,
     "exec": measure_exec,
     "streams": measure_streams,
+    "fairness": measure_fairness,
     "imports": measure_imports,
 }
 

@@ -4,9 +4,10 @@
  *   bench-stream ROUNDS BYTES FD... -- QEMU ARG... --out OUT ARG... --in IN ARG...
  *
  * Starts QEMU (see floor.c), whose guest is tests/guest/floor.c, and then measures, ROUNDS times:
- * BYTES from the guest's port by blocking reads; the command OUT, until it has ended and the BYTES
- * of its output are read from a pipe; BYTES to the port by blocking writes, until the guest says
- * that it has read them; the command IN, to whose pipe BYTES are written, until it has ended.
+ * BYTES from the guest's port by blocking reads; the same, when in the guest they come through a
+ * pipe of another process; the command OUT, until it has ended and the BYTES of its output are read
+ * from a pipe; BYTES to the port by blocking writes, until the guest says that it has read them;
+ * the same with a pipe there; the command IN, to whose pipe BYTES are written, until it has ended.
  * Prints one line of JSON with the milliseconds of each.
  */
 #include "machine.h"
@@ -77,20 +78,20 @@ static void order(int port, uint8_t what, long bytes)
     }
 }
 
-static double raw_out(int port, long bytes)
+static double raw_out(int port, uint8_t what, long bytes)
 {
     int64_t begin = now_ns();
 
-    order(port, 'o', bytes);
+    order(port, what, bytes);
     read_bytes(port, bytes);
     return since_ms(begin);
 }
 
-static double raw_in(int port, long bytes)
+static double raw_in(int port, uint8_t what, long bytes)
 {
     int64_t begin = now_ns();
 
-    order(port, 'i', bytes);
+    order(port, what, bytes);
     write_bytes(port, bytes);
     read_bytes(port, 1);
     return since_ms(begin);
@@ -166,8 +167,9 @@ static void set_deadline(int fd)
 
 int main(int argc, char **argv)
 {
-    enum { RAW_OUT, OUT, RAW_IN, IN, COUNT };
-    static const char *const names[COUNT] = {"raw_out_ms", "out_ms", "raw_in_ms", "in_ms"};
+    enum { RAW_OUT, PIPE_OUT, OUT, RAW_IN, PIPE_IN, IN, COUNT };
+    static const char *const names[COUNT] = {"raw_out_ms", "pipe_out_ms", "out_ms",
+                                             "raw_in_ms",  "pipe_in_ms",  "in_ms"};
     double *times[COUNT];
     char **out, **in;
     struct machine m;
@@ -189,12 +191,16 @@ int main(int argc, char **argv)
     machine_start(&m);
     set_deadline(m.agent);
     /* Not counted: the guest boots, and its code is translated. */
-    (void)raw_out(m.agent, PIECE);
-    (void)raw_in(m.agent, PIECE);
+    (void)raw_out(m.agent, 'o', PIECE);
+    (void)raw_out(m.agent, 'O', PIECE);
+    (void)raw_in(m.agent, 'i', PIECE);
+    (void)raw_in(m.agent, 'I', PIECE);
     for (size_t i = 0; i < rounds; i++) {
-        times[RAW_OUT][i] = raw_out(m.agent, bytes);
+        times[RAW_OUT][i] = raw_out(m.agent, 'o', bytes);
+        times[PIPE_OUT][i] = raw_out(m.agent, 'O', bytes);
         times[OUT][i] = command_out(out, bytes);
-        times[RAW_IN][i] = raw_in(m.agent, bytes);
+        times[RAW_IN][i] = raw_in(m.agent, 'i', bytes);
+        times[PIPE_IN][i] = raw_in(m.agent, 'I', bytes);
         times[IN][i] = command_in(in, bytes);
     }
     end_qemu();

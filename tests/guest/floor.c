@@ -3,6 +3,8 @@
  *
  * As /init it takes orders from the agent's port, 16 bytes each, little endian: u8 what, 7 bytes of
  * nothing, u64 count. 'o' writes as many bytes to the port, 'i' reads as many and then writes one.
+ * 'O' and 'I' do the same with a pipe to another process in between, which makes the bytes or takes
+ * them: what a command and its agent cannot do without.
  *
  * In a guest that runs, `floor spawn COUNT COMMAND...` starts and awaits the command as often, and
  * prints the milliseconds of each.
@@ -11,6 +13,7 @@
 
 #include <errno.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 
@@ -31,10 +34,68 @@ static void read_all(int port, uint8_t *data, size_t len)
     }
 }
 
+static uint8_t piece[PIECE];
+
+static void copy(int from, int to, uint64_t left)
+{
+    while (left > 0) {
+        ssize_t n = read(from, piece, left < sizeof(piece) ? (size_t)left : sizeof(piece));
+
+        if (n > 0) {
+            write_all(to, piece, (size_t)n);
+            left -= (uint64_t)n;
+        }
+    }
+}
+
+static void produce(int to, uint64_t left)
+{
+    while (left > 0) {
+        size_t n = left < sizeof(piece) ? (size_t)left : sizeof(piece);
+
+        write_all(to, piece, n);
+        left -= n;
+    }
+}
+
+static void consume(int from, uint64_t left)
+{
+    while (left > 0) {
+        ssize_t n = read(from, piece, left < sizeof(piece) ? (size_t)left : sizeof(piece));
+
+        left -= n > 0 ? (uint64_t)n : 0;
+    }
+}
+
+static void with_pipe(int port, bool out, uint64_t count)
+{
+    int fds[2];
+    pid_t pid;
+
+    if (pipe2(fds, O_CLOEXEC) < 0) {
+        return;
+    }
+    pid = fork();
+    if (pid == 0) {
+        if (out) {
+            produce(fds[1], count);
+        } else {
+            consume(fds[0], count);
+        }
+        _exit(0);
+    }
+    if (out) {
+        copy(fds[0], port, count);
+    } else {
+        copy(port, fds[1], count);
+    }
+    (void)close(fds[0]);
+    (void)close(fds[1]);
+    (void)waitpid(pid, NULL, 0);
+}
+
 static _Noreturn void serve(int port)
 {
-    static uint8_t piece[PIECE];
-
     for (;;) {
         uint8_t order[ORDER_SIZE];
         uint64_t left = 0;
@@ -43,19 +104,18 @@ static _Noreturn void serve(int port)
         for (int i = 0; i < 8; i++) {
             left |= (uint64_t)order[8 + i] << (8 * i);
         }
-        while (left > 0) {
-            size_t n = left < sizeof(piece) ? (size_t)left : sizeof(piece);
-
-            if (order[0] == 'o') {
-                write_all(port, piece, n);
-                left -= n;
-            } else {
-                ssize_t got = read(port, piece, n);
-
-                left -= got > 0 ? (uint64_t)got : 0;
-            }
+        switch (order[0]) {
+        case 'o':
+            produce(port, left);
+            break;
+        case 'i':
+            consume(port, left);
+            break;
+        default:
+            with_pipe(port, order[0] == 'O', left);
+            break;
         }
-        if (order[0] == 'i') {
+        if (order[0] == 'i' || order[0] == 'I') {
             write_all(port, piece, 1);
         }
     }

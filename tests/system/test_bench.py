@@ -102,6 +102,28 @@ def test_spawn_floor_starts_both_in_turn(measuring):
         bench.floor(banger, "spawn", 3, "--", "/bin/true", "--", "/bin/false")
 
 
+def test_stream_floor_moves_the_bytes_both_ways(measuring):
+    qemu = measuring.instance.qemu_pids()
+    figures = bench.measure_streams(measuring)
+    assert measuring.instance.qemu_pids() == qemu
+    raw = measuring.raw["streams"]
+    assert sorted(raw) == ["in_ms", "out_ms", "pipe_in_ms", "pipe_out_ms", "raw_in_ms",
+                           "raw_out_ms"]
+    assert all(len(values) == 2 and min(values) > 0 for values in raw.values())
+    assert len(figures) == 4 and all(f.least for f in figures)
+
+
+def test_fairness_is_measured_beside_a_crowd(measuring):
+    idle, *crowded = bench.measure_fairness(measuring)
+    assert len(idle.value.values) == 2 and len(crowded) == 2
+    assert measuring.instance.run("vm", "list", "-q").out == ""
+
+
+def test_exec_is_measured_beside_the_guests_own(measuring):
+    figure, = bench.measure_exec(measuring)
+    assert min(figure.value.values) > 0 and min(figure.floor.values) > 0
+
+
 def test_bench_prints_a_table_and_names_the_machine(tmp_path):
     values = tmp_path / "values.json"
     done = subprocess.run([sys.executable, ROOT / "tests/bench/bench.py", "--quick", "--only",
