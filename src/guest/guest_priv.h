@@ -17,6 +17,8 @@
 
 #define SESSION_BUCKETS 64
 
+#define GUEST_SIGHUP 1 /* in the guest's numbering */
+
 struct session_registry {
     /* immutable */
     struct loop *loop;

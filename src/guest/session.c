@@ -13,8 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define GUEST_SIGHUP 1
-
 struct session_registry *session_registry_new(struct loop *loop, session_event_fn fn, void *arg)
 {
     struct session_registry *r = x_calloc(1, sizeof(*r));
@@ -606,55 +604,6 @@ int session_wait(struct session_registry *r, const char *vm_id, const char *ref,
         return err_set(err, ERR_TIMEOUT, "session '%s' still runs", s->id);
     }
     return waited < 0 ? err_set_errno(err, ERR_INTERNAL, waited, "wait for session") : 0;
-}
-
-struct signalling {
-    struct session *session;
-    unsigned signal; /* 0: none */
-    bool let_go;
-};
-
-static void signal_on_loop(void *arg)
-{
-    struct signalling *sig = arg;
-    struct session *s = sig->session;
-    struct guest_link *link = s->link;
-
-    if (link && sig->signal > 0 &&
-        frame_put_u32(&link->out, FRAME_SIGNAL, s->stream, sig->signal) == 0) {
-        link_kick(link);
-    }
-    if (sig->let_go) {
-        s->drain = true;
-        if (!s->client) {
-            session_on_client_left(s);
-        }
-    }
-}
-
-void session_signal(struct session_registry *r, const char *vm_id, const char *session_id,
-                    unsigned signal)
-{
-    struct err ignored; /* gone: nothing to signal */
-    _cleanup_(session_put_p) struct session *s = session_find(r, vm_id, session_id, &ignored);
-
-    if (s) {
-        loop_call(r->loop, signal_on_loop, &(struct signalling){.session = s, .signal = signal});
-    }
-}
-
-void session_let_go(struct session_registry *r, const char *vm_id, const char *session_id)
-{
-    struct err ignored; /* gone: nobody cares */
-    _cleanup_(session_put_p) struct session *s = session_find(r, vm_id, session_id, &ignored);
-
-    if (s) {
-        bool hang_up = str_eq(api_str(s->spec, "stdin"), "pipe");
-
-        loop_call(r->loop, signal_on_loop,
-                  &(struct signalling){
-                      .session = s, .signal = hang_up ? GUEST_SIGHUP : 0, .let_go = true});
-    }
 }
 
 struct attaching {
