@@ -2,9 +2,16 @@
 #include "cli/cli.h"
 
 #define FORMAT_HELP "Print a table (the default), or JSON."
-#define STDIN_HELP                                                                                 \
-    "The command reads our standard input with -i, or when that is a pipe, a file or a socket; "   \
-    "otherwise it reads /dev/null. The command's output is ours, byte for byte."
+#define STDIN_HELP                                                                                  \
+    "The command reads our standard input with -i, or when that is a pipe, a file or a socket; "    \
+    "otherwise it reads /dev/null. The command's output is ours, byte for byte. It ends with the "  \
+    "command, even when processes that it left behind hold it open; what those write is lost. "     \
+    "With -t the command has a terminal; with -it that is ours, keys and all, and the end of "      \
+    "piped input is typed as Ctrl-D. TERM, COLORTERM and, in a UTF-8 locale, LC_CTYPE=C.UTF-8 are " \
+    "passed on. Without COMMAND a terminal gets the user's login shell, as with -it. "              \
+    "SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 go to the command; SIGINT or SIGTERM "   \
+    "for the second time kills it. When banger itself is killed, a command that reads our input "   \
+    "is hung up (SIGHUP) and any other goes on."
 
 #define END {0}
 

@@ -93,7 +93,10 @@ def test_examples_of_the_readme_exist(bare):
             verb = next((v for v in (tuple(words[1:3]), tuple(words[1:2])) if v in verbs), None)
             assert verb, words
             own = words[:words.index("--")] if "--" in words else words
-            unknown = {w for w in own if w.startswith("-")} - flags_of(bare, verb)
+            given = {w for w in own if w.startswith("-")}
+            # -it is -i and -t.
+            given = {f for w in given for f in ([w] if w[1] == "-" else ["-" + c for c in w[1:]])}
+            unknown = given - flags_of(bare, verb)
             assert not unknown, words
             count += 1
     assert count > 10

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from banger import ROOT
+from tmux import Screen
 
 pytestmark = [pytest.mark.full, pytest.mark.deadline(900)]
 
@@ -113,3 +114,52 @@ def test_make_try_as_a_user_with_sudo(sudoer):
                        capture_output=True)
         subprocess.run(["apt-get", "purge", "-y", "-q", "hello"], check=False,
                        capture_output=True)
+
+
+class Place:
+    """What a Screen wants to know of a banger."""
+
+    def __init__(self, root, env):
+        self.root, self.home, self.environment = root, root, env
+
+
+def test_vim_less_and_top_of_the_image_draw(clone, tmp_path):
+    directory, env = clone
+    banger = directory / "build/banger"
+    place = Place(tmp_path, env | {"LANG": "C.UTF-8"})
+    subprocess.run([banger, "vm", "create", "--name", "screen"], env=env, check=True)
+    with Screen(place, banger, "exec", "-it", "screen", "--", "vim.tiny", "-u", "NONE", "text") as s:
+        s.wait(lambda text: text.count("\n~") > 15)
+        s.type("i", "gr\u00fc\u00dfe", "Enter", "zwei")
+        s.wait(lambda text: text.startswith("gr\u00fc\u00dfe\nzwei\n~"))
+        s.resize(100, 30)
+        s.wait(lambda text: text.count("\n~") > 20)
+        s.type("Escape")
+        s.wait(lambda text: "INSERT" not in text)
+        s.type(":wq", "Enter")
+        s.wait_end()
+    done = subprocess.run([banger, "exec", "screen", "--", "cat", "text"], env=env, check=True,
+                          stdin=subprocess.DEVNULL, capture_output=True)
+    assert done.stdout.decode() == "gr\u00fc\u00dfe\nzwei\n"
+    with Screen(place, banger, "exec", "-it", "screen", "--", "less", "/var/lib/dpkg/status") as s:
+        first = s.wait(lambda text: "dpkg/status" in text.splitlines()[-1]).splitlines()[0]
+        s.type("Space")
+        s.wait(lambda text: not text.startswith(first))
+        s.type("q")
+        s.wait_end()
+    with Screen(place, banger, "exec", "-it", "screen", "--", "top") as s:
+        s.wait(lambda text: re.search(r"PID +USER", text) and "load average" in text)
+        s.resize(120, 12)
+        s.wait(lambda text: len(text.splitlines()) <= 12 and "load average" in text)
+        s.type("q")
+        s.wait_end()
+    # A login shell: bash, with job control and its prompt.
+    with Screen(place, banger, "exec", "screen") as s:
+        s.wait(lambda text: text.rstrip().endswith("#"))
+        s.type("shopt login_shell; sleep 1000", "Enter")
+        s.wait(lambda text: re.search(r"login_shell\s+on", text))
+        s.type("C-z")
+        s.wait(lambda text: "Stopped" in text)
+        s.type("kill %1; wait; exit 5", "Enter")
+        s.wait_end(5)
+    subprocess.run([banger, "rm", "--force", "screen"], env=env, check=True)

@@ -315,7 +315,7 @@ def test_terminal_session_goes_on(running):
 def test_hold_is_taken_over_and_then_holds(running):
     with running.rpc() as rpc:
         session = rpc.call("session.start", {"vm": "one", "command": ["sleep", "1000"],
-                                             "hold": True})["result"]["id"]
+                                             "stdin": "pipe", "hold": True})["result"]["id"]
         kill_daemon(running)
     running.ok("ps")
     with running.rpc() as rpc:

@@ -426,6 +426,23 @@ def test_terminal_that_nobody_reads_does_not_hold_the_client(bare, daemon):
     assert child.process.wait(60) == 143
 
 
+def test_terminal_goes_on_with_the_next_daemon(banger):
+    child = banger.spawn("run", "--rm", "-q", "-it", "--", "sh", "-c",
+                         f"stty -echo; {READY}read x; echo \"[$x]\"; stty size; exit 4",
+                         tty=TTY, size=(24, 80))
+    before = child.modes()
+    child.read_until(b"ready\r\n")
+    assert before[3] & termios.ICANON and child.is_raw()
+    os.kill(banger.daemon_pid(), signal.SIGKILL)
+    child.resize(41, 99)
+    child.send(b"typed\r")
+    child.read_until(b"[typed]\r\n41 99\r\n")
+    result = child.finish(keep=True)
+    assert result.returncode == 4 and b"banger" not in result.stdout
+    assert child.modes() == before
+    assert_nothing_left(banger)
+
+
 # Signals without a terminal ------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2])
