@@ -3,6 +3,7 @@
 #include "guest/guest_priv.h"
 
 #include "base/str.h"
+#include "codec/api.h"
 
 #include <string.h>
 
@@ -47,7 +48,7 @@ void session_let_go(struct session_registry *r, const char *vm_id, const char *s
     _cleanup_(session_put_p) struct session *s = session_find(r, vm_id, session_id, &ignored);
 
     if (s) {
-        bool hang_up = str_eq(json_str(s->spec, "stdin", NULL), "pipe");
+        bool hang_up = str_eq(api_str(s->spec, "stdin"), "pipe");
 
         loop_call(r->loop, signal_on_loop,
                   &(struct signalling){

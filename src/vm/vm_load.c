@@ -28,15 +28,14 @@ static int settle(struct vms *v, const struct vm_row *row, struct err *err) REQU
 {
     bool same_boot = row->boot_id[0] && str_eq(row->boot_id, v->boot_id);
     bool was_up = row->pid > 0 && row->state != VM_STOPPED;
-    bool adopted = false;
+    bool adopted = false, boots;
 
     if (was_up && same_boot) {
         adopted = vm_adopt(v, row->id, err) == 0;
         log_info("VM %.12s '%s': %s", row->id, row->name,
                  adopted ? "still runs, adopted" : err->message);
     }
-    bool boots = adopted && row->state == VM_STARTING; /* nobody waits for it any more */
-
+    boots = adopted && row->state == VM_STARTING; /* nobody waits for it any more */
     /* An auto_remove VM is there for its main session; vm_resume.c looks after one that runs. */
     if (is_half(row) || (row->auto_remove && (!adopted || boots))) {
         return vm_remove(v, row->id, err);

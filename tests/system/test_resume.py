@@ -141,6 +141,17 @@ def test_conversation_goes_on_after_a_daemons_end(running):
     assert session["command"][0] == "sh" and session["stdin"] == "pipe"
 
 
+def test_terminal_of_the_cli_goes_on(running):
+    child = running.spawn("exec", "-it", "one", "--", "sh", tty=("stdin", "stdout", "stderr"))
+    for n, end in enumerate((kill_daemon, stop_daemon)):
+        child.send(b"echo got''%d; stty size\n" % n)
+        child.read_until(b"got%d\r\n" % n)
+        end(running)
+    child.send(b"echo bye''bye; exit 6\n")
+    result = child.finish()
+    assert result.returncode == 6 and "byebye\r\n" in result.out, result
+
+
 def test_signals_reach_the_command_by_the_next_daemon(running):
     child = running.spawn("exec", "one", "--", "sh", "-c",
                           "trap 'echo caught; exit 9' TERM; echo ready; while :; do sleep 0.1; done")
