@@ -123,6 +123,17 @@ def test_stop_ends_what_runs_in_a_fake_vm(fake):
     assert (result.returncode, result.stdout) == (5, b"ready\ntold\n"), repr(result)
 
 
+def test_copy_into_and_out_of_a_fake_vm(fake):
+    fake.ok(*CREATE)
+    data = os.urandom(200000)
+    (fake.home / "here").write_bytes(data)
+    inside = fake.root / "there"
+    fake.ok("cp", "here", f"x:{inside}")
+    assert inside.read_bytes() == data
+    fake.ok("cp", f"x:{inside}", "back")
+    assert (fake.home / "back").read_bytes() == data
+
+
 @pytest.mark.parametrize("how", ["stop", "force", "delete", "vmm killed"])
 def test_nothing_outlives_a_fake_vm(fake, how):
     fake.ok(*CREATE)
