@@ -77,6 +77,7 @@ class Child:
             self.master, slave = pty.openpty()
             if size:
                 self.resize(*size)
+            self.modes_before = self.modes()
         streams = {s: slave if s in tty else subprocess.PIPE for s in ("stdin", "stdout", "stderr")}
 
         def own_terminal():

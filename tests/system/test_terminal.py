@@ -71,7 +71,7 @@ def last_session(banger, vm=SHARED_VM):
 @pytest.mark.sanitize
 def test_run_on_a_terminal_without_a_command_is_a_login_shell(banger):
     child = banger.spawn("run", "--rm", "--name", "shell", tty=TTY, size=(31, 97))
-    before = child.modes()
+    before = child.modes_before
     child.read_until(PROMPT)
     assert child.is_raw()
     say(child, 'echo "[$0 $(pwd) $(stty size) $(hostname)]"', b"\r\n[-sh /root 31 97 shell]\r\n")
@@ -302,10 +302,9 @@ def forever(s):
 def attached(bare, verb=("exec", "-it", "x", "--", "sh"), **kwargs):
     """A client in raw mode, and the modes from before."""
     child = bare.spawn(*verb, tty=TTY, size=(24, 80), **kwargs)
-    before = child.modes()
     child.read_until(b"ready")
     assert child.is_raw()
-    return child, before
+    return child, child.modes_before
 
 
 ENDS = {
@@ -371,7 +370,7 @@ def test_client_that_is_stopped_gives_the_terminal_back_and_takes_it_again(bare,
     daemon.session = session
     child = bare.spawn_argv(["sh", "-i"], tty=TTY, size=(24, 80), env={"PS1": "prompt$ "})
     child.read_until(b"prompt$ ")
-    before = child.modes()
+    before = child.modes_before
     child.send(f"{bare.program()} exec -it x -- sh\r".encode())
     child.read_until(b"ready")
     assert child.is_raw()
@@ -430,7 +429,7 @@ def test_terminal_goes_on_with_the_next_daemon(banger):
     child = banger.spawn("run", "--rm", "-q", "-it", "--", "sh", "-c",
                          f"stty -echo; {READY}read x; echo \"[$x]\"; stty size; exit 4",
                          tty=TTY, size=(24, 80))
-    before = child.modes()
+    before = child.modes_before
     child.read_until(b"ready\r\n")
     assert before[3] & termios.ICANON and child.is_raw()
     os.kill(banger.daemon_pid(), signal.SIGKILL)
