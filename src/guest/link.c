@@ -16,6 +16,7 @@
 
 /* Most bytes read per wake-up, so that one guest cannot keep the loop for itself. */
 #define WAKEUP_BUDGET (256 * 1024)
+#define IDLE_CAPACITY 4096
 /* Bytes in the socket to the VMM (the kernel takes twice as much, with its own part). */
 #define SOCKET_QUEUE (64 * 1024)
 
@@ -204,6 +205,17 @@ static ssize_t write_some(struct guest_link *link) REQUIRES(rank_leaf)
     return n;
 }
 
+/* A thousand quiet links must not keep a thousand buffers of what once was much. */
+static void shrink(struct buf *b)
+{
+    size_t max = b->max;
+
+    if (b->len == 0 && b->capacity > IDLE_CAPACITY) {
+        buf_done(b);
+        buf_init(b, max);
+    }
+}
+
 void link_kick(struct guest_link *link)
 {
     ssize_t n = 1;
@@ -225,6 +237,7 @@ void link_kick(struct guest_link *link)
         n = -EAGAIN;
     }
     unsent = link->urgent.len > 0 || link->out.len > 0;
+    shrink(&link->urgent);
     leaf_unlock(&link->wire);
     if (n != -EAGAIN) {
         link_break(link, "write to the agent failed: %s", strerror((int)-n));
@@ -437,6 +450,10 @@ static void on_readable(struct guest_link *link)
         ssize_t n = buf_read_fd(&link->in, link->fd, LINK_IN_MAX);
 
         if (n == -EAGAIN) {
+            /* Not while it streams. */
+            if (WAKEUP_BUDGET - budget <= IDLE_CAPACITY) {
+                shrink(&link->in);
+            }
             return;
         }
         if (n <= 0) {
