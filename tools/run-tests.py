@@ -341,7 +341,8 @@ def system_tests(tally, phase, directory, extra):
     report.unlink(missing_ok=True)
     env = environment() | {"BANGER_BUILD": directory}
     workers = str(max(2, min(CPUS, 8)))
-    status, _ = run([PYTHON, "-m", "pytest", "-q", "-n", workers, f"--junit-xml={report}",
+    status, _ = run([PYTHON, "-m", "pytest", "-q", "-n", workers, "--dist", "loadgroup",
+                     f"--junit-xml={report}",
                      *extra, "tests/system"], SYSTEM_TIMEOUT, capture=False, env=env)
     count = count_junit(tally, phase, report) if report.exists() else 0
     if status not in (0, 1) or count == 0:

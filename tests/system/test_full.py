@@ -33,8 +33,7 @@ def clone(tmp_path_factory):
     subprocess.run([top / "banger/build/banger", "daemon", "stop"], env=env, check=True)
 
 
-def make_try(clone):
-    directory, env = clone
+def make_try(directory, env):
     done = subprocess.run(["make", "try"], cwd=directory, env=env, stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -43,17 +42,25 @@ def make_try(clone):
     return done.stdout
 
 
-def test_make_try_twice_in_a_fresh_clone(clone):
-    first = make_try(clone)
+@pytest.fixture(scope="module")
+def tried(clone):
+    """The clone after its first `make try`, and what that printed."""
+    return *clone, make_try(*clone)
+
+
+@pytest.mark.xdist_group("try")
+def test_make_try_twice_in_a_fresh_clone(tried):
+    directory, env, first = tried
     steps = re.findall(r"^\[(\d)/6\] ", first, re.MULTILINE)
     assert steps == ["1", "2", "3", "4", "5", "6"]
-    second = make_try(clone)
+    second = make_try(directory, env)
     assert second.count("already there, seen") == 2
     assert "mmdebstrap" not in second
 
 
-def test_image_built_again_has_the_same_bytes(clone, tmp_path):
-    directory, env = clone
+@pytest.mark.xdist_group("try")
+def test_image_built_again_has_the_same_bytes(tried, tmp_path):
+    directory, env, _ = tried
     again = tmp_path / "again.tar"
     subprocess.run([directory / "tools/build-image.sh", again], env=env, check=True,
                    stdin=subprocess.DEVNULL, capture_output=True)
@@ -123,8 +130,9 @@ class Place:
         self.root, self.home, self.environment = root, root, env
 
 
-def test_vim_less_and_top_of_the_image_draw(clone, tmp_path):
-    directory, env = clone
+@pytest.mark.xdist_group("try")
+def test_vim_less_and_top_of_the_image_draw(tried, tmp_path):
+    directory, env, _ = tried
     banger = directory / "build/banger"
     place = Place(tmp_path, env | {"LANG": "C.UTF-8"})
     subprocess.run([banger, "vm", "create", "--name", "screen"], env=env, check=True)
