@@ -15,10 +15,11 @@ What is measured (docs/PERFORMANCE.md says how to read it):
   phases    where the time of a start goes, from the VM's own timeline
   exec      banger exec VM -- true against fork, exec and wait within the guest
   streams   bytes out of and into exec against the same through the bare port, by blocking calls
+  cp        one large file and a tree of small ones, both ways, against tar through the bare port
   fairness  an echo beside a command that prints without end and 48 others
   imports   kernel import and image register
 
-Usage: bench.py [--only NAME[,NAME...]] [--pairs N] [--quick] [--json FILE]
+Usage: bench.py [--only NAME[,NAME...]] [--pairs N] [--quick] [--full-size] [--json FILE]
 """
 
 import argparse
@@ -41,6 +42,7 @@ import rootfs  # noqa: E402
 from banger import IMAGE, KERNEL, SLOWNESS, Instance  # noqa: E402
 
 CACHE = ROOT / ".cache"
+BUSYBOX = CACHE / "busybox" / "bin" / "busybox"
 DEBIAN_TAR = CACHE / "debian.tar"  # there after `make try`
 # As banger is configured out of the box: it probes for KVM once.
 CONFIG = ""
@@ -147,14 +149,14 @@ class FloorFailed(Exception):
     """The floor program said something unexpected; its message."""
 
 
-def floor(instance, *args, program="bench-floor"):
+def floor(instance, *args, program="bench-floor", seconds=FLOOR_SECONDS):
     """Runs a floor program and returns what it measured. Nothing of it outlives this."""
     process = subprocess.Popen([instance.program(program), *map(str, args)],
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, env=instance.environment,
                                cwd=instance.home, text=True, start_new_session=True)
     try:
-        out, err = process.communicate(timeout=FLOOR_SECONDS * SLOWNESS)
+        out, err = process.communicate(timeout=seconds * SLOWNESS)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, 9)  # with its QEMU
@@ -224,21 +226,23 @@ class Line:
         subprocess.run(["cp", "--sparse=always", source, self.fresh_disk], check=True)
         return self.fresh_disk
 
-    def arguments(self, init=None):
-        """For the floor programs; makes the fresh copy. `init` is a program in the agent's place."""
+    def arguments(self, init=None, files=None):
+        """For the floor programs; makes the fresh copy. `init` is a program in the agent's place,
+        `files` are others that it finds: {name: path}."""
         self.copy_disk(self.unused_disk)
         fds = dict(self.fds)
         if init:
             number = int(re.search(r"\d+$", self.argv[self.argv.index("-initrd") + 1])[0])
-            fds[number] = f"r:{self.other_init(fds[number].removeprefix('r:'), init)}"
+            fds[number] = f"r:{self.with_programs(fds[number].removeprefix('r:'), {'init': init} | (files or {}))}"
         return [*(f"{n}={what}" for n, what in fds.items()), "--", *self.argv]
 
-    def other_init(self, initramfs, program):
-        """A copy of the initramfs with another /init: of two archives the later file counts."""
+    def with_programs(self, initramfs, programs):
+        """A copy of the initramfs with another /init and more: of two archives the later counts."""
         path = self.directory / "initramfs"
-        data = pathlib.Path(program).read_bytes()
         entries = b""
-        for name, mode, content in (("init", 0o100755, data), ("TRAILER!!!", 0, b"")):
+        for name, mode, content in (*((name, 0o100755, pathlib.Path(program).read_bytes())
+                                      for name, program in programs.items()),
+                                    ("TRAILER!!!", 0, b"")):
             fields = [0, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0]
             entry = b"070701" + b"".join(b"%08X" % f for f in fields) + name.encode() + b"\0"
             entries += entry + bytes(-len(entry) % 4) + content + bytes(-len(content) % 4)
@@ -251,10 +255,11 @@ class Line:
 class Bench:
     """One run: an instance of banger with kernel and image, and how much to measure."""
 
-    def __init__(self, instance, pairs, quick):
+    def __init__(self, instance, pairs, quick, full_size=False):
         self.instance = instance
         self.pairs = pairs
         self.quick = quick
+        self.full_size = full_size
         self.raw = {}
         self.accel = ""
 
@@ -262,15 +267,15 @@ class Bench:
         return 2 if self.quick else count
 
     @contextlib.contextmanager
-    def vm(self, name):
-        self.instance.ok("vm", "create", "--quiet", "--name", name, timeout=120)
+    def vm(self, name, *options):
+        self.instance.ok("vm", "create", "--quiet", "--name", name, *options, timeout=120)
         try:
             yield name
         finally:
             self.instance.run("vm", "delete", "--force", name, timeout=60)
 
-    def line(self):
-        with self.vm("line") as vm:
+    def line(self, *options):
+        with self.vm("line", *options) as vm:
             self.accel = self.instance.json("vm", "show", vm)["vmm"]["accel"]
             return Line(self.instance, vm)
 
@@ -391,8 +396,8 @@ def measure_exec(bench):
 STREAM_BYTES = 64 * 1024 * 1024
 
 
-def speed(milliseconds_, count):
-    return Series((count / 1000 / ms for ms in milliseconds_), "MB/s", 0)
+def speed(milliseconds_, count, digits=0):
+    return Series((count / 1000 / ms for ms in milliseconds_), "MB/s", digits)
 
 
 def measure_streams(bench):
@@ -412,6 +417,59 @@ def measure_streams(bench):
                    speed(raw[f"{kind}_{way}_ms"], count), target=0.7, least=True)
             for way, what in (("out", "out of"), ("in", "into"))
             for kind, floor_ in (("raw", "bare port"), ("pipe", "port behind a pipe"))]
+
+
+SMALL_BYTES = 4096
+SMALL_PER_DIRECTORY = 100
+
+
+def make_tree(path, count, size):
+    """`count` files of `size` bytes that are not zeros, so that none is a hole."""
+    for i in range(count):
+        directory = path / f"d{i // SMALL_PER_DIRECTORY}"
+        directory.mkdir(parents=True, exist_ok=True)
+        with open(directory / f"f{i}", "wb") as f:
+            for done in range(0, size, 1 << 20):
+                f.write(os.urandom(min(1 << 20, size - done)))
+
+
+def measure_copies(bench, line, vm, count, size):
+    """Both ways, in turn with tar; both guests keep the files in a tmpfs of the same size."""
+    banger = bench.instance
+    here = banger.root / "copies"
+    tree, tar, by_tar, by_banger = here / "tree", here / "tar", here / "by-tar", here / "by-banger"
+    make_tree(tree, count, size)
+    subprocess.run(["tar", "-cf", tar, "-C", here, "tree"], check=True)
+    program = banger.program()
+    clean = f"rm -rf {by_tar} {by_banger} && mkdir {by_tar} && " \
+            f"{program} exec {vm} -- rm -rf /files/tree"
+    return floor(banger, 1 if bench.quick else 2 if bench.full_size else 7, tar,
+                 *line.arguments(init=banger.program("guest-floor"), files={"busybox": BUSYBOX}),
+                 "--clean", "sh", "-c", clean,
+                 "--in", program, "cp", "-r", tree, f"{vm}:/files/tree",
+                 "--out", program, "cp", "-r", f"{vm}:/files/tree", by_banger,
+                 "--unpack", "tar", "-xf", "-", "-C", by_tar,
+                 program="bench-copy", seconds=3600 if bench.full_size else FLOOR_SECONDS)
+
+
+def measure_cp(bench):
+    banger = bench.instance
+    mib, many = (1, 20) if bench.quick else (1024, 20000) if bench.full_size else (128, 2000)
+    memory = ("--memory", "3G" if bench.full_size else "1G")
+    line = bench.line(*memory)
+    figures = []
+    with bench.vm("copying", *memory) as vm:
+        banger.ok("exec", vm, "--", "sh", "-c",
+                  "mkdir /files && mount -t tmpfs -o size=90% tmpfs /files")
+        for what, count, size in ((f"one file of {mib} MiB", 1, mib << 20),
+                                  (f"{many} files of 4 KiB", many, SMALL_BYTES)):
+            shutil.rmtree(banger.root / "copies", ignore_errors=True)
+            raw = measure_copies(bench, line, vm, count, size)
+            bench.raw[f"cp, {what}"] = raw
+            figures += [Figure(f"cp, {what}, {way} the VM", speed(raw[f"{key}_ms"], count * size, 1),
+                               speed(raw[f"tar_{key}_ms"], count * size, 1), target=0.7, least=True)
+                        for way, key in (("into", "in"), ("out of", "out"))]
+    return figures
 
 
 def echo_ms(child, count):
@@ -478,6 +536,7 @@ MEASUREMENTS = {
     "phases": measure_phases,
     "exec": measure_exec,
     "streams": measure_streams,
+    "cp": measure_cp,
     "fairness": measure_fairness,
     "imports": measure_imports,
 }
@@ -492,7 +551,7 @@ def prepare_assets():
     subprocess.run([ROOT / "tools/fetch-deb.sh", "busybox-static", ".cache/busybox"], cwd=ROOT,
                    check=True, stdout=subprocess.DEVNULL)
     tar = CACHE / "bench-rootfs.tar"
-    rootfs.build(CACHE / "busybox" / "bin" / "busybox", tar)
+    rootfs.build(BUSYBOX, tar)
     return CACHE / "kernel", tar
 
 
@@ -531,6 +590,8 @@ def main():
     parser.add_argument("--only", default=",".join(MEASUREMENTS), help="comma-separated names")
     parser.add_argument("--pairs", type=int, default=15, help="cold starts of each kind")
     parser.add_argument("--quick", action="store_true", help="everything once or twice, as a test")
+    parser.add_argument("--full-size", action="store_true",
+                        help="cp: 1 GiB and 20,000 files instead of 128 MiB and 2,000")
     parser.add_argument("--json", metavar="FILE", help="also write all values there")
     args = parser.parse_args()
     names = args.only.split(",")
@@ -538,7 +599,8 @@ def main():
         parser.error(f"unknown measurement: {', '.join(sorted(unknown))}")
     before = load()
     banger = Instance(CONFIG)
-    bench = Bench(banger, QUICK_PAIRS if args.quick else max(args.pairs, 1), args.quick)
+    bench = Bench(banger, QUICK_PAIRS if args.quick else max(args.pairs, 1), args.quick,
+                  args.full_size)
     try:
         import_assets(banger)
         figures = measure(bench, names)

@@ -9,9 +9,11 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 
+#define ORDER_SIZE 16
 #define TARGET_FD_MAX 63
 
 pid_t qemu_pid = -1;
@@ -328,6 +330,90 @@ void configure(struct machine *m)
         fail("the agent could not configure the guest");
     }
     buf_consume(&m->in, frame_bytes);
+}
+
+pid_t start_piped(char **argv, int stream, int *ret_fd)
+{
+    posix_spawn_file_actions_t actions;
+    int ends[2];
+    pid_t pid;
+
+    if (pipe2(ends, O_CLOEXEC) < 0) {
+        fail("pipe: %s", strerror(errno));
+    }
+    posix_spawn_file_actions_init(&actions);
+    for (int fd = 0; fd <= 2; fd++) {
+        if (fd == stream) {
+            posix_spawn_file_actions_adddup2(&actions, ends[fd == STDIN_FILENO ? 0 : 1], fd);
+        } else if (fd != STDERR_FILENO) {
+            posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);
+        }
+    }
+    pid = start(argv, &actions);
+    posix_spawn_file_actions_destroy(&actions);
+    *ret_fd = ends[stream == STDIN_FILENO ? 1 : 0];
+    (void)close(ends[stream == STDIN_FILENO ? 0 : 1]);
+    return pid;
+}
+
+/* The guest of tests/guest/floor.c --------------------------------------------------------------
+ */
+
+char **next_command(char **args, const char *word, const char *usage)
+{
+    while (*args && strcmp(*args, word) != 0) {
+        args++;
+    }
+    if (!args[0] || !args[1]) {
+        fail("%s", usage);
+    }
+    *args = NULL;
+    return args + 1;
+}
+
+void await_success(char **argv, pid_t pid)
+{
+    int status = await_exit(pid);
+
+    if (status != 0) {
+        fail("'%s' ended with status %d", argv[0], status);
+    }
+}
+
+void order(int port, uint8_t what, long bytes)
+{
+    uint8_t o[ORDER_SIZE] = {what};
+
+    for (int i = 0; i < 8; i++) {
+        o[8 + i] = (uint8_t)((uint64_t)bytes >> (8 * i));
+    }
+    if (write(port, o, sizeof(o)) != sizeof(o)) {
+        fail("the guest takes no order: %s", strerror(errno));
+    }
+}
+
+void read_bytes(int fd, long left)
+{
+    static uint8_t piece[PIECE];
+
+    while (left > 0) {
+        ssize_t n = read(fd, piece, left < PIECE ? (size_t)left : PIECE);
+
+        if (n <= 0) {
+            fail("%ld bytes are missing: %s", left, n == 0 ? "end" : strerror(errno));
+        }
+        left -= n;
+    }
+}
+
+void set_deadline(int fd)
+{
+    const struct timeval deadline = {.tv_sec = DEADLINE_MS / 1000};
+
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof(deadline)) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &deadline, sizeof(deadline)) < 0) {
+        fail("setsockopt: %s", strerror(errno));
+    }
 }
 
 /* Figures ------------------------------------------------------------------------------------- */

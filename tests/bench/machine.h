@@ -16,6 +16,7 @@
 #define DEADLINE_MS 60000
 #define INPUT_MAX (64 * 1024)
 #define MACHINE_FDS_MAX 16
+#define PIECE (64 * 1024)
 
 extern char **environ;
 
@@ -37,6 +38,12 @@ long number(const char *text, long least, long most);
 pid_t start(char **argv, const posix_spawn_file_actions_t *actions);
 /* Exit status, or 128 + signal. */
 int await_exit(pid_t pid);
+/* With our pipe, *ret_fd, as one of its streams; the other of stdin and stdout is /dev/null. */
+pid_t start_piped(char **argv, int stream, int *ret_fd);
+/* Any other end than status 0 ends the program. */
+void await_success(char **argv, pid_t pid);
+/* The command behind this word of args, which becomes the end of the one before. */
+char **next_command(char **args, const char *word, const char *usage);
 
 struct given_fd {
     int fd, as;
@@ -67,6 +74,12 @@ struct frame await_frame(struct machine *m, uint8_t type, uint32_t stream, size_
 /* HELLO and its answer; the agent's version is copied to ret_version. */
 void say_hello(struct machine *m, char *ret_version, size_t size);
 void configure(struct machine *m);
+
+/* Without frames: the guest is tests/guest/floor.c, which says what the orders are. */
+void order(int port, uint8_t what, long count);
+void read_bytes(int fd, long left);
+/* Reads and writes that take longer than DEADLINE_MS fail. */
+void set_deadline(int fd);
 
 /* `count` zeros, to be freed. */
 double *doubles(size_t count);

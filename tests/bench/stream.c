@@ -17,42 +17,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
 
 #define BYTES_MAX (1L << 40)
 #define ROUNDS_MAX 1000
-#define PIECE (64 * 1024)
-#define ORDER_SIZE 16
-
-static uint8_t piece[PIECE];
-
 #define USAGE "ROUNDS BYTES FD... -- QEMU... --out OUT... --in IN..."
 
-/* The command behind this word, which becomes the end of the one before. */
-static char **next_command(char **args, const char *word)
-{
-    while (*args && strcmp(*args, word) != 0) {
-        args++;
-    }
-    if (!args[0] || !args[1]) {
-        fail(USAGE);
-    }
-    *args = NULL;
-    return args + 1;
-}
-
-static void read_bytes(int fd, long left)
-{
-    while (left > 0) {
-        ssize_t n = read(fd, piece, left < PIECE ? (size_t)left : PIECE);
-
-        if (n <= 0) {
-            fail("%ld bytes are missing: %s", left, n == 0 ? "end" : strerror(errno));
-        }
-        left -= n;
-    }
-}
+static uint8_t piece[PIECE];
 
 static void write_bytes(int fd, long left)
 {
@@ -63,18 +33,6 @@ static void write_bytes(int fd, long left)
             fail("%ld bytes cannot be written: %s", left, strerror(errno));
         }
         left -= n;
-    }
-}
-
-static void order(int port, uint8_t what, long bytes)
-{
-    uint8_t o[ORDER_SIZE] = {what};
-
-    for (int i = 0; i < 8; i++) {
-        o[8 + i] = (uint8_t)((uint64_t)bytes >> (8 * i));
-    }
-    if (write(port, o, sizeof(o)) != sizeof(o)) {
-        fail("the guest takes no order: %s", strerror(errno));
     }
 }
 
@@ -95,40 +53,6 @@ static double raw_in(int port, uint8_t what, long bytes)
     write_bytes(port, bytes);
     read_bytes(port, 1);
     return since_ms(begin);
-}
-
-/* Starts a command with our pipe as one of its streams, the others at /dev/null. */
-static pid_t start_piped(char **argv, int stream, int *ret_fd)
-{
-    posix_spawn_file_actions_t actions;
-    int ends[2];
-    pid_t pid;
-
-    if (pipe2(ends, O_CLOEXEC) < 0) {
-        fail("pipe: %s", strerror(errno));
-    }
-    posix_spawn_file_actions_init(&actions);
-    for (int fd = 0; fd <= 2; fd++) {
-        if (fd == stream) {
-            posix_spawn_file_actions_adddup2(&actions, ends[fd == STDIN_FILENO ? 0 : 1], fd);
-        } else if (fd != STDERR_FILENO) {
-            posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);
-        }
-    }
-    pid = start(argv, &actions);
-    posix_spawn_file_actions_destroy(&actions);
-    *ret_fd = ends[stream == STDIN_FILENO ? 1 : 0];
-    (void)close(ends[stream == STDIN_FILENO ? 0 : 1]);
-    return pid;
-}
-
-static void await_success(char **argv, pid_t pid)
-{
-    int status = await_exit(pid);
-
-    if (status != 0) {
-        fail("'%s' ended with status %d", argv[0], status);
-    }
 }
 
 static double command_out(char **argv, long bytes)
@@ -155,16 +79,6 @@ static double command_in(char **argv, long bytes)
     return since_ms(begin);
 }
 
-static void set_deadline(int fd)
-{
-    const struct timeval deadline = {.tv_sec = DEADLINE_MS / 1000};
-
-    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof(deadline)) < 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &deadline, sizeof(deadline)) < 0) {
-        fail("setsockopt: %s", strerror(errno));
-    }
-}
-
 int main(int argc, char **argv)
 {
     enum { RAW_OUT, PIPE_OUT, OUT, RAW_IN, PIPE_IN, IN, COUNT };
@@ -183,8 +97,8 @@ int main(int argc, char **argv)
     rounds = (size_t)number(argv[1], 1, ROUNDS_MAX);
     bytes = number(argv[2], 1, BYTES_MAX);
     machine_init(&m, argv + 3);
-    out = next_command(m.argv, "--out");
-    in = next_command(out, "--in");
+    out = next_command(m.argv, "--out", USAGE);
+    in = next_command(out, "--in", USAGE);
     for (int i = 0; i < COUNT; i++) {
         times[i] = doubles(rounds);
     }

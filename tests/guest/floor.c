@@ -4,7 +4,9 @@
  * As /init it takes orders from the agent's port, 16 bytes each, little endian: u8 what, 7 bytes of
  * nothing, u64 count. 'o' writes as many bytes to the port, 'i' reads as many and then writes one.
  * 'O' and 'I' do the same with a pipe to another process in between, which makes the bytes or takes
- * them: what a command and its agent cannot do without.
+ * them: what a command and its agent cannot do without. 'x' is 'I' into `tar x` in /files, a tmpfs,
+ * where /busybox is the tar; the byte is its exit status. 'c' is 'O' from `tar c` of /files. 's'
+ * writes how many bytes `tar c` makes, as u64, and 'd' empties /files, then writes one byte.
  *
  * In a guest that runs, `floor spawn COUNT COMMAND...` starts and awaits the command as often, and
  * prints the milliseconds of each.
@@ -67,57 +69,113 @@ static void consume(int from, uint64_t left)
     }
 }
 
-static void with_pipe(int port, bool out, uint64_t count)
+/* The other end of the pipe: a command, or what makes or takes bytes. */
+static _Noreturn void be_other_end(const int fds[2], bool out, uint64_t count, char **argv)
 {
+    if (argv) {
+        (void)dup2(out ? fds[1] : fds[0], out ? STDOUT_FILENO : STDIN_FILENO);
+        (void)execv(argv[0], argv);
+        _exit(127);
+    } else if (out) {
+        produce(fds[1], count);
+    } else {
+        consume(fds[0], count);
+    }
+    _exit(0);
+}
+
+static uint64_t count_until_end(int fd)
+{
+    uint64_t count = 0;
+    ssize_t n;
+
+    while ((n = read(fd, piece, sizeof(piece))) > 0) {
+        count += (uint64_t)n;
+    }
+    return count;
+}
+
+/* port < 0: *count becomes how many bytes come out. Returns 0 if the other process did well. */
+static uint8_t with_pipe(int port, bool out, uint64_t *count, char **argv)
+{
+    int status = 0;
     int fds[2];
     pid_t pid;
 
     if (pipe2(fds, O_CLOEXEC) < 0) {
-        return;
+        return 1;
     }
     pid = fork();
     if (pid == 0) {
-        if (out) {
-            produce(fds[1], count);
-        } else {
-            consume(fds[0], count);
-        }
-        _exit(0);
+        be_other_end(fds, out, *count, argv);
     }
-    if (out) {
-        copy(fds[0], port, count);
+    if (port < 0) {
+        (void)close(fds[1]);
+        *count = count_until_end(fds[0]);
+    } else if (out) {
+        copy(fds[0], port, *count);
     } else {
-        copy(port, fds[1], count);
+        copy(port, fds[1], *count);
     }
     (void)close(fds[0]);
-    (void)close(fds[1]);
-    (void)waitpid(pid, NULL, 0);
+    if (port >= 0) {
+        (void)close(fds[1]);
+    }
+    return pid < 0 || waitpid(pid, &status, 0) != pid || status != 0;
+}
+
+static uint8_t run(char **argv)
+{
+    int status;
+    pid_t pid;
+
+    return posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ) != 0 ||
+           waitpid(pid, &status, 0) != pid || status != 0;
+}
+
+static void obey(int port, uint8_t what, uint64_t count)
+{
+    static char *unpack[] = {"/busybox", "tar", "x", "-C", "/files", NULL};
+    static char *pack[] = {"/busybox", "tar", "c", "-C", "/files", "tree", NULL};
+    static char *empty[] = {"/busybox", "rm", "-rf", "/files/tree", NULL};
+    uint8_t status = 0;
+
+    switch (what) {
+    case 'o':
+        produce(port, count);
+        return;
+    case 'O':
+    case 'c':
+        (void)with_pipe(port, true, &count, what == 'c' ? pack : NULL);
+        return;
+    case 's':
+        (void)with_pipe(-1, true, &count, pack);
+        write_all(port, &count, sizeof(count)); /* both ends are little endian */
+        return;
+    case 'i':
+        consume(port, count);
+        break;
+    case 'd':
+        status = run(empty);
+        break;
+    default:
+        status = with_pipe(port, false, &count, what == 'x' ? unpack : NULL);
+        break;
+    }
+    write_all(port, &status, 1);
 }
 
 static _Noreturn void serve(int port)
 {
     for (;;) {
         uint8_t order[ORDER_SIZE];
-        uint64_t left = 0;
+        uint64_t count = 0;
 
         read_all(port, order, sizeof(order));
         for (int i = 0; i < 8; i++) {
-            left |= (uint64_t)order[8 + i] << (8 * i);
+            count |= (uint64_t)order[8 + i] << (8 * i);
         }
-        switch (order[0]) {
-        case 'o':
-            produce(port, left);
-            break;
-        case 'i':
-            consume(port, left);
-            break;
-        default:
-            with_pipe(port, order[0] == 'O', left);
-            break;
-        }
-        if (order[0] == 'i' || order[0] == 'I') {
-            write_all(port, piece, 1);
-        }
+        obey(port, order[0], count);
     }
 }
 
@@ -151,6 +209,8 @@ int main(int argc, char **argv)
     if (getpid() == 1) {
         mount_devices();
         load_modules();
+        (void)mkdir("/files", 0755);
+        (void)mount("tmpfs", "/files", "tmpfs", 0, "size=90%");
         serve(open_port());
     }
     if (argc > 3 && strcmp(argv[1], "spawn") == 0) {

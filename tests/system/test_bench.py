@@ -113,6 +113,40 @@ def test_stream_floor_moves_the_bytes_both_ways(measuring):
     assert len(figures) == 4 and all(f.least for f in figures)
 
 
+def contents(directory):
+    return {p.relative_to(directory): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+def test_copy_floor_brings_the_files_there_and_back(measuring):
+    banger = measuring.instance
+    figures = bench.measure_cp(measuring)
+    assert banger.qemu_pids() == []
+    assert len(figures) == 4 and all(f.least for f in figures)
+    for raw in measuring.raw.values():
+        assert sorted(raw) == ["in_ms", "out_ms", "tar_in_ms", "tar_out_ms"]
+        assert all(len(values) == 1 and values[0] > 0 for values in raw.values())
+    # What either has brought back is what it had brought there: the guests share nothing.
+    copies = banger.root / "copies"
+    tree = contents(copies / "tree")
+    assert len(tree) == 20
+    assert contents(copies / "by-tar" / "tree") == tree
+    assert contents(copies / "by-banger") == tree
+
+
+def test_copy_floor_fails_when_the_guest_cannot_unpack(measuring):
+    banger = measuring.instance
+    line = measuring.line()
+    no_tar = banger.root / "no-tar"
+    no_tar.write_bytes(b"x" * 10240)
+    with pytest.raises(bench.FloorFailed, match="the guest cannot unpack"):
+        bench.floor(banger, 1, no_tar,
+                    *line.arguments(init=banger.program("guest-floor"),
+                                    files={"busybox": bench.BUSYBOX}),
+                    "--clean", "true", "--in", "true", "--out", "true", "--unpack", "true",
+                    program="bench-copy")
+    assert banger.qemu_pids() == []
+
+
 def test_fairness_is_measured_beside_a_crowd(measuring):
     idle, *crowded = bench.measure_fairness(measuring)
     assert len(idle.value.values) == 2 and len(crowded) == 2
