@@ -439,7 +439,8 @@ def measure_copies(bench, line, vm, count, size):
     here = banger.root / "copies"
     tree, tar, by_tar, by_banger = here / "tree", here / "tar", here / "by-tar", here / "by-banger"
     make_tree(tree, count, size)
-    subprocess.run(["tar", "-cf", tar, "-C", here, "tree"], check=True)
+    # Numbers only: the guest's tar would look every file's owner up by name, in files it has not.
+    subprocess.run(["tar", "--numeric-owner", "-cf", tar, "-C", here, "tree"], check=True)
     program = banger.program()
     clean = f"rm -rf {by_tar} {by_banger} && mkdir {by_tar} && " \
             f"{program} exec {vm} -- rm -rf /files/tree"
