@@ -233,7 +233,8 @@ class Line:
         fds = dict(self.fds)
         if init:
             number = int(re.search(r"\d+$", self.argv[self.argv.index("-initrd") + 1])[0])
-            fds[number] = f"r:{self.with_programs(fds[number].removeprefix('r:'), {'init': init} | (files or {}))}"
+            path = self.with_programs(fds[number].removeprefix("r:"), {"init": init} | (files or {}))
+            fds[number] = f"r:{path}"
         return [*(f"{n}={what}" for n, what in fds.items()), "--", *self.argv]
 
     def with_programs(self, initramfs, programs):
@@ -467,9 +468,9 @@ def measure_cp(bench):
             shutil.rmtree(banger.root / "copies", ignore_errors=True)
             raw = measure_copies(bench, line, vm, count, size)
             bench.raw[f"cp, {what}"] = raw
-            figures += [Figure(f"cp, {what}, {way} the VM", speed(raw[f"{key}_ms"], count * size, 1),
-                               speed(raw[f"tar_{key}_ms"], count * size, 1), target=0.7, least=True)
-                        for way, key in (("into", "in"), ("out of", "out"))]
+            figures += [Figure(f"cp, {what}, {way} the VM", *(
+                speed(raw[f"{by}{key}_ms"], count * size, 1) for by in ("", "tar_")),
+                target=0.7, least=True) for way, key in (("into", "in"), ("out of", "out"))]
     return figures
 
 
