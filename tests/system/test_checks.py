@@ -229,3 +229,10 @@ def test_reply_that_is_no_reply_is_refused_by_the_tests_schema():
             schema.check_reply(method, bad)
     with pytest.raises(AssertionError):
         schema.check_notification({"jsonrpc": "2.0", "method": "op.progress", "params": VM})
+
+
+def test_nothing_is_left_of_a_merge():
+    marks = subprocess.run(["git", "grep", "-nE", "^(<{7} |>{7} |={7}$)"], cwd=ROOT, check=False,
+                           capture_output=True, text=True)
+    assert marks.returncode in (0, 1), marks.stderr
+    assert marks.stdout == ""
