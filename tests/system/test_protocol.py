@@ -155,7 +155,9 @@ def drive_files(drive):
     """Each has a connection of its own, which then carries frames; its end is theirs."""
     for method, params in (("file.get", {"paths": ["etc"]}), ("file.put", {"path": "tmp"})):
         with drive.connect() as rpc:
-            assert drive.on(rpc, method, vm="driven", **params)["state"] == "running"
+            session = drive.on(rpc, method, vm="driven", **params)
+            # What it has to say may fit into a pipe: then it can be over before the answer.
+            assert session["state"] in ("running", "exited")
 
 
 def drive_end(drive):
