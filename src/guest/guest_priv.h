@@ -13,6 +13,7 @@
 /* Room for control frames and the largest EXEC; session bytes stop at LINK_DATA_HIGH. */
 #define LINK_OUT_MAX (2 * 1024 * 1024)
 #define LINK_DATA_HIGH (64 * 1024)
+#define LINK_REQUESTS_MAX 1024      /* that wait for an answer at once */
 #define LINK_URGENT_MAX (64 * 1024) /* for requests that the guest has not taken yet */
 
 #define SESSION_BUCKETS 64
@@ -47,6 +48,7 @@ struct guest_link {
     struct buf urgent;    /* HELLO and requests: before `out`, between its frames */
     size_t frame_left;    /* bytes of `out` that belong to a frame which is half written */
     struct list requests; /* struct request: those that wait for an answer */
+    unsigned request_count;
     uint32_t last_request;
 
     /* loop thread */

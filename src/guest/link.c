@@ -85,6 +85,7 @@ static struct request *take_request(struct guest_link *link)
     if (!list_is_empty(&link->requests)) {
         r = LIST_ENTRY(link->requests.next, struct request, node);
         list_remove(&r->node);
+        link->request_count--;
     }
     leaf_unlock(&link->wire);
     return r;
@@ -112,6 +113,7 @@ static struct request *find_request(struct guest_link *link, uint32_t id, uint8_
         if (r->id == id && (answer == 0 || (answer == FRAME_PONG) == (r->type == FRAME_PING))) {
             found = r;
             list_remove(&r->node);
+            link->request_count--;
             break;
         }
     }
@@ -623,12 +625,15 @@ static int send_request(struct guest_link *link, struct request *r, const uint8_
     leaf_lock(&link->wire);
     gone = link->fd < 0;
     if (!gone) {
-        *ret_id = r->id = ++link->last_request;
-        full = frame_put_body(&frames, r->type, r->id, body, len) < 0 ||
+        r->id = ++link->last_request;
+        full = link->request_count >= LINK_REQUESTS_MAX ||
+               frame_put_body(&frames, r->type, r->id, body, len) < 0 ||
                buf_append(&link->urgent, buf_head(&frames), frames.len) < 0;
     }
     if (!gone && !full) {
+        *ret_id = r->id;
         list_append(&link->requests, &r->node);
+        link->request_count++;
         if (link->frame_left == 0) {
             (void)buf_write_fd(&link->urgent, link->fd);
         }

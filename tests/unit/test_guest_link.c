@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -813,6 +814,39 @@ static void a_ping_is_forgotten_once_or_answered_once(void **state)
     peer_send(&f->agent, &(struct frame){.type = FRAME_PONG, .stream = ping.stream});
     assert_int_equal(ping_end(&t), 0);
     assert_false(guest_link_forget_ping(f->link, t.ping));
+}
+
+static void count_ping(void *arg, int64_t us, const struct err *err)
+{
+    (void)us;
+    atomic_fetch_add((atomic_uint *)arg, err ? 0 : 1);
+}
+
+static void a_guest_that_answers_none_is_asked_no_more(void **state)
+{
+    struct fixture *f = *state;
+    static uint32_t ids[LINK_REQUESTS_MAX];
+    atomic_uint answered = 0;
+    uint32_t id = 0;
+    struct err err;
+
+    for (unsigned i = 0; i < LINK_REQUESTS_MAX; i++) {
+        assert_int_equal(guest_link_ping(f->link, count_ping, &answered, &ids[i], &err), 0);
+        assert_int_equal(peer_expect(&f->agent, FRAME_PING).stream, ids[i]);
+    }
+    assert_int_equal(guest_link_ping(f->link, count_ping, &answered, &id, &err), -1);
+    assert_string_equal(err.message, "ping: the guest takes no more requests");
+    for (unsigned i = 0; i < LINK_REQUESTS_MAX; i++) {
+        peer_send(&f->agent, &(struct frame){.type = FRAME_PONG, .stream = ids[i]});
+        /* The first answer makes room for one more. */
+        while (i == 0 && guest_link_ping(f->link, count_ping, &answered, &id, &err) < 0) {
+            settle(f);
+        }
+    }
+    assert_int_equal(peer_expect(&f->agent, FRAME_PING).stream, id);
+    peer_send(&f->agent, &(struct frame){.type = FRAME_PONG, .stream = id});
+    assert_link_up(f);
+    assert_int_equal(atomic_load(&answered), LINK_REQUESTS_MAX + 1);
 }
 
 static void a_ping_is_lost_with_the_link(void **state)
@@ -1829,6 +1863,7 @@ int main(void)
         TEST(requests_are_answered),
         TEST(a_request_ends_at_deadline_or_cancel_and_its_late_answer_is_dropped),
         TEST(a_ping_is_forgotten_once_or_answered_once),
+        TEST(a_guest_that_answers_none_is_asked_no_more),
         TEST(a_ping_is_lost_with_the_link),
         TEST(the_end_of_the_stream_breaks_the_link),
         TEST_BARE(what_is_no_protocol_breaks_the_link),
