@@ -1,7 +1,7 @@
 /* The tables of methods, objects, errors and frames as Markdown: docs/PROTOCOL.md. */
-#include "base/buf.h"
 #include "base/str.h"
 #include "codec/api.h"
+#include "codec/doc.h"
 #include "codec/frame.h"
 #include "codec/rpc.h"
 
@@ -47,13 +47,6 @@ const char *api_type_name(enum api_type type)
     }
     abort();
 }
-
-#define PUT(out, ...)                                                                              \
-    do {                                                                                           \
-        if (buf_printf((out), __VA_ARGS__) < 0) {                                                  \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
 
 static const char intro[] =
     "# The protocol\n\n"

@@ -1,18 +1,9 @@
 /* docs/CONFIG.md, printed from the table in config.c. */
-#include "base/buf.h"
 #include "base/str.h"
 #include "codec/config.h"
-
-#include <stdlib.h>
+#include "codec/doc.h"
 
 #define DOC_MAX (256 * 1024)
-
-#define PUT(out, ...)                                                                              \
-    do {                                                                                           \
-        if (buf_printf((out), __VA_ARGS__) < 0) {                                                  \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
 
 static const char intro[] =
     "# Configuration\n\n"
