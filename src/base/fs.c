@@ -1,6 +1,7 @@
 #include "base/fs.h"
 
 #include "base/id.h"
+#include "base/test_point.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -41,8 +42,11 @@ int fs_mkdir_p(const char *path, mode_t mode)
 
 int fs_open_dir(int dir_fd, const char *name, bool create)
 {
-    int fd;
+    int fd = FAULT_POINT("fs.open_dir");
 
+    if (fd < 0) {
+        return fd;
+    }
     if (create && mkdirat(dir_fd, name, 0700) < 0 && errno != EEXIST) {
         return -errno;
     }
@@ -56,7 +60,11 @@ int fs_read_file(int dir_fd, const char *path, size_t max, char **ret_data, size
     _cleanup_free_ char *data = NULL;
     size_t len = 0, capacity;
     struct stat st;
+    int r = FAULT_POINT("fs.read");
 
+    if (r < 0) {
+        return r;
+    }
     if (fd < 0 || fstat(fd, &st) < 0) {
         return -errno;
     }
@@ -107,7 +115,11 @@ int fs_read_file(int dir_fd, const char *path, size_t max, char **ret_data, size
 int fs_write_all(int fd, const void *data, size_t len)
 {
     const char *p = data;
+    int r = FAULT_POINT("fs.write");
 
+    if (r < 0) {
+        return r;
+    }
     while (len > 0) {
         ssize_t n = write(fd, p, len);
 
@@ -164,10 +176,14 @@ static void keep_first(int *result, int r)
 
 int fs_remove_tree(int dir_fd, const char *name)
 {
-    int fd, result = 0;
+    int fd, result = FAULT_POINT("fs.remove");
     struct dirent *e;
     DIR *dir;
 
+    CRASH_POINT("fs.remove");
+    if (result < 0) {
+        return result;
+    }
     if (unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT) {
         return 0;
     }
@@ -222,7 +238,7 @@ int fs_unix_listen(int dir_fd, const char *name, int backlog)
 {
     _cleanup_close_ int fd = -1;
     struct sockaddr_un addr;
-    int r = unix_address(dir_fd, name, &addr);
+    int r = FAULT_POINT("fs.listen") ?: unix_address(dir_fd, name, &addr);
 
     if (r < 0) {
         return r;
@@ -248,7 +264,7 @@ int fs_unix_connect(int dir_fd, const char *name)
 {
     _cleanup_close_ int fd = -1;
     struct sockaddr_un addr;
-    int r = unix_address(dir_fd, name, &addr);
+    int r = FAULT_POINT("fs.connect") ?: unix_address(dir_fd, name, &addr);
 
     if (r < 0) {
         return r;

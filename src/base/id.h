@@ -7,6 +7,8 @@
 #define ID_SIZE 33  /* with the terminating NUL */
 #define ID_SHORT 12 /* digits shown to people */
 
+#define BOOT_ID_SIZE 40 /* for the kernel's /proc/sys/kernel/random/boot_id and a NUL */
+
 /* Fills buf with len random bytes from getrandom(2); does not fail. */
 void random_bytes(void *buf, size_t len);
 

@@ -1,6 +1,7 @@
 #include "base/spawn.h"
 
 #include "base/attr.h"
+#include "base/test_point.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -55,8 +56,11 @@ int spawn_process(const struct spawn_params *params, pid_t *ret_pid, int *ret_pi
     sigset_t none, all;
     short flags = POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF;
     pid_t pid = -1;
-    int pidfd, r;
+    int pidfd, r = FAULT_POINT("spawn");
 
+    if (r < 0) {
+        return r;
+    }
     assert(params->fd_count <= SPAWN_FDS_MAX);
     for (size_t i = 0; i < SPAWN_FDS_MAX; i++) {
         copies[i] = -1;

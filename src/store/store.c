@@ -3,6 +3,7 @@
 
 #include "base/fs.h"
 #include "base/str.h"
+#include "base/test_point.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,6 +32,20 @@ static const char *const migrations[] = {
     "CREATE TABLE kernel_name (name TEXT PRIMARY KEY,"
     " digest TEXT NOT NULL REFERENCES kernel(digest) ON DELETE CASCADE) STRICT;",
     "ALTER TABLE vm ADD COLUMN held INTEGER NOT NULL DEFAULT 1",
+    /* The ledger; what a VM's row knew of its process goes there. */
+    "CREATE TABLE object ("
+    " seq INTEGER PRIMARY KEY, vm_id TEXT NOT NULL REFERENCES vm(id), kind TEXT NOT NULL,"
+    " name TEXT NOT NULL, incarnation INTEGER NOT NULL, boot_id TEXT NOT NULL,"
+    " UNIQUE (vm_id, kind, incarnation, name)) STRICT;"
+    "INSERT INTO object (vm_id, kind, name, incarnation, boot_id)"
+    " SELECT id, 'state_dir', id, 0, '' FROM vm;"
+    "INSERT INTO object (vm_id, kind, name, incarnation, boot_id)"
+    " SELECT id, 'run_dir', id, incarnation, '' FROM vm WHERE pid > 0;"
+    "INSERT INTO object (vm_id, kind, name, incarnation, boot_id)"
+    " SELECT id, 'process', pid || ':' || start_ticks, incarnation, boot_id FROM vm WHERE pid > 0;"
+    "ALTER TABLE vm DROP COLUMN pid;"
+    "ALTER TABLE vm DROP COLUMN start_ticks;"
+    "ALTER TABLE vm DROP COLUMN boot_id",
 };
 
 static bool is_duplicate(sqlite3 *db)
@@ -74,6 +89,11 @@ int store_run(struct store *s, sqlite3_stmt *stmt, const char *what, struct err 
     if (!stmt) {
         return -1;
     }
+    r = FAULT_POINT("store");
+    if (r < 0) {
+        sqlite3_finalize(stmt);
+        return err_set_errno(err, ERR_IO, r, "store: %s", what);
+    }
     r = sqlite3_step(stmt);
     if (r != SQLITE_DONE) {
         (void)store_fail(s, err, what);
@@ -84,8 +104,24 @@ int store_run(struct store *s, sqlite3_stmt *stmt, const char *what, struct err 
     return 0;
 }
 
+int store_run_for(struct store *s, const char *sql, const char *id, const char *what,
+                  struct err *err)
+{
+    sqlite3_stmt *stmt = store_prepare(s, sql, err);
+
+    if (stmt) {
+        sqlite3_bind_text(stmt, 1, id, -1, SQLITE_TRANSIENT);
+    }
+    return store_run(s, stmt, what, err);
+}
+
 int store_exec(struct store *s, const char *sql, struct err *err)
 {
+    int r = FAULT_POINT("store");
+
+    if (r < 0) {
+        return err_set_errno(err, ERR_IO, r, "store: execute");
+    }
     if (sqlite3_exec(s->db, sql, NULL, NULL, NULL) != SQLITE_OK) {
         return store_fail(s, err, "execute");
     }
@@ -127,6 +163,9 @@ static int migrate(struct store *s, struct err *err)
                 version, ARRAY_LEN(migrations));
         return err_hint(err, "install the newer banger again, or use another state directory");
     }
+    if (version > 0 && version < (int)ARRAY_LEN(migrations) && store_back_up(s, version, err) < 0) {
+        return -1;
+    }
     for (; version < (int)ARRAY_LEN(migrations); version++) {
         char bump[64];
 
@@ -134,8 +173,12 @@ static int migrate(struct store *s, struct err *err)
         if (store_exec(s, "BEGIN IMMEDIATE", err) < 0) {
             return -1;
         }
-        if (store_exec(s, migrations[version], err) < 0 || store_exec(s, bump, err) < 0 ||
-            store_exec(s, "COMMIT", err) < 0) {
+        if (store_exec(s, migrations[version], err) < 0 || store_exec(s, bump, err) < 0) {
+            (void)sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+            return err_wrap(err, "migration %d", version + 1);
+        }
+        CRASH_POINT("store.migrate");
+        if (store_exec(s, "COMMIT", err) < 0) {
             (void)sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
             return err_wrap(err, "migration %d", version + 1);
         }

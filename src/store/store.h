@@ -22,10 +22,16 @@
 
 struct store;
 
-/* Opens dir_fd/banger.db, making or migrating it. A database from a newer banger is refused
- * (ERR_UNSUPPORTED), a damaged one is ERR_IO with what SQLite said. */
+/* Opens dir_fd/banger.db, making or migrating it; before it migrates one it copies it to
+ * banger.db.v<its version>. A database from a newer banger is refused (ERR_UNSUPPORTED), a damaged
+ * one is ERR_IO with what SQLite said. */
 int store_open(int dir_fd, struct store **ret_store, struct err *err);
 void store_close(struct store *s); /* accepts NULL */
+
+/* Looks for what cannot be: calls fn for each problem, in words. */
+typedef void (*store_problem_fn)(void *arg, const char *text);
+int store_verify(struct store *s, store_problem_fn fn, void *arg, struct err *err)
+    EXCLUDES(rank_leaf);
 
 /* ---- VMs ---- */
 
@@ -49,6 +55,29 @@ struct vm_phase {
     int64_t ms;
 };
 
+/* ---- the ledger: what a VM has on the host ----
+ *
+ * An object is entered, in one commit with the VM's row, before it is made, and struck out after it
+ * is gone. So what is in the ledger may be there, and what is not in it is not (but for what a
+ * power cut brought back, which vm/vm_reconcile.c looks for). */
+
+enum object_kind {
+    OBJECT_STATE_DIR, /* in the state directory: data disk and console; name: the VM's id */
+    OBJECT_RUN_DIR,   /* in the runtime directory: sockets, log; name: the VM's id */
+    OBJECT_PROCESS,   /* the VMM; name: PID:START-TICKS */
+    OBJECT_KIND_COUNT,
+};
+const char *object_kind_name(enum object_kind kind);
+
+#define OBJECT_NAME_SIZE 64
+
+struct vm_object {
+    enum object_kind kind;
+    char name[OBJECT_NAME_SIZE]; /* what the host knows it by; "" = it is not known yet */
+    uint64_t incarnation;        /* which run of the VM it is of; 0 = it stays between them */
+    char boot_id[BOOT_ID_SIZE];  /* of the host whose kernel holds it; "" = it outlives the host */
+};
+
 struct vm_row {
     char id[ID_SIZE];
     char name[64];
@@ -66,21 +95,29 @@ struct vm_row {
     bool auto_remove;
     bool held; /* created on a connection that holds it: an auto_remove VM goes with its client */
     int64_t created_ms, started_ms;
-    pid_t pid; /* of the VMM; 0 = none */
-    uint64_t start_ticks;
-    char boot_id[40];
     int exit_code; /* of the main session or the VMM; -1 = none */
     int exit_signal;
     struct vm_phase timeline[STORE_PHASES_MAX];
     unsigned phase_count;
-    char *labels; /* JSON object, owned; never NULL in a row that was read */
+    char *labels;              /* JSON object, owned; never NULL in a row that was read */
+    struct vm_object *objects; /* owned, in the order in which they are made */
+    size_t object_count;
+    bool objects_changed; /* since they were written; the next update writes them */
 };
 
 void vm_row_copy(struct vm_row *to, const struct vm_row *from); /* `to` is uninitialised */
 void vm_row_done(struct vm_row *row);
 #define _cleanup_vm_row_ _cleanup_(vm_row_done)
 
-/* Inserts durably; the name must be free. */
+/* Enters an object, or replaces the one of this kind and incarnation. */
+void vm_row_put_object(struct vm_row *row, const struct vm_object *object);
+/* Strikes out those of one kind. */
+void vm_row_drop_object(struct vm_row *row, enum object_kind kind);
+/* The first of that kind, or NULL. */
+const struct vm_object *vm_row_object(const struct vm_row *row, enum object_kind kind);
+
+/* Each is one commit: the row and its objects. Insert and delete are durable. The name must be free
+ * for an insert. */
 int store_vm_insert(struct store *s, const struct vm_row *row, struct err *err) EXCLUDES(rank_leaf);
 int store_vm_update(struct store *s, const struct vm_row *row, struct err *err) EXCLUDES(rank_leaf);
 int store_vm_delete(struct store *s, const char *id, struct err *err) EXCLUDES(rank_leaf);

@@ -21,6 +21,22 @@ int store_run(struct store *s, sqlite3_stmt *stmt, const char *what, struct err 
 
 int store_exec(struct store *s, const char *sql, struct err *err);
 
+/* Runs a statement whose ?1 is id. */
+int store_run_for(struct store *s, const char *sql, const char *id, const char *what,
+                  struct err *err);
+
+/* ---- store_verify.c ---- */
+
+/* Copies the database to banger.db.v<version> beside it, in the place of an older copy. */
+int store_back_up(struct store *s, int version, struct err *err);
+
+/* ---- store_object.c, in the caller's transaction ---- */
+
+/* The objects of the row in the place of those that are stored. */
+int store_objects_write(struct store *s, const struct vm_row *row, struct err *err);
+/* Fills in those of rows that have none. */
+int store_objects_read(struct store *s, struct vm_row *rows, size_t count, struct err *err);
+
 /* Copies a text column into a fixed field, cut if longer (we wrote it, so it is not). */
 void store_column_text(sqlite3_stmt *stmt, int column, char *field, size_t size);
 

@@ -1,6 +1,7 @@
 #include "store/store_priv.h"
 
 #include "base/str.h"
+#include "base/test_point.h"
 #include "codec/json.h"
 
 #include <string.h>
@@ -31,11 +32,18 @@ void vm_row_copy(struct vm_row *to, const struct vm_row *from)
 {
     *to = *from;
     to->labels = x_strdup(from->labels ? from->labels : "{}");
+    to->objects = NULL;
+    if (from->object_count > 0) {
+        to->objects = x_calloc(from->object_count, sizeof(*to->objects));
+        memcpy(to->objects, from->objects, from->object_count * sizeof(*to->objects));
+    }
 }
 
 void vm_row_done(struct vm_row *row)
 {
     free(STEAL_PTR(row->labels));
+    free(STEAL_PTR(row->objects));
+    row->object_count = 0;
 }
 
 static char *timeline_text(const struct vm_row *row)
@@ -76,9 +84,8 @@ static void read_timeline(struct vm_row *row, const char *text)
 #define VM_COLUMNS                                                                                 \
     "id, name, state, reason, state_since_ms, incarnation, image_name, image_digest,"              \
     " kernel_name, kernel_digest, vmm, vmm_version, accel, accel_why, vcpus, memory_mib,"          \
-    " disk_bytes, auto_remove, created_ms, started_ms, pid, start_ticks, boot_id, exit_code,"      \
-    " exit_signal, timeline, labels, held"
-#define VM_COLUMN_COUNT 28
+    " disk_bytes, auto_remove, created_ms, started_ms, exit_code, exit_signal, timeline, labels,"  \
+    " held"
 
 static void bind_row(sqlite3_stmt *stmt, const struct vm_row *row)
 {
@@ -88,14 +95,8 @@ static void bind_row(sqlite3_stmt *stmt, const struct vm_row *row)
                             row->kernel_digest, row->vmm,          row->vmm_version,
                             row->accel,         row->accel_why};
     const int64_t numbers[] = {
-        (int64_t)row->vcpus,
-        (int64_t)row->memory_mib,
-        (int64_t)row->disk_bytes,
-        row->auto_remove,
-        row->created_ms,
-        row->started_ms,
-        row->pid,
-        (int64_t)row->start_ticks,
+        (int64_t)row->vcpus, (int64_t)row->memory_mib, (int64_t)row->disk_bytes,
+        row->auto_remove,    row->created_ms,          row->started_ms,
     };
     int n = 1;
 
@@ -110,7 +111,6 @@ static void bind_row(sqlite3_stmt *stmt, const struct vm_row *row)
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
         sqlite3_bind_int64(stmt, n++, numbers[i]);
     }
-    sqlite3_bind_text(stmt, n++, row->boot_id, -1, SQLITE_TRANSIENT);
     sqlite3_bind_int(stmt, n++, row->exit_code);
     sqlite3_bind_int(stmt, n++, row->exit_signal);
     sqlite3_bind_text(stmt, n++, timeline_text(row), -1, free);
@@ -145,9 +145,6 @@ static void read_row(sqlite3_stmt *stmt, struct vm_row *row)
     row->auto_remove = sqlite3_column_int(stmt, c++) != 0;
     row->created_ms = sqlite3_column_int64(stmt, c++);
     row->started_ms = sqlite3_column_int64(stmt, c++);
-    row->pid = sqlite3_column_int(stmt, c++);
-    row->start_ticks = (uint64_t)sqlite3_column_int64(stmt, c++);
-    store_column_text(stmt, c++, row->boot_id, sizeof(row->boot_id));
     row->exit_code = sqlite3_column_int(stmt, c++);
     row->exit_signal = sqlite3_column_int(stmt, c++);
     read_timeline(row, (const char *)sqlite3_column_text(stmt, c++));
@@ -155,77 +152,109 @@ static void read_row(sqlite3_stmt *stmt, struct vm_row *row)
     row->held = sqlite3_column_int(stmt, c++) != 0;
 }
 
-/* synchronous=FULL for what a power cut must not undo (created, deleted). */
-static int run_durably(struct store *s, sqlite3_stmt *stmt, const char *what, struct err *err)
+/* One transaction. durable: synchronous=FULL, for what a power cut must not undo. */
+static int begin(struct store *s, bool durable, struct err *err)
 {
-    int r;
-
-    if (!stmt) {
-        return -1;
+    if (durable) {
+        (void)sqlite3_exec(s->db, "PRAGMA synchronous = FULL", NULL, NULL, NULL);
     }
-    (void)sqlite3_exec(s->db, "PRAGMA synchronous = FULL", NULL, NULL, NULL);
-    r = store_run(s, stmt, what, err);
-    (void)sqlite3_exec(s->db, "PRAGMA synchronous = NORMAL", NULL, NULL, NULL);
+    return store_exec(s, "BEGIN IMMEDIATE", err);
+}
+
+/* r: how it went so far; its result, or that of the commit. */
+static int end(struct store *s, bool durable, int r, struct err *err)
+{
+    if (r == 0) {
+        CRASH_POINT("store.commit");
+        r = store_exec(s, "COMMIT", err);
+    }
+    if (r < 0) {
+        (void)sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+    }
+    if (durable) {
+        (void)sqlite3_exec(s->db, "PRAGMA synchronous = NORMAL", NULL, NULL, NULL);
+    }
     return r;
+}
+
+static int insert_locked(struct store *s, const struct vm_row *row, struct err *err)
+{
+    sqlite3_stmt *stmt =
+        store_prepare(s,
+                      "INSERT INTO vm (" VM_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,"
+                      " ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,"
+                      " ?23, ?24, ?25)",
+                      err);
+
+    if (stmt) {
+        bind_row(stmt, row);
+    }
+    return store_run(s, stmt, "insert VM", err) < 0 ? -1 : store_objects_write(s, row, err);
 }
 
 int store_vm_insert(struct store *s, const struct vm_row *row, struct err *err)
 {
-    sqlite3_stmt *stmt;
     int r;
 
     leaf_lock(&s->lock);
-    stmt = store_prepare(s,
-                         "INSERT INTO vm (" VM_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,"
-                         " ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,"
-                         " ?23, ?24, ?25, ?26, ?27, ?28)",
-                         err);
-    if (stmt) {
-        bind_row(stmt, row);
-    }
-    r = run_durably(s, stmt, "insert VM", err);
+    r = begin(s, true, err);
+    r = end(s, true, r < 0 ? r : insert_locked(s, row, err), err);
+    leaf_unlock(&s->lock);
     if (r < 0 && err->code == ERR_ALREADY_EXISTS) {
         err_set(err, ERR_ALREADY_EXISTS, "VM '%s' exists already", row->name);
         err_hint(err, "choose another --name, or delete it with: banger rm %s", row->name);
     }
-    leaf_unlock(&s->lock);
     return r;
+}
+
+static int update_locked(struct store *s, const struct vm_row *row, struct err *err)
+{
+    sqlite3_stmt *stmt =
+        store_prepare(s,
+                      "UPDATE vm SET name = ?2, state = ?3, reason = ?4, state_since_ms = ?5,"
+                      " incarnation = ?6, image_name = ?7, image_digest = ?8, kernel_name = ?9,"
+                      " kernel_digest = ?10, vmm = ?11, vmm_version = ?12, accel = ?13,"
+                      " accel_why = ?14, vcpus = ?15, memory_mib = ?16, disk_bytes = ?17,"
+                      " auto_remove = ?18, created_ms = ?19, started_ms = ?20, exit_code = ?21,"
+                      " exit_signal = ?22, timeline = ?23, labels = ?24, held = ?25 WHERE id = ?1",
+                      err);
+
+    if (stmt) {
+        bind_row(stmt, row);
+    }
+    return store_run(s, stmt, "update VM", err);
 }
 
 int store_vm_update(struct store *s, const struct vm_row *row, struct err *err)
 {
-    sqlite3_stmt *stmt;
     int r;
 
     leaf_lock(&s->lock);
-    stmt = store_prepare(s,
-                         "UPDATE vm SET name = ?2, state = ?3, reason = ?4, state_since_ms = ?5,"
-                         " incarnation = ?6, image_name = ?7, image_digest = ?8, kernel_name = ?9,"
-                         " kernel_digest = ?10, vmm = ?11, vmm_version = ?12, accel = ?13,"
-                         " accel_why = ?14, vcpus = ?15, memory_mib = ?16, disk_bytes = ?17,"
-                         " auto_remove = ?18, created_ms = ?19, started_ms = ?20, pid = ?21,"
-                         " start_ticks = ?22, boot_id = ?23, exit_code = ?24, exit_signal = ?25,"
-                         " timeline = ?26, labels = ?27, held = ?28 WHERE id = ?1",
-                         err);
-    if (stmt) {
-        bind_row(stmt, row);
+    r = begin(s, false, err);
+    if (r == 0) {
+        r = update_locked(s, row, err);
     }
-    r = store_run(s, stmt, "update VM", err);
+    if (r == 0 && row->objects_changed) {
+        r = store_objects_write(s, row, err);
+    }
+    r = end(s, false, r, err);
     leaf_unlock(&s->lock);
     return r;
 }
 
 int store_vm_delete(struct store *s, const char *id, struct err *err)
 {
-    sqlite3_stmt *stmt;
     int r;
 
     leaf_lock(&s->lock);
-    stmt = store_prepare(s, "DELETE FROM vm WHERE id = ?1", err);
-    if (stmt) {
-        sqlite3_bind_text(stmt, 1, id, -1, SQLITE_TRANSIENT);
+    r = begin(s, true, err);
+    if (r == 0) {
+        r = store_run_for(s, "DELETE FROM object WHERE vm_id = ?1", id, "delete objects", err);
     }
-    r = run_durably(s, stmt, "delete VM", err);
+    if (r == 0) {
+        r = store_run_for(s, "DELETE FROM vm WHERE id = ?1", id, "delete VM", err);
+    }
+    r = end(s, true, r, err);
     leaf_unlock(&s->lock);
     return r;
 }
@@ -251,12 +280,14 @@ int store_vm_list(struct store *s, struct vm_row **ret_rows, size_t *ret_count, 
     }
     if (!stmt || r != SQLITE_DONE) {
         r = stmt ? store_fail(s, err, "list VMs") : -1;
+    } else {
+        r = store_objects_read(s, rows, count, err);
+    }
+    if (r < 0) {
         while (count > 0) {
             vm_row_done(&rows[--count]);
         }
         free(STEAL_PTR(rows));
-    } else {
-        r = 0;
     }
     sqlite3_finalize(stmt);
     leaf_unlock(&s->lock);

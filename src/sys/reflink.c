@@ -1,6 +1,7 @@
 #include "sys/reflink.h"
 
 #include "base/fs.h"
+#include "base/test_point.h"
 
 #include <errno.h>
 #include <linux/fs.h>
@@ -58,8 +59,11 @@ int reflink_or_copy(int from_fd, int to_fd)
 {
     struct stat st;
     off_t at = 0;
-    int r = 0;
+    int r = FAULT_POINT("copy");
 
+    if (r < 0) {
+        return r;
+    }
     if (ioctl(to_fd, FICLONE, from_fd) == 0) {
         return 0;
     }

@@ -5,6 +5,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "base/test_point.h"
 #include "codec/api.h"
 #include "disk/data_disk.h"
 
@@ -199,6 +200,20 @@ static bool name_taken(struct vms *v, const char *name)
     return taken;
 }
 
+/* All that is going to be made, in one commit with the row. */
+static void enter_objects(struct create *c)
+{
+    struct vm_object dir = {.kind = OBJECT_STATE_DIR};
+
+    (void)snprintf(dir.name, sizeof(dir.name), "%s", c->row.id);
+    vm_row_put_object(&c->row, &dir);
+    if (api_flag(c->params, "start")) {
+        c->row.incarnation = 1;
+        vm_row_enter_run(&c->row);
+        c->row.incarnation = 0;
+    }
+}
+
 /* The name is checked, and taken by the row, in one hold of the create lock. */
 static int reserve(struct create *c, struct err *err)
 {
@@ -210,6 +225,7 @@ static int reserve(struct create *c, struct err *err)
         vm_generate_name(c->row.name);
     }
     c->row.created_ms = c->row.state_since_ms = clock_real_ms();
+    enter_objects(c);
     r = store_vm_insert(v->params.store, &c->row, err);
     if (r == 0) {
         leaf_lock(&v->table);
@@ -228,7 +244,11 @@ static int make_hole(int dir_fd, uint64_t bytes, struct err *err)
 {
     _cleanup_close_ int fd =
         openat(dir_fd, "data.ext4", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int r = FAULT_POINT("copy");
 
+    if (r < 0) {
+        return err_set_errno(err, ERR_IO, r, "cannot make the VM's data disk");
+    }
     return fd < 0 || ftruncate(fd, (off_t)bytes) < 0
                ? err_set_errno(err, ERR_IO, errno, "cannot make the VM's data disk")
                : 0;
@@ -245,6 +265,7 @@ static int make_disk(struct create *c, struct op *op, struct err *err)
     if (dir < 0) {
         return err_set_errno(err, ERR_IO, dir, "cannot make the VM's directory");
     }
+    CRASH_POINT("create.dir");
     if (!(c->vmm->features & VMM_BOOTS_KERNEL)) {
         return make_hole(dir, c->row.disk_bytes, err);
     }
@@ -306,6 +327,7 @@ static int build(struct create *c, struct op *op, struct err *err) REQUIRES(rank
     if (make_disk(c, op, err) < 0) {
         return -1;
     }
+    CRASH_POINT("create.disk");
     if (start && vm_boot(c->v, c->row.id, op, op_cancel(op), err) < 0) {
         return -1;
     }
@@ -315,6 +337,7 @@ static int build(struct create *c, struct op *op, struct err *err) REQUIRES(rank
     if (start && json_object_get(c->params, "main") && start_main(c, op, err) < 0) {
         return -1;
     }
+    CRASH_POINT("create.done");
     return finish_hold(c, err);
 }
 
@@ -354,6 +377,7 @@ static int create_with_token(struct create *c, struct op *op, json_t **ret_resul
     if (reserve(c, err) < 0) {
         return -1;
     }
+    CRASH_POINT("create.reserved");
     op_set_target(op, c->row.name);
     if (build(c, op, err) < 0 || result_json(c, ret_result, err) < 0) {
         if (vm_remove(c->v, c->row.id, &undo) < 0) {

@@ -5,6 +5,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "base/test_point.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,17 +25,51 @@ static bool is_half(const struct vm_row *row)
     return str_eq(row->reason, VM_REASON_CREATING) || str_eq(row->reason, VM_REASON_DELETING);
 }
 
-static int settle(struct vms *v, const struct vm_row *row, struct err *err) REQUIRES(rank_vm)
+/* What runs on is taken over; -1 when it does not run, or cannot be (then err is another code). */
+static int take_over(struct vms *v, const struct vm_row *row, struct err *err) REQUIRES(rank_vm)
 {
-    bool same_boot = row->boot_id[0] && str_eq(row->boot_id, v->boot_id);
-    bool was_up = row->pid > 0 && row->state != VM_STOPPED;
+    const struct vm_object *process = vm_row_object(row, OBJECT_PROCESS);
+    int r;
+
+    if (!process || !process->boot_id[0]) {
+        return err_set(err, ERR_NOT_FOUND, "its process was not noted");
+    }
+    if (!str_eq(process->boot_id, v->boot_id)) {
+        return err_set(err, ERR_NOT_FOUND, "the host has rebooted");
+    }
+    r = vm_adopt(v, row->id, err);
+    log_info("VM %.12s '%s': %s", row->id, row->name,
+             r == 0 ? "still runs, adopted" : err->message);
+    return r;
+}
+
+/* A VM that had a process, whose process is not there. */
+static int set_ended(struct vms *v, const struct vm_row *row, struct err *err) REQUIRES(rank_vm)
+{
+    const struct vm_object *process = vm_row_object(row, OBJECT_PROCESS);
+    bool same_boot = !process || !process->boot_id[0] || str_eq(process->boot_id, v->boot_id);
+    const struct vm_ending end = {.reason = row->state == VM_STARTING ? "start interrupted"
+                                            : same_boot               ? "vmm_died"
+                                                                      : "host_reboot",
+                                  .exit = {.code = -1}};
+
+    return vm_clean_up(v, row->id, &end, err);
+}
+
+int vm_settle(struct vms *v, const struct vm_row *row, struct err *err)
+{
     bool adopted = false, boots;
 
-    if (was_up && same_boot) {
-        adopted = vm_adopt(v, row->id, err) == 0;
-        log_info("VM %.12s '%s': %s", row->id, row->name,
-                 adopted ? "still runs, adopted" : err->message);
+    if (vm_row_object(row, OBJECT_PROCESS)) {
+        adopted = take_over(v, row, err) == 0;
+        if (!adopted && err->code != ERR_NOT_FOUND && !is_half(row)) {
+            /* It may run on; the guest's work is not for us to end. */
+            _cleanup_free_ char *reason = x_asprintf("cannot be taken over: %.200s", err->message);
+
+            return vm_set_state(v, row->id, VM_ERROR, reason, err);
+        }
     }
+    CRASH_POINT("reconcile.adopted");
     boots = adopted && row->state == VM_STARTING; /* nobody waits for it any more */
     /* An auto_remove VM is there for its main session; vm_resume.c looks after one that runs. */
     if (is_half(row) || (row->auto_remove && (!adopted || boots))) {
@@ -44,11 +79,11 @@ static int settle(struct vms *v, const struct vm_row *row, struct err *err) REQU
     if (boots) {
         return vm_kill(v, row->id, "start interrupted", err);
     }
-    if (adopted || row->state == VM_STOPPED || row->state == VM_CREATED) {
+    if (adopted || row->state == VM_CREATED ||
+        (row->state == VM_STOPPED && !vm_row_object(row, OBJECT_RUN_DIR))) {
         return 0;
     }
-    (void)fs_remove_tree(v->params.run_fd, row->id);
-    return vm_set_state(v, row->id, VM_STOPPED, same_boot ? "vmm_died" : "host_reboot", err);
+    return set_ended(v, row, err);
 }
 
 static void settle_logged(struct vms *v, const struct vm_row *row)
@@ -59,7 +94,7 @@ static void settle_logged(struct vms *v, const struct vm_row *row)
     if (vm_locks_acquire(v->locks, row->id, "adopt", NULL, -1, &token, &err)) {
         return;
     }
-    if (settle(v, row, &err) < 0) {
+    if (vm_settle(v, row, &err) < 0) {
         log_error("VM %.12s '%s': %s", row->id, row->name, err.message);
     }
     vm_locks_release(token);

@@ -8,6 +8,7 @@
 #include "vm/console.h"
 #include "vm/vm.h"
 #include "vm/vm_locks.h"
+#include "vmm/process.h"
 
 /* Reasons of a VM that the next daemon finds half made, or half deleted. */
 #define VM_REASON_CREATING "creating"
@@ -54,8 +55,8 @@ struct vms {
     struct vm_locks *locks;
     struct console_watcher *consoles;
     struct boot_slots *slots;
-    struct boot_slots *probe; /* one: who probes for KVM */
-    char boot_id[40];         /* of the host */
+    struct boot_slots *probe;   /* one: who probes for KVM */
+    char boot_id[BOOT_ID_SIZE]; /* of the host */
 
     struct lock create; /* rank create */
 
@@ -117,6 +118,11 @@ int vm_adopt(struct vms *v, const char *id, struct err *err) REQUIRES(rank_vm);
 int vm_find_vmm(const struct vms *v, const char *name, const struct vmm_ops **ret_ops,
                 struct err *err);
 
+/* ---- vm_load.c ---- */
+
+/* Brings a VM whose run nobody holds to what the host says: adopted, stopped, or removed. */
+int vm_settle(struct vms *v, const struct vm_row *row, struct err *err) REQUIRES(rank_vm);
+
 /* ---- vm_resume.c: sessions that outlived a daemon ---- */
 
 /* Before the link of an adopted VM is opened: from now on its clients have a while to come back. */
@@ -127,6 +133,16 @@ void vm_on_listed(struct vm_run *run);
 
 /* ---- vm_stop.c ---- */
 
+struct vm_ending {
+    const char *reason;
+    struct vmm_exit exit;
+};
+
+/* The process has ended, or is to be: lets go of everything of the incarnation, and sets stopped;
+ * when something of it remains, error. */
+int vm_clean_up(struct vms *v, const char *id, const struct vm_ending *end, struct err *err)
+    REQUIRES(rank_vm);
+
 /* Ends the process at once, waits for it, removes its run directory, sets stopped with reason. */
 int vm_kill(struct vms *v, const char *id, const char *reason, struct err *err) REQUIRES(rank_vm);
 /* Kills it, removes its files and its row. */
@@ -135,6 +151,32 @@ int vm_remove(struct vms *v, const char *id, struct err *err) REQUIRES(rank_vm);
 void vm_on_exit(struct vms *v, const char *id);
 /* Worker: delete an auto_remove VM whose main session is over. */
 void vm_auto_remove(struct vms *v, const char *id);
+
+/* ---- vm_undo.c: the caller holds the VM's token ---- */
+
+enum vm_undo_scope {
+    VM_UNDO_RUN, /* what it has only while it runs */
+    VM_UNDO_ALL,
+};
+
+/* Takes the objects of the ledger away, newest first. All of them, whatever fails; the error tells
+ * of each failure. Cannot be cancelled. The ledger is left as it is. */
+int vm_undo(struct vms *v, const char *id, enum vm_undo_scope scope, struct err *err)
+    REQUIRES(rank_vm);
+
+/* The ledger's entries for a run of the row's incarnation, and without them. */
+void vm_row_enter_run(struct vm_row *row);
+void vm_row_drop_run(struct vm_row *row);
+
+/* The name of a process in the ledger. From an object: false when there is none, or its process is
+ * not known. */
+void vm_process_name(const struct vmm_process *process, char ret_name[OBJECT_NAME_SIZE]);
+bool vm_process_from_object(const struct vm_object *o, struct vmm_process *ret_process);
+
+/* Kills a process whose run directory has that name, and waits for its end; one that is gone, or is
+ * somebody else by now, is none. */
+int vm_end_process(struct vms *v, const struct vmm_ops *ops, const char *name,
+                   const struct vmm_process *process, struct err *err);
 
 /* ---- vm_events.c ---- */
 void vm_on_vmm_event(void *run, enum vmm_event event);

@@ -5,6 +5,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "base/test_point.h"
 #include "boot/cmdline.h"
 #include "codec/json.h"
 #include "vmm/accel.h"
@@ -240,13 +241,15 @@ static int choose_accel(struct boot *b, struct err *err)
 
 /* ---- one attempt ---- */
 
-/* The run directory of an incarnation starts empty. */
+/* The run directory of an attempt starts empty. */
 static int make_run_dir(struct boot *b, char ret_path[4096], int *ret_fd, struct err *err)
 {
     struct vms *v = b->v;
-    int fd;
+    int fd = fs_remove_tree(v->params.run_fd, b->row.id);
 
-    (void)fs_remove_tree(v->params.run_fd, b->row.id);
+    if (fd < 0) {
+        return err_set_errno(err, ERR_IO, fd, "cannot empty the VM's run directory");
+    }
     fd = fs_open_dir(v->params.run_fd, b->row.id, true);
     if (fd < 0) {
         return err_set_errno(err, ERR_IO, fd, "cannot make the VM's run directory");
@@ -263,10 +266,11 @@ static void note_process(struct vm_row *row, void *arg)
 {
     const struct boot *b = arg;
     const struct vmm_process *p = b->run->ops->process(b->run->vmm);
+    struct vm_object o = {.kind = OBJECT_PROCESS, .incarnation = b->row.incarnation};
 
-    row->pid = p->pid;
-    row->start_ticks = p->start_ticks;
-    memcpy(row->boot_id, p->boot_id, sizeof(row->boot_id));
+    vm_process_name(p, o.name);
+    memcpy(o.boot_id, p->boot_id, sizeof(o.boot_id));
+    vm_row_put_object(row, &o);
 }
 
 static struct guest_link *open_link(struct vm_run *run, int fd, bool adopted)
@@ -324,13 +328,15 @@ static int launch(struct boot *b, struct err *err)
         return -1;
     }
     spec.run_dir_fd = run->run_fd;
+    CRASH_POINT("start.run_dir");
     if (run->ops->launch(v->params.control_loop, &spec, vm_on_vmm_event, run, &run->vmm, err) < 0) {
         return -1;
     }
-    /* From here on a daemon that dies leaves a process which the next one can find. */
+    CRASH_POINT("start.launched");
     if (vm_update(v, run->vm_id, note_process, b, err) < 0) {
         return -1;
     }
+    CRASH_POINT("start.noted");
     fd = fs_unix_connect(run->run_fd, "agent.sock");
     if (fd < 0) {
         return err_set_errno(err, ERR_VMM, fd, "cannot connect to the VM's agent port");
@@ -408,7 +414,6 @@ static void append_console(struct boot *b, struct err *err)
 /* Ends what an attempt started, and makes the error say what the VMM said. */
 static void abandon(struct boot *b, struct err *err)
 {
-    struct vms *v = b->v;
     struct vmm_exit ended = {.code = -1};
     struct vm_run *run = b->run;
     bool by_itself = false;
@@ -446,7 +451,6 @@ static void abandon(struct boot *b, struct err *err)
                  b->row.name);
     }
     vm_run_put(STEAL_PTR(b->run));
-    (void)fs_remove_tree(v->params.run_fd, b->row.id);
 }
 
 /* So that readers of the log, and console_since_boot, know where this boot begins. */
@@ -473,8 +477,13 @@ static int attempt(struct boot *b, struct err *err)
     if (wait_for_agent(b, err) < 0) {
         return -1;
     }
+    CRASH_POINT("start.greeted");
     phase(b, "configure");
-    return configure(b, err);
+    if (configure(b, err) < 0) {
+        return -1;
+    }
+    CRASH_POINT("start.configured");
+    return 0;
 }
 
 static int attempt_twice(struct boot *b, struct err *err)
@@ -513,6 +522,7 @@ static void set_starting(struct vm_row *row, void *arg)
     row->incarnation++;
     row->exit_code = -1;
     row->exit_signal = 0;
+    vm_row_enter_run(row);
     b->row.incarnation = row->incarnation;
 }
 
@@ -610,13 +620,19 @@ int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel,
     if (b.row.state == VM_PAUSED) {
         return resume(v, id, cancel, err);
     }
+    /* Nothing of an earlier run may be left, a process least of all: it has the disk. */
+    if (b.row.state == VM_ERROR && vm_undo(v, id, VM_UNDO_RUN, err) < 0) {
+        return -1;
+    }
     if (vm_update(v, id, set_starting, &b, err) < 0) {
         return -1;
     }
+    CRASH_POINT("start.begun");
     if (boot_all(&b, err) < 0) {
         _cleanup_free_ char *reason = x_asprintf("start failed: %.200s", err->message);
+        const struct vm_ending end = {.reason = reason, .exit = {.code = -1}};
 
-        if (vm_set_state(v, id, VM_STOPPED, reason, &ignored) < 0) {
+        if (vm_clean_up(v, id, &end, &ignored) < 0) {
             log_error("VM %.12s: %s", id, ignored.message);
         }
         return -1;
@@ -624,10 +640,12 @@ int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel,
     phase(&b, NULL);
     b.run->ops->running_version(b.run->vmm, b.row.vmm_version);
     publish(v, &b);
+    CRASH_POINT("start.published");
     if (vm_update(v, id, set_running, &b, err) < 0) {
         (void)vm_kill(v, id, "start failed: the store cannot be written", &ignored);
         return -1;
     }
+    CRASH_POINT("start.done");
     return 0;
 }
 
@@ -644,9 +662,9 @@ int vm_adopt(struct vms *v, const char *id, struct err *err)
     if (vm_get_row(v, id, &row, err) < 0) {
         return -1;
     }
-    process.pid = row.pid;
-    process.start_ticks = row.start_ticks;
-    memcpy(process.boot_id, row.boot_id, sizeof(process.boot_id));
+    if (!vm_process_from_object(vm_row_object(&row, OBJECT_PROCESS), &process)) {
+        return err_set(err, ERR_NOT_FOUND, "its process was not noted");
+    }
     if (!vmm_ops_find(row.vmm)) {
         return err_set(err, ERR_UNSUPPORTED, "this build cannot run VMs with '%s'", row.vmm);
     }
@@ -658,7 +676,8 @@ int vm_adopt(struct vms *v, const char *id, struct err *err)
     run->incarnation = row.incarnation;
     run->run_fd = fs_open_dir(v->params.run_fd, id, false);
     if (run->run_fd < 0) {
-        return err_set_errno(err, ERR_NOT_FOUND, run->run_fd, "the run directory is gone");
+        return err_set_errno(err, run->run_fd == -ENOENT ? ERR_NOT_FOUND : ERR_IO, run->run_fd,
+                             "the run directory cannot be opened");
     }
     run_dir = x_asprintf("%s/%s", v->run_dir, id);
     if (run->ops->adopt(v->params.control_loop, run_dir, run->run_fd, &process, vm_on_vmm_event,
@@ -666,14 +685,18 @@ int vm_adopt(struct vms *v, const char *id, struct err *err)
         return -1;
     }
     fd = fs_unix_connect(run->run_fd, "agent.sock");
-    if (fd < 0) {
+    if (fd == -ENOENT || fd == -ECONNREFUSED) {
         struct vmm_exit unused;
 
-        /* Nobody will ever reach it: it must not go on without an owner. */
+        /* Somebody removed its socket: nobody will ever reach it, and it must not go on without an
+         * owner. */
         run->ops->kill(run->vmm);
         (void)run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, &unused);
-        return err_set_errno(err, ERR_VMM, fd,
+        return err_set_errno(err, ERR_NOT_FOUND, fd,
                              "cannot connect to the VM's agent port, so its process was ended");
+    }
+    if (fd < 0) {
+        return err_set_errno(err, ERR_VMM, fd, "cannot connect to the VM's agent port");
     }
     vm_begin_grace(run);
     run->link = open_link(run, fd, true);

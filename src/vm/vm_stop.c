@@ -5,6 +5,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "base/test_point.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -34,42 +35,44 @@ static struct vm_run *unpublish(struct vms *v, const char *id)
     return run;
 }
 
-struct ending {
-    const char *reason;
-    struct vmm_exit exit;
-};
-
 static void set_stopped(struct vm_row *row, void *arg)
 {
-    const struct ending *end = arg;
+    const struct vm_ending *end = arg;
 
     row->state = VM_STOPPED;
     (void)snprintf(row->reason, sizeof(row->reason), "%s", end->reason);
     row->state_since_ms = clock_real_ms();
-    row->pid = 0;
     row->exit_code = end->exit.code;
     row->exit_signal = end->exit.signal;
+    vm_row_drop_run(row);
 }
 
-/* The process has ended: lets go of everything of the incarnation. */
-static int clean_up(struct vms *v, const char *id, const struct ending *end, struct err *err)
+int vm_clean_up(struct vms *v, const char *id, const struct vm_ending *end, struct err *err)
 {
     _cleanup_vm_run_ struct vm_run *run = unpublish(v, id);
-    int r;
+    struct err none;
 
     if (run && run->link) {
         guest_link_end(run->link, "the VM has stopped");
     }
-    r = fs_remove_tree(v->params.run_fd, id);
-    if (r < 0) {
-        log_error("VM %.12s: cannot remove its run directory: %s", id, strerror(-r));
+    CRASH_POINT("stop.exited");
+    if (vm_undo(v, id, VM_UNDO_RUN, err) < 0) {
+        /* What remains stays in the ledger, for the next that tries. */
+        (void)vm_set_state(v, id, VM_ERROR, err->message, &none);
+        err_wrap(err, "the VM has ended, but not all of it could be removed");
+        return err_hint(err, "banger stop --force tries once more");
     }
-    return vm_update(v, id, set_stopped, (void *)end, err);
+    CRASH_POINT("stop.undone");
+    if (vm_update(v, id, set_stopped, (void *)end, err) < 0) {
+        return -1;
+    }
+    CRASH_POINT("stop.done");
+    return 0;
 }
 
 int vm_kill(struct vms *v, const char *id, const char *reason, struct err *err)
 {
-    struct ending end = {.reason = reason, .exit = {.code = -1}};
+    struct vm_ending end = {.reason = reason, .exit = {.code = -1}};
     struct err none;
     _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, id, &none);
 
@@ -80,7 +83,7 @@ int vm_kill(struct vms *v, const char *id, const char *reason, struct err *err)
             return err_set(err, ERR_VMM, "the VM's process does not end");
         }
     }
-    return clean_up(v, id, &end, err);
+    return vm_clean_up(v, id, &end, err);
 }
 
 static void forget_entry(struct vms *v, const char *id)
@@ -102,28 +105,25 @@ static void forget_entry(struct vms *v, const char *id)
 
 int vm_remove(struct vms *v, const char *id, struct err *err)
 {
-    char dir[64];
-    int r;
+    struct err none;
 
     /* Said first: a daemon that dies in the middle leaves a VM that the next one goes on
      * deleting, never half of one. */
     if (vm_kill(v, id, VM_REASON_DELETING, err) < 0 && err->code != ERR_NO_SPACE) {
         return -1;
     }
+    CRASH_POINT("delete.begun");
     /* Without room even for that note, the files go all the same: deleting is what makes room. */
     session_forget_vm(v->sessions, id);
-    (void)snprintf(dir, sizeof(dir), "vms/%s", id);
-    r = fs_remove_tree(v->params.state_fd, dir);
-    if (r < 0) {
-        struct err none;
-
-        err_set_errno(err, ERR_IO, r, "cannot remove the VM's files");
+    if (vm_undo(v, id, VM_UNDO_ALL, err) < 0) {
         (void)vm_set_state(v, id, VM_ERROR, err->message, &none);
         return -1;
     }
+    CRASH_POINT("delete.undone");
     if (store_vm_delete(v->params.store, id, err) < 0) {
         return -1;
     }
+    CRASH_POINT("delete.done");
     forget_entry(v, id);
     return 0;
 }
@@ -152,7 +152,7 @@ int vms_start(struct vms *v, const char *ref, struct cancel *cancel, struct err 
 static int stop_gently(struct vms *v, const char *id, struct cancel *cancel, int64_t deadline_ms,
                        struct err *err) REQUIRES(rank_vm)
 {
-    struct ending end = {.reason = "user", .exit = {.code = -1}};
+    struct vm_ending end = {.reason = "user", .exit = {.code = -1}};
     _cleanup_vm_run_ struct vm_run *run = vm_run_get_up(v, id, cancel, err);
     struct err none;
 
@@ -162,6 +162,7 @@ static int stop_gently(struct vms *v, const char *id, struct cancel *cancel, int
     if (vm_set_state(v, id, VM_STOPPING, "user", err) < 0) {
         return -1;
     }
+    CRASH_POINT("stop.begun");
     if (guest_link_poweroff(run->link, cancel, deadline_ms, err) < 0) {
         /* It keeps running: nothing of the guest's is lost without consent. */
         (void)vm_set_state(v, id, VM_RUNNING, "stop failed", &none);
@@ -171,11 +172,12 @@ static int stop_gently(struct vms *v, const char *id, struct cancel *cancel, int
         }
         return -1;
     }
+    CRASH_POINT("stop.agreed");
     if (run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, &end.exit) < 0) {
         log_warn("VM %.12s: has synced, but its process does not end: killed", id);
         return vm_kill(v, id, "user", err);
     }
-    return clean_up(v, id, &end, err);
+    return vm_clean_up(v, id, &end, err);
 }
 
 static int stop_locked(struct vms *v, const char *id, bool force, struct cancel *cancel,
@@ -316,7 +318,7 @@ static void exit_locked(struct vms *v, const char *id) REQUIRES(rank_vm)
     _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, id, &err);
     _cleanup_vm_row_ struct vm_row row = {0};
     char reason[STORE_REASON_SIZE];
-    struct ending end = {.reason = reason, .exit = {.code = -1}};
+    struct vm_ending end = {.reason = reason, .exit = {.code = -1}};
 
     if (!run || vm_get_row(v, id, &row, &err) < 0) {
         return; /* somebody stopped it meanwhile */
@@ -332,7 +334,7 @@ static void exit_locked(struct vms *v, const char *id) REQUIRES(rank_vm)
     }
     reason_of(v, run, &end.exit, reason);
     log_info("VM %.12s '%s' ended: %s", id, row.name, reason);
-    if (clean_up(v, id, &end, &err) < 0 || (row.auto_remove && vm_remove(v, id, &err) < 0)) {
+    if (vm_clean_up(v, id, &end, &err) < 0 || (row.auto_remove && vm_remove(v, id, &err) < 0)) {
         log_error("VM %.12s: %s", id, err.message);
     }
 }

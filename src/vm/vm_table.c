@@ -24,9 +24,6 @@ struct watcher {
 struct vms *vms_new(const struct vms_params *params)
 {
     struct vms *v = x_calloc(1, sizeof(*v));
-    _cleanup_free_ char *boot_id = NULL;
-    size_t len;
-
     v->params = *params;
     v->run_dir = x_strdup(params->run_dir);
     v->default_image = x_strdup(params->default_image);
@@ -50,9 +47,7 @@ struct vms *vms_new(const struct vms_params *params)
     if (latch_init(&v->idle) < 0) {
         abort();
     }
-    if (fs_read_file(-1, "/proc/sys/kernel/random/boot_id", 64, &boot_id, &len) == 0) {
-        (void)snprintf(v->boot_id, sizeof(v->boot_id), "%.36s", boot_id);
-    }
+    (void)process_boot_id(v->boot_id); /* "" is nobody's */
     return v;
 }
 
@@ -186,6 +181,19 @@ int vm_get_row(struct vms *v, const char *id, struct vm_row *ret_row, struct err
     return e ? 0 : gone(id, err);
 }
 
+/* The next update writes what this one could not. */
+static void owe_objects(struct vms *v, const char *id, const struct vm_row *unwritten)
+{
+    struct vm_entry *e;
+
+    leaf_lock(&v->table);
+    e = vm_find_locked(v, id);
+    if (e) {
+        e->row.objects_changed |= unwritten->objects_changed;
+    }
+    leaf_unlock(&v->table);
+}
+
 int vm_update(struct vms *v, const char *id, vm_change_fn change, void *arg, struct err *err)
 {
     _cleanup_vm_row_ struct vm_row copy = {0};
@@ -196,13 +204,18 @@ int vm_update(struct vms *v, const char *id, vm_change_fn change, void *arg, str
     if (e) {
         change(&e->row, arg);
         vm_row_copy(&copy, &e->row);
+        e->row.objects_changed = false;
         vm_changed_locked(v);
     }
     leaf_unlock(&v->table);
     if (!e) {
         return gone(id, err);
     }
-    return store_vm_update(v->params.store, &copy, err);
+    if (store_vm_update(v->params.store, &copy, err) < 0) {
+        owe_objects(v, id, &copy);
+        return -1;
+    }
+    return 0;
 }
 
 struct state_change {
@@ -218,7 +231,7 @@ static void change_state(struct vm_row *row, void *arg)
     (void)snprintf(row->reason, sizeof(row->reason), "%s", c->reason);
     row->state_since_ms = clock_real_ms();
     if (c->state == VM_STOPPED) {
-        row->pid = 0;
+        vm_row_drop_run(row);
     }
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/fs.h"
 #include "base/str.h"
+#include "base/test_point.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -80,13 +81,18 @@ static int read_start_ticks(pid_t pid, uint64_t *ret_ticks)
     return r < 0 ? r : process_parse_start_ticks(stat, ret_ticks);
 }
 
-static int read_boot_id(char ret_id[sizeof(((struct vmm_process *)0)->boot_id)])
+int process_boot_id(char ret_id[BOOT_ID_SIZE])
 {
-    const size_t size = sizeof(((struct vmm_process *)0)->boot_id);
     _cleanup_free_ char *text = NULL;
+    const size_t size = BOOT_ID_SIZE;
     size_t len, n;
-    int r = fs_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 256, &text, &len);
+    int r = 0;
 
+    if (TEST_BOOT_ID()) {
+        text = x_strdup(TEST_BOOT_ID());
+    } else {
+        r = fs_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 256, &text, &len);
+    }
     if (r < 0) {
         return r;
     }
@@ -105,7 +111,7 @@ int process_identify(pid_t pid, struct vmm_process *ret_process)
     int r = read_start_ticks(pid, &p.start_ticks);
 
     if (r == 0) {
-        r = read_boot_id(p.boot_id);
+        r = process_boot_id(p.boot_id);
     }
     if (r == 0) {
         *ret_process = p;
@@ -121,7 +127,7 @@ static int check_identity(const struct vmm_process *process, const char *run_dir
     struct vmm_process now;
     char path[48];
     size_t len;
-    int r = process_identify(process->pid, &now);
+    int r = FAULT_POINT("process") ?: process_identify(process->pid, &now);
 
     if (r == 0) {
         if (now.start_ticks != process->start_ticks || !str_eq(now.boot_id, process->boot_id)) {

@@ -1,7 +1,8 @@
 /*
  * Whose process is that? A pid alone names nothing for long, so a VMM is ours only when pid, start
  * time, host boot and the run directory on its own command line all agree.
- * For back ends. Stateless; any thread; 0 or -errno.
+ * For back ends, and for who looks for processes that no row names. Stateless; any thread; 0 or
+ * -errno.
  */
 #pragma once
 
@@ -17,6 +18,14 @@ int process_parse_start_ticks(const char *stat, uint64_t *ret_ticks);
 /* Whether an argument of a /proc/PID/cmdline block (NUL after each) is `path`, or has it inside:
  * begun by the argument's start, '=', ',' or ':' and ended by its end, '/', ',' or ':'. */
 bool process_cmdline_has_path(const char *cmdline, size_t len, const char *path);
+
+/* The id that the host's kernel has had since it booted. */
+int process_boot_id(char ret_id[BOOT_ID_SIZE]);
+
+/* Calls fn for each process that is a VMM of a run directory below run_dirs: its program is one of
+ * a back end, and run_dirs/NAME is on its command line. Zombies are none. */
+typedef void (*process_found_fn)(void *arg, const struct vmm_process *process, const char *name);
+int process_find_all(const char *run_dirs, process_found_fn fn, void *arg);
 
 /* Notes who pid is now. For a child that is not reaped yet, so that it can be nobody else. */
 int process_identify(pid_t pid, struct vmm_process *ret_process);

@@ -12,13 +12,20 @@ const char *vmm_accel_name(enum vmm_accel accel)
     return accel == VMM_ACCEL_KVM ? "kvm" : "tcg";
 }
 
-const struct vmm_ops *vmm_ops_find(const char *name)
+const struct vmm_ops *vmm_ops_at(size_t i)
 {
     static const struct vmm_ops *const all[] = {&vmm_qemu_ops, &vmm_fake_ops};
 
-    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
-        if (str_eq(all[i]->name, name)) {
-            return all[i];
+    return i < ARRAY_LEN(all) ? all[i] : NULL;
+}
+
+const struct vmm_ops *vmm_ops_find(const char *name)
+{
+    const struct vmm_ops *ops;
+
+    for (size_t i = 0; (ops = vmm_ops_at(i)); i++) {
+        if (str_eq(ops->name, name)) {
+            return ops;
         }
     }
     return NULL;

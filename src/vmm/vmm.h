@@ -12,6 +12,7 @@
 
 #include "base/cancel.h"
 #include "base/err.h"
+#include "base/id.h"
 #include "base/loop.h"
 
 #include <stdint.h>
@@ -40,8 +41,8 @@ typedef void (*vmm_event_fn)(void *arg, enum vmm_event event);
 /* What names a process beyond its pid, which the kernel reuses. */
 struct vmm_process {
     pid_t pid;
-    uint64_t start_ticks; /* field 22 of /proc/PID/stat, proc(5) */
-    char boot_id[40];     /* /proc/sys/kernel/random/boot_id of the host */
+    uint64_t start_ticks;       /* field 22 of /proc/PID/stat, proc(5) */
+    char boot_id[BOOT_ID_SIZE]; /* /proc/sys/kernel/random/boot_id of the host */
 };
 
 struct vmm_exit {
@@ -74,8 +75,9 @@ enum vmm_feature {
 };
 
 struct vmm_ops {
-    const char *name;  /* "qemu" */
-    unsigned features; /* of enum vmm_feature */
+    const char *name;    /* "qemu" */
+    const char *program; /* what its processes are called: the file name in their argv[0] */
+    unsigned features;   /* of enum vmm_feature */
 
     /* Finds the program and its version, e.g. "7.2.22". ERR_UNSUPPORTED with a hint when it is
      * not installed. ret_version has room for 32 bytes. */
@@ -121,3 +123,5 @@ extern const struct vmm_ops vmm_fake_ops;
 
 /* The back end of that name, or NULL. */
 const struct vmm_ops *vmm_ops_find(const char *name);
+/* All of them: number i, or NULL behind the last. */
+const struct vmm_ops *vmm_ops_at(size_t i);

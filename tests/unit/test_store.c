@@ -58,9 +58,6 @@ static struct vm_row vm_row_make(const char *id, const char *name)
                          .auto_remove = true,
                          .created_ms = 100,
                          .started_ms = 200,
-                         .pid = 4242,
-                         .start_ticks = 123456789012,
-                         .boot_id = "boot",
                          .exit_code = -1,
                          .exit_signal = 9,
                          .timeline = {{"kernel", 5}, {"agent", 70}},
@@ -159,12 +156,10 @@ static void vms_are_updated_listed_by_age_and_deleted(void **state)
     assert_int_equal(store_vm_insert(f->store, &b, &err), 0);
     assert_names(f->store, "second first");
     a.state = VM_ERROR;
-    a.pid = 0;
     (void)snprintf(a.reason, sizeof(a.reason), "it's; \"DROP\"");
     assert_int_equal(store_vm_update(f->store, &a, &err), 0);
     assert_int_equal(store_vm_list(f->store, &rows, &count, &err), 0);
     assert_int_equal(rows[1].state, VM_ERROR);
-    assert_int_equal(rows[1].pid, 0);
     assert_string_equal(rows[1].reason, "it's; \"DROP\"");
     assert_string_equal(rows[1].labels, "{}");
     free_rows(rows, count);

@@ -296,6 +296,7 @@ static int fake_wait_exit(struct vmm *vmm, struct cancel *cancel, int64_t deadli
 
 const struct vmm_ops vmm_fake_ops = {
     .name = "fake",
+    .program = FAKE_PROGRAM,
     .version = fake_version,
     .launch = fake_launch,
     .adopt = fake_adopt,

@@ -591,6 +591,7 @@ static int qemu_wait_exit(struct vmm *vmm, struct cancel *cancel, int64_t deadli
 
 const struct vmm_ops vmm_qemu_ops = {
     .name = "qemu",
+    .program = QEMU_PROGRAM,
     .features = VMM_BOOTS_KERNEL,
     .version = qemu_version,
     .launch = qemu_launch,
