@@ -192,6 +192,8 @@ int cmd_config_list(struct cli *cli, const struct cli_args *args);
 int cmd_config_show(struct cli *cli, const struct cli_args *args);
 int cmd_daemon_status(struct cli *cli, const struct cli_args *args);
 int cmd_daemon_stop(struct cli *cli, const struct cli_args *args);
+int cmd_daemon_reconcile(struct cli *cli, const struct cli_args *args);
+int cmd_daemon_verify_store(struct cli *cli, const struct cli_args *args);
 int cmd_version(struct cli *cli, const struct cli_args *args);
 int cmd_help(struct cli *cli, const struct cli_args *args);
 int cmd_completion(struct cli *cli, const struct cli_args *args);

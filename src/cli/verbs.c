@@ -47,6 +47,11 @@
 #define FLAG_FORCE(m) {.name = "force", .letter = 'f', .method = m, .param = "force"}
 /* clang-format on */
 
+static const struct cli_flag reconcile_flags[] = {
+    {.name = "dry-run", .method = "daemon.reconcile", .param = "dry_run"},
+    END,
+};
+
 static const struct cli_flag run_flags[] = {
     {.name = "rm",
      .method = "vm.create.begin",
@@ -344,6 +349,22 @@ const struct cli_verb cli_verbs[] = {
         .operands = "",
         .doc = "End the daemon; VMs go on, and the next daemon finds them.",
         .run = cmd_daemon_stop,
+    },
+    {
+        .path = "daemon reconcile",
+        .operands = "",
+        .flags = reconcile_flags,
+        .doc = "Mend what is not as the daemon knows it: processes, directories, VMs.",
+        .more = "Prints a line for each, and nothing when all is well. The daemon does the same "
+                "when it starts. Status 1 when something could not be mended, or is for you to "
+                "decide. A disk whose VM is not known is told and kept.",
+        .run = cmd_daemon_reconcile,
+    },
+    {
+        .path = "daemon verify-store",
+        .operands = "",
+        .doc = "Check the daemon's database; status 1 when something is wrong with it.",
+        .run = cmd_daemon_verify_store,
     },
     {
         .path = "version",

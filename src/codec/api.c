@@ -129,6 +129,24 @@ const struct api_method api_methods[] = {
         .doc = "Ends the daemon. Running VMs go on; the next daemon adopts them.",
     },
     {
+        .name = "daemon.reconcile",
+        .flags = API_SLOW,
+        .params = PARAMS({.name = "dry_run",
+                          .type = API_BOOL,
+                          .fallback = "false",
+                          .doc = "Only tell what would be done."}),
+        .result = LIST(discrepancy),
+        .doc = "Compares the store and its ledger with the host, and mends what differs. Only what "
+               "is banger's own is touched; a disk whose VM is not known is told and kept.",
+    },
+    {
+        .name = "daemon.verify_store",
+        .flags = API_SLOW,
+        .params = NO_PARAMS,
+        .result = ONE(store_check),
+        .doc = "Checks the database: its pages, its references, and what its rows say.",
+    },
+    {
         .name = "config.show",
         .params = NO_PARAMS,
         .result = ONE(configuration),

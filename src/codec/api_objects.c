@@ -255,6 +255,24 @@ const struct api_object api_daemon_status = {
     .doc = "A daemon that runs.",
 };
 
+const struct api_object api_discrepancy = {
+    .name = "Discrepancy",
+    .members =
+        MEMBERS(HAS("object", API_STRING, .doc = "What it is: a process, a directory, a VM."),
+                MAY("vm", API_STRING, .doc = "Name of the VM that it is of."),
+                HAS("problem", API_STRING, .doc = "What is wrong with it."),
+                HAS("action", API_STRING, .choices = "adopt|stop|remove|kill|none",
+                    .doc = "What mends it; none: it is for people to decide."),
+                MAY("error", API_STRING, .doc = "Why it could not be mended.")),
+    .doc = "Something of ours on the host that is not as it should be.",
+};
+
+const struct api_object api_store_check = {
+    .name = "StoreCheck",
+    .members = MEMBERS(HAS("problems", API_STRINGS, .doc = "What is wrong, in words.")),
+    .doc = "What was found in the database.",
+};
+
 static const struct api_object setting = {
     .name = "Setting",
     .members = MEMBERS(
@@ -314,6 +332,8 @@ const struct api_object *const api_objects[] = {
     &api_kernel,
     &api_daemon_status,
     &helper,
+    &api_discrepancy,
+    &api_store_check,
     &api_configuration,
     &setting,
     &api_log,

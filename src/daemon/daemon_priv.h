@@ -63,6 +63,8 @@ HANDLER(rpc_kernel_import_begin);
 HANDLER(rpc_daemon_ping);
 HANDLER(rpc_daemon_status);
 HANDLER(rpc_daemon_stop);
+HANDLER(rpc_daemon_reconcile);
+HANDLER(rpc_daemon_verify_store);
 HANDLER(rpc_config_show);
 HANDLER(rpc_op_list);
 HANDLER(rpc_op_status);

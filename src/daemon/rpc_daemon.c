@@ -10,6 +10,8 @@ const struct rpc_handler daemon_handlers[] = {
     {"daemon.ping", rpc_daemon_ping},
     {"daemon.status", rpc_daemon_status},
     {"daemon.stop", rpc_daemon_stop},
+    {"daemon.reconcile", rpc_daemon_reconcile},
+    {"daemon.verify_store", rpc_daemon_verify_store},
     {"config.show", rpc_config_show},
     {"vm.create.begin", rpc_vm_create_begin},
     {"vm.list", rpc_vm_list},
@@ -95,6 +97,35 @@ HANDLER(rpc_daemon_stop)
     (void)ret_result;
     (void)err;
     cancel_trigger(d->stop);
+    return 0;
+}
+
+HANDLER(rpc_daemon_reconcile)
+{
+    struct daemon *d = ctx;
+
+    (void)call;
+    return vms_reconcile(d->vms, api_flag(params, "dry_run"), ret_result, err);
+}
+
+static void add_problem(void *list, const char *text)
+{
+    json_array_append_new(list, json_string(text));
+}
+
+HANDLER(rpc_daemon_verify_store)
+{
+    struct daemon *d = ctx;
+    json_t *problems = json_array();
+
+    (void)call;
+    (void)params;
+    if (store_verify(d->store, add_problem, problems, err) < 0) {
+        json_decref(problems);
+        return -1;
+    }
+    *ret_result = json_object();
+    json_put(*ret_result, "problems", problems);
     return 0;
 }
 

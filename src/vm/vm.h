@@ -48,6 +48,12 @@ struct vms *vms_new(const struct vms_params *params);
  * create left is removed. Once, before serving. */
 int vms_load(struct vms *v, struct err *err);
 
+/* Compares what is known with what the host has, and mends it: what runs without us is adopted,
+ * what should be gone is removed. *ret_list: Discrepancy objects, with an error for what could not
+ * be mended; with dry_run nothing is done. What somebody works on is left out. */
+int vms_reconcile(struct vms *v, bool dry_run, json_t **ret_list, struct err *err)
+    EXCLUDES(rank_vm);
+
 /* From now on a held connection's end means nothing: the clients may go on with the next daemon. */
 void vms_stop_serving(struct vms *v) EXCLUDES(rank_leaf);
 /* Lets go of all running VMs (they go on) and frees. No verb may be under way. */

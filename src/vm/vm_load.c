@@ -19,8 +19,7 @@ static void add_entry(struct vms *v, const struct vm_row *row)
     leaf_unlock(&v->table);
 }
 
-/* A create or a delete that the last daemon did not finish. */
-static bool is_half(const struct vm_row *row)
+bool vm_is_half(const struct vm_row *row)
 {
     return str_eq(row->reason, VM_REASON_CREATING) || str_eq(row->reason, VM_REASON_DELETING);
 }
@@ -62,7 +61,7 @@ int vm_settle(struct vms *v, const struct vm_row *row, struct err *err)
 
     if (vm_row_object(row, OBJECT_PROCESS)) {
         adopted = take_over(v, row, err) == 0;
-        if (!adopted && err->code != ERR_NOT_FOUND && !is_half(row)) {
+        if (!adopted && err->code != ERR_NOT_FOUND && !vm_is_half(row)) {
             /* It may run on; the guest's work is not for us to end. */
             _cleanup_free_ char *reason = x_asprintf("cannot be taken over: %.200s", err->message);
 
@@ -72,7 +71,7 @@ int vm_settle(struct vms *v, const struct vm_row *row, struct err *err)
     CRASH_POINT("reconcile.adopted");
     boots = adopted && row->state == VM_STARTING; /* nobody waits for it any more */
     /* An auto_remove VM is there for its main session; vm_resume.c looks after one that runs. */
-    if (is_half(row) || (row->auto_remove && (!adopted || boots))) {
+    if (vm_is_half(row) || (row->auto_remove && (!adopted || boots))) {
         return vm_remove(v, row->id, err);
     }
     /* What is on the disk is the user's. */
@@ -116,7 +115,7 @@ int vms_load(struct vms *v, struct err *err)
         vm_row_done(&rows[i]);
     }
     free(rows);
-    return 0;
+    return vm_sweep(v, err);
 }
 
 /* ---- logs ---- */

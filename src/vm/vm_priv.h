@@ -123,6 +123,14 @@ int vm_find_vmm(const struct vms *v, const char *name, const struct vmm_ops **re
 /* Brings a VM whose run nobody holds to what the host says: adopted, stopped, or removed. */
 int vm_settle(struct vms *v, const struct vm_row *row, struct err *err) REQUIRES(rank_vm);
 
+/* Whether it is a create or a delete that a daemon did not finish. */
+bool vm_is_half(const struct vm_row *row);
+
+/* ---- vm_reconcile.c ---- */
+
+/* Once all VMs are settled, before serving: removes what no VM has, and tells the log. */
+int vm_sweep(struct vms *v, struct err *err) EXCLUDES(rank_vm);
+
 /* ---- vm_resume.c: sessions that outlived a daemon ---- */
 
 /* Before the link of an adopted VM is opened: from now on its clients have a while to come back. */

@@ -71,17 +71,17 @@ int vm_end_process(struct vms *v, const struct vmm_ops *ops, const char *name,
 struct found {
     struct vms *v;
     const char *id;
-    const struct vmm_ops *ops;
     struct err *err;
     int result;
 };
 
-static void end_found(void *arg, const struct vmm_process *process, const char *name)
+static void end_found(void *arg, const struct vmm_process *process, const struct vmm_ops *ops,
+                      const char *name)
 {
     struct found *f = arg;
     struct err err;
 
-    if (str_eq(name, f->id) && vm_end_process(f->v, f->ops, name, process, &err) < 0 &&
+    if (str_eq(name, f->id) && vm_end_process(f->v, ops, name, process, &err) < 0 &&
         f->result == 0) {
         *f->err = err;
         f->result = -1;
@@ -93,7 +93,7 @@ static int undo_process(struct vms *v, const struct vm_row *row, const struct vm
                         struct err *err)
 {
     const struct vmm_ops *ops = vmm_ops_find(row->vmm);
-    struct found f = {.v = v, .id = row->id, .ops = ops, .err = err};
+    struct found f = {.v = v, .id = row->id, .err = err};
     struct vmm_process process;
     int r;
 

@@ -24,7 +24,8 @@ int process_boot_id(char ret_id[BOOT_ID_SIZE]);
 
 /* Calls fn for each process that is a VMM of a run directory below run_dirs: its program is one of
  * a back end, and run_dirs/NAME is on its command line. Zombies are none. */
-typedef void (*process_found_fn)(void *arg, const struct vmm_process *process, const char *name);
+typedef void (*process_found_fn)(void *arg, const struct vmm_process *process,
+                                 const struct vmm_ops *ops, const char *name);
 int process_find_all(const char *run_dirs, process_found_fn fn, void *arg);
 
 /* Notes who pid is now. For a child that is not reaped yet, so that it can be nobody else. */

@@ -12,9 +12,9 @@
 #define CMDLINE_MAX (256U * 1024)
 #define NAME_SIZE 64
 
-/* Whether this is a back end's program. So an editor that has a VM's log open is not taken for one;
+/* The back end whose program this is. So an editor that has a VM's log open is not taken for a VMM;
  * the run directory is on its command line, too. */
-static bool is_vmm(const char *cmdline, size_t len)
+static const struct vmm_ops *find_ops(const char *cmdline, size_t len)
 {
     size_t end = strnlen(cmdline, len);
     const char *slash = memrchr(cmdline, '/', end);
@@ -25,10 +25,10 @@ static bool is_vmm(const char *cmdline, size_t len)
     while ((ops = vmm_ops_at(i++))) {
         if (ops->program && strlen(ops->program) == (size_t)(cmdline + end - program) &&
             memcmp(program, ops->program, strlen(ops->program)) == 0) {
-            return true;
+            return ops;
         }
     }
-    return false;
+    return NULL;
 }
 
 /* The component behind run_dirs, where an argument has run_dirs/NAME. */
@@ -62,15 +62,17 @@ static bool find_name(const char *cmdline, size_t len, const char *run_dirs,
 static void look_at(pid_t pid, const char *run_dirs, process_found_fn fn, void *arg)
 {
     _cleanup_free_ char *cmdline = NULL;
+    const struct vmm_ops *ops;
     struct vmm_process process;
     char path[48], name[NAME_SIZE];
     size_t len;
 
     (void)snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
     /* A zombie has no command line. */
-    if (fs_read_file(AT_FDCWD, path, CMDLINE_MAX, &cmdline, &len) == 0 && is_vmm(cmdline, len) &&
-        find_name(cmdline, len, run_dirs, name) && process_identify(pid, &process) == 0) {
-        fn(arg, &process, name);
+    if (fs_read_file(AT_FDCWD, path, CMDLINE_MAX, &cmdline, &len) == 0 &&
+        (ops = find_ops(cmdline, len)) && find_name(cmdline, len, run_dirs, name) &&
+        process_identify(pid, &process) == 0) {
+        fn(arg, &process, ops, name);
     }
 }
 

@@ -9,6 +9,7 @@ import pytest
 from banger import BUILD, SLOWNESS, Result
 
 SHARED_VM = "shared"
+FAKE_PROGRAM = "banger-fakevmm"
 
 QUICK_BOOT = 'accel = "tcg"\nboot_silence_s = {silence}\nboot_timeout_s = {timeout}\n'
 STAGE = re.compile(r"banger: [a-z ]+\.\.\.")
@@ -107,6 +108,28 @@ def broken_agent(make_banger, mode, silence=15, timeout=60):
     banger = make_banger(config=QUICK_BOOT.format(silence=silence, timeout=timeout))
     own_programs(banger, (BUILD / "guest-broken_agent").read_bytes() + f" mode={mode}".encode())
     return banger
+
+
+def fake_banger(make_banger, silence=20, slots=0):
+    """One whose daemon may run fake VMs."""
+    instance = make_banger(config=f'accel = "tcg"\nboot_silence_s = {silence}\n'
+                                  f'boot_slots = {slots}\n')
+    instance.environment["BANGER_FAKE_VMM"] = "1"
+    return instance
+
+
+def parent_pid(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+        return int(stat.read().rpartition(")")[2].split()[1])
+
+
+def vm_main_pid(banger, name="x"):
+    """The process of a fake VM, not the one that keeps its commands."""
+    found = [p.pid for p in banger.processes()
+             if p.program == FAKE_PROGRAM and f"{FAKE_PROGRAM} {name} " in p.command]
+    main = [pid for pid in found if parent_pid(pid) not in found]
+    assert len(main) == 1, found
+    return main[0]
 
 
 def never_boots(make_banger):

@@ -50,6 +50,9 @@ config show = config inspect
 config list = config ls
 daemon status
 daemon stop
+daemon reconcile
+    --dry-run
+daemon verify-store
 version
 help [COMMAND...]
 completion bash|zsh|fish
@@ -103,7 +106,8 @@ CALLS = [
 ]
 # Those that carry a command's status and streams, or have no output, have their own tests below.
 APART = {"run", "exec", "cp", "session wait", "daemon stop", "config list", "internal config",
-         "internal protocol", "internal complete", "internal man"}
+         "internal protocol", "internal complete", "internal man", "daemon reconcile",
+         "daemon verify-store"}
 
 CODES = {"invalid": -32602, "not_found": -32001, "already_exists": -32002, "conflict": -32003,
          "not_running": -32004, "busy": -32005, "unsupported": -32006, "limit": -32007,
@@ -120,7 +124,7 @@ def parse_table():
             table[path][2].update(line.split())  # pylint: disable=used-before-assignment
             continue
         words, _, names = line.partition(" = ")
-        match = re.match(r"(\*|[a-z]+(?: [a-z]+)?)(?: (.*))?$", words)
+        match = re.match(r"(\*|[a-z]+(?: [a-z-]+)?)(?: (.*))?$", words)
         path, rest = match[1], match[2] or ""
         table[path] = ("", set(), set(rest.split())) if path == "*" else \
             (rest, set(names.split(", ")) if names else set(), set())
@@ -155,7 +159,8 @@ def answer(daemon, method, result):
 def fail_all(daemon, error):
     def fail(_):
         raise error
-    for method in {m for _, m, *_ in CALLS if m} | {"session.start", "session.wait", "daemon.stop"}:
+    for method in {m for _, m, *_ in CALLS if m} | {
+            "session.start", "session.wait", "daemon.stop", "daemon.reconcile", "daemon.verify_store"}:
         daemon.answers[method] = fail
 
 
@@ -192,7 +197,7 @@ def test_help_of_a_noun_lists_its_commands(bare):
     for noun in {path.split()[0] for path in COMMANDS if " " in path}:
         text = bare.ok("help", noun).out
         assert text == bare.ok(noun, "--help").out
-        listed = set(re.findall(rf"^  ({noun} [a-z]+)", text, re.M))
+        listed = set(re.findall(rf"^  ({noun} [a-z-]+)", text, re.M))
         assert listed == {p for p in COMMANDS if p.startswith(noun + " ")
                           and not p.startswith("internal ")}
         assert {c["path"] for c in bare.json("help", noun)["commands"]} >= listed
@@ -371,6 +376,48 @@ def test_session_wait_ends_as_the_command_did(bare, daemon, end, status):
     assert daemon.called("session.wait") == [{"vm": "a", "session": "5e55", "timeout_ms": 3000}]
     result = bare.run("session", "wait", "a", "5e55", "--format", "json")
     assert result.returncode == status and json.loads(result.out)["exit"] == end
+
+
+def test_reconcile_prints_a_line_for_each_and_nothing_when_clean(bare, daemon):
+    killed = {"object": "process 7", "vm": None, "problem": "no VM has it", "action": "kill",
+              "error": None}
+    failed = killed | {"object": "directory x", "vm": "a", "action": "remove", "error": "it is busy"}
+    kept = killed | {"action": "none"}
+    daemon.answers["daemon.reconcile"] = lambda params: [killed]
+    result = bare.ok("daemon", "reconcile")
+    assert result.out == "process 7: no VM has it: killed\n"
+    daemon.answers["daemon.reconcile"] = lambda params: [killed, failed]
+    result = bare.run("daemon", "reconcile")
+    assert (result.returncode, result.out) == (1, "process 7: no VM has it: killed\n"
+                                               "directory x of VM a: no VM has it: not removed: "
+                                               "it is busy\n")
+    assert bare.run("daemon", "reconcile", "--format", "json").returncode == 1
+    daemon.answers["daemon.reconcile"] = lambda params: [kept]
+    result = bare.run("daemon", "reconcile")
+    assert (result.returncode, result.out) == (1, "process 7: no VM has it: left as it is\n")
+    assert bare.run("daemon", "reconcile", "-q").out == ""
+    daemon.answers["daemon.reconcile"] = lambda params: [killed, kept]
+    result = bare.ok("daemon", "reconcile", "--dry-run")
+    assert result.out == ("process 7: no VM has it: would be killed\n"
+                          "process 7: no VM has it: left as it is\n")
+    assert daemon.called("daemon.reconcile")[-1] == {"dry_run": True}
+    assert bare.json("daemon", "reconcile", "--dry-run") == [killed, kept]
+    lines = bare.ok("daemon", "reconcile", "--dry-run", "--format", "jsonl").out.splitlines()
+    assert [json.loads(line) for line in lines] == [killed, kept]
+    daemon.answers["daemon.reconcile"] = lambda params: []
+    assert bare.ok("daemon", "reconcile").out == ""
+    assert bare.json("daemon", "reconcile") == []
+
+
+def test_verify_store_prints_problems_and_nothing_when_sound(bare, daemon):
+    daemon.answers["daemon.verify_store"] = lambda params: {"problems": []}
+    assert bare.ok("daemon", "verify-store").out == ""
+    assert bare.json("daemon", "verify-store") == {"problems": []}
+    daemon.answers["daemon.verify_store"] = lambda params: {"problems": ["one", "two"]}
+    result = bare.run("daemon", "verify-store")
+    assert (result.returncode, result.out) == (1, "one\ntwo\n")
+    result = bare.run("daemon", "verify-store", "--format", "json")
+    assert (result.returncode, json.loads(result.out)) == (1, {"problems": ["one", "two"]})
 
 
 def test_session_wait_for_a_lost_command_is_125(bare, daemon):

@@ -6,11 +6,12 @@ import signal
 
 import pytest
 from banger import SLOWNESS
-from steps import assert_error, assert_nothing_left, call, vms, wait_vm
+from steps import (FAKE_PROGRAM, assert_error, assert_nothing_left, call, fake_banger, parent_pid,
+                   vm_main_pid, vms, wait_vm)
 
 RUN = ["run", "--rm", "-q", "--vmm", "fake", "--name", "x"]
 CREATE = ["vm", "create", "-q", "--vmm", "fake", "--name", "x"]
-PROGRAM = "banger-fakevmm"
+PROGRAM = FAKE_PROGRAM
 
 
 def faulty(fault):
@@ -24,20 +25,6 @@ def end_left(banger):
         banger.wait_gone(pid)
 
 
-def vm_pid(banger, name="x"):
-    """The process of a VM, not the one that keeps its commands."""
-    found = [p.pid for p in banger.processes()
-             if p.program == PROGRAM and f"{PROGRAM} {name} " in p.command]
-    main = [pid for pid in found if parent(pid) not in found]
-    assert len(main) == 1, found
-    return main[0]
-
-
-def parent(pid):
-    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-        return int(stat.read().rpartition(")")[2].split()[1])
-
-
 def control(banger, text, name="x"):
     """Writes to the control FIFO of a VM."""
     path = banger.runtime_dir / "vms" / vms(banger)[name]["id"] / "control"
@@ -49,10 +36,7 @@ def control(banger, text, name="x"):
 @pytest.fixture
 def make_fake(make_banger):
     def make(silence=20, slots=0):
-        instance = make_banger(config=f'accel = "tcg"\nboot_silence_s = {silence}\n'
-                                      f'boot_slots = {slots}\n')
-        instance.environment["BANGER_FAKE_VMM"] = "1"
-        return instance
+        return fake_banger(make_banger, silence, slots)
 
     return make
 
@@ -153,7 +137,7 @@ def test_nothing_outlives_a_fake_vm(fake, how):
     elif how == "force":
         fake.ok("stop", "--force", "x")
     elif how == "vmm killed":
-        os.kill(vm_pid(fake), signal.SIGKILL)
+        os.kill(vm_main_pid(fake), signal.SIGKILL)
         wait_vm(fake, "x", "stopped")
         assert vms(fake)["x"]["exit"] == {"code": None, "signal": signal.SIGKILL}
     else:
@@ -165,14 +149,14 @@ def test_nothing_outlives_a_fake_vm(fake, how):
 @pytest.mark.sanitize
 def test_fake_vms_are_adopted_by_the_next_daemon(fake):
     fake.ok(*CREATE)
-    pid = vm_pid(fake)
+    pid = vm_main_pid(fake)
     fake.ok("daemon", "stop")
     assert fake.ok("exec", "x", "--", "echo", "one").out == "one\n"
     daemon = fake.daemon_pid()
     os.kill(daemon, signal.SIGKILL)
     fake.wait_gone(daemon)
     assert fake.ok("exec", "x", "--", "echo", "two").out == "two\n"
-    assert vm_pid(fake) == pid
+    assert vm_main_pid(fake) == pid
     assert vms(fake)["x"]["incarnation"] == 1
     # Nobody tells a process that is not its parent how it ended.
     os.kill(pid, signal.SIGKILL)

@@ -32,7 +32,7 @@ def test_pages_have_no_warnings(page):
 
 def test_every_command_and_flag_is_in_the_page(bare):
     text, _ = render("banger.1")
-    sections = dict(re.findall(r"^   ([a-z][a-z ]+)\n(.*?)(?=^   [a-z]|^[A-Z])", text, re.M | re.S))
+    sections = dict(re.findall(r"^   ([a-z][a-z -]+)\n(.*?)(?=^   [a-z]|^[A-Z])", text, re.M | re.S))
     program = bare.json("help")
     assert set(sections) == {c["path"] for c in program["commands"] if not c["hidden"]}
     for command in program["commands"]:

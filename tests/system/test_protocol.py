@@ -117,6 +117,12 @@ def drive_daemon(drive):
     assert {s["key"]: s["value"] for s in drive("config.show")["settings"]}["accel"] == "tcg"
 
 
+def drive_store(drive):
+    assert drive("daemon.reconcile", dry_run=True) == []
+    assert drive("daemon.reconcile") == []
+    assert drive("daemon.verify_store") == {"problems": []}
+
+
 def drive_catalogue(drive, kernel_dir, rootfs_tar):
     kernel = drive.finish(drive("kernel.import.begin", name="again", path=str(kernel_dir)))
     assert kernel in drive("kernel.list") and "again" in kernel["names"]
@@ -178,6 +184,7 @@ def test_raw_client_drives_every_method(banger, kernel_dir, rootfs_tar, client):
     banger.ok("ps")
     drive = Drive(banger, client)
     drive_daemon(drive)
+    drive_store(drive)
     drive_catalogue(drive, kernel_dir, rootfs_tar)
     drive_vm(drive)
     drive_sessions(drive)
