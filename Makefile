@@ -26,6 +26,9 @@ test: deps-test ## every test this machine can run; the last line is the count
 test-full: deps-test ## as test, and all system tests under sanitizers, and longer fuzzing
 	@tools/run-tests.py --full
 
+soak: deps-test all ## the model of VMs, 100,000 steps (SOAK_STEPS)
+	@BANGER_MODEL_STEPS=$${SOAK_STEPS:-100000} /usr/bin/python3 -m pytest -q tests/system/test_model.py
+
 lint: deps-test ## only the checks of the sources
 	@tools/run-tests.py --only lint
 
@@ -70,4 +73,4 @@ clean: ## remove all build directories; downloads in .cache/ stay
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: all try test test-full lint fuzz bench format install uninstall deps deps-test clean help
+.PHONY: all try test test-full soak lint fuzz bench format install uninstall deps deps-test clean help

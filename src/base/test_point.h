@@ -3,7 +3,7 @@
  * -Dtests=true (build-asan, build-tsan) and leave nothing behind in the programs that users get.
  *
  *   BANGER_CRASH_AT=NAME[:N]  the process is killed, as by `kill -9`, when it comes to NAME for the
- *                             N-th time (the first, without N)
+ *                             N-th time (the first, without N); "?" only tells which it passes
  *   BANGER_FAULTS=FILE        FILE holds "NAME N ERRNO": the N-th time from now on that the process
  *                             comes to NAME ("*": to any), the call fails with that error number;
  *                             with "N+" so do all that follow. The file may be rewritten at any

@@ -37,8 +37,11 @@ static int take_lock(struct daemon *d, struct err *err)
     if (flock(d->lock_fd, LOCK_EX | LOCK_NB) < 0) {
         n = pread(d->lock_fd, text, sizeof(text) - 1, 0);
         text[n > 0 ? strcspn(text, "\n") : 0] = '\0';
-        return err_set(err, ERR_BUSY, "a daemon for '%s' is already running (pid %s)",
-                       d->params.paths->state_dir, text);
+        /* One that has just begun has not written it yet. */
+        return text[0] ? err_set(err, ERR_BUSY, "a daemon for '%s' is already running (pid %s)",
+                                 d->params.paths->state_dir, text)
+                       : err_set(err, ERR_BUSY, "a daemon for '%s' is already starting",
+                                 d->params.paths->state_dir);
     }
     n = snprintf(text, sizeof(text), "%d\n", getpid());
     if (ftruncate(d->lock_fd, 0) < 0 || pwrite(d->lock_fd, text, (size_t)n, 0) != n) {

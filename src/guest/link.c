@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/str.h"
+#include "base/test_point.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -593,7 +594,7 @@ int guest_link_wait_hello(struct guest_link *link, struct cancel *cancel, int64_
                           struct err *err)
 {
     struct up_query q = {.link = link};
-    int r = latch_wait(&link->hello, cancel, deadline_ms);
+    int r = FAULT_POINT("agent.hello") ?: latch_wait(&link->hello, cancel, deadline_ms);
 
     if (r < 0) {
         return wait_error(r, "hello", err);
@@ -665,6 +666,11 @@ static int call(struct guest_link *link, uint8_t type, const char *what, const u
 
     if (r < 0) {
         return err_set_errno(err, ERR_INTERNAL, r, "%s", what);
+    }
+    r = FAULT_POINT("agent.request");
+    if (r < 0) {
+        latch_done(&w.done);
+        return err_set_errno(err, ERR_GUEST, r, "%s", what);
     }
     if (send_request(link, &w.request, body, len, &id, &why) < 0) {
         latch_done(&w.done);

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "base/test_point.h"
 #include "codec/api.h"
 
 #include <errno.h>
@@ -548,7 +549,8 @@ int session_start(struct session_registry *r, const struct session_start_params 
         remove_session(r, s);
         return err_set(err, ERR_GUEST, "the guest's agent takes no commands");
     }
-    waited = wait_until(s, has_started, params->cancel, params->deadline_ms);
+    waited = FAULT_POINT("agent.start")
+                 ?: wait_until(s, has_started, params->cancel, params->deadline_ms);
     if (waited < 0) {
         loop_call(r->loop, release_on_loop, s);
         remove_session(r, s);

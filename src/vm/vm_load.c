@@ -78,7 +78,13 @@ int vm_settle(struct vms *v, const struct vm_row *row, struct err *err)
     if (boots) {
         return vm_kill(v, row->id, "start interrupted", err);
     }
-    if (adopted || row->state == VM_CREATED ||
+    if (adopted) {
+        /* As it was, and since when it was: nothing to write. */
+        return row->state == VM_RUNNING && !row->reason[0]
+                   ? 0
+                   : vm_set_state(v, row->id, VM_RUNNING, "", err);
+    }
+    if (row->state == VM_CREATED ||
         (row->state == VM_STOPPED && !vm_row_object(row, OBJECT_RUN_DIR))) {
         return 0;
     }
@@ -104,6 +110,10 @@ int vms_load(struct vms *v, struct err *err)
     struct vm_row *rows;
     size_t count;
 
+    /* Without it every VM would seem to be of an earlier boot, and dead. */
+    if (!v->boot_id[0]) {
+        return err_set(err, ERR_IO, "the host's boot id cannot be read");
+    }
     if (store_vm_list(v->params.store, &rows, &count, err) < 0) {
         return -1;
     }

@@ -111,7 +111,7 @@ void vm_run_worker(struct vms *v, const char *id, vm_worker_fn fn);
 /* Boots it; op may be NULL. On failure nothing of the attempt is left but the reason. */
 int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel, struct err *err)
     REQUIRES(rank_vm);
-/* Takes over a VM that an earlier daemon started. */
+/* Takes over a VM that an earlier daemon started; its row stays as it is. */
 int vm_adopt(struct vms *v, const char *id, struct err *err) REQUIRES(rank_vm);
 
 /* The back end of that name, if its VMs may be started; "auto": the usual one. */

@@ -707,8 +707,5 @@ int vm_adopt(struct vms *v, const char *id, struct err *err)
     e = vm_find_locked(v, id);
     e->run = STEAL_PTR(run);
     leaf_unlock(&v->table);
-    if (row.state == VM_RUNNING && !row.reason[0]) {
-        return 0; /* as it was, and since when it was: nothing to write */
-    }
-    return vm_set_state(v, id, VM_RUNNING, "", err);
+    return 0;
 }

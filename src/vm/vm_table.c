@@ -47,7 +47,7 @@ struct vms *vms_new(const struct vms_params *params)
     if (latch_init(&v->idle) < 0) {
         abort();
     }
-    (void)process_boot_id(v->boot_id); /* "" is nobody's */
+    (void)process_boot_id(v->boot_id); /* vms_load refuses "" */
     return v;
 }
 

@@ -23,7 +23,8 @@ bool process_cmdline_has_path(const char *cmdline, size_t len, const char *path)
 int process_boot_id(char ret_id[BOOT_ID_SIZE]);
 
 /* Calls fn for each process that is a VMM of a run directory below run_dirs: its program is one of
- * a back end, and run_dirs/NAME is on its command line. Zombies are none. */
+ * a back end, and run_dirs/NAME is on its command line. Zombies are none. 0 or -errno: not all
+ * could be looked at. */
 typedef void (*process_found_fn)(void *arg, const struct vmm_process *process,
                                  const struct vmm_ops *ops, const char *name);
 int process_find_all(const char *run_dirs, process_found_fn fn, void *arg);

@@ -58,39 +58,44 @@ static bool find_name(const char *cmdline, size_t len, const char *run_dirs,
     return false;
 }
 
-/* A process that ends meanwhile is none. */
-static void look_at(pid_t pid, const char *run_dirs, process_found_fn fn, void *arg)
+/* A process that ends meanwhile is none. 0 or -errno: then nobody knows what it is. */
+static int look_at(pid_t pid, const char *run_dirs, process_found_fn fn, void *arg)
 {
     _cleanup_free_ char *cmdline = NULL;
     const struct vmm_ops *ops;
     struct vmm_process process;
     char path[48], name[NAME_SIZE];
     size_t len;
+    int r;
 
     (void)snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
     /* A zombie has no command line. */
-    if (fs_read_file(AT_FDCWD, path, CMDLINE_MAX, &cmdline, &len) == 0 &&
-        (ops = find_ops(cmdline, len)) && find_name(cmdline, len, run_dirs, name) &&
-        process_identify(pid, &process) == 0) {
-        fn(arg, &process, ops, name);
+    r = fs_read_file(AT_FDCWD, path, CMDLINE_MAX, &cmdline, &len);
+    if (r == 0 && (ops = find_ops(cmdline, len)) && find_name(cmdline, len, run_dirs, name)) {
+        r = process_identify(pid, &process);
+        if (r == 0) {
+            fn(arg, &process, ops, name);
+        }
     }
+    return r == -ENOENT || r == -ESRCH || r == -EFBIG ? 0 : r;
 }
 
 int process_find_all(const char *run_dirs, process_found_fn fn, void *arg)
 {
     DIR *dir = opendir("/proc");
     struct dirent *e;
+    int r = 0;
 
     if (!dir) {
         return -errno;
     }
-    while ((e = readdir(dir))) {
+    while (r == 0 && (e = readdir(dir))) {
         uint64_t pid;
 
         if (str_to_u64(e->d_name, INT32_MAX, &pid) == 0) {
-            look_at((pid_t)pid, run_dirs, fn, arg);
+            r = look_at((pid_t)pid, run_dirs, fn, arg);
         }
     }
     (void)closedir(dir);
-    return 0;
+    return r;
 }

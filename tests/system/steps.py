@@ -3,10 +3,11 @@
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 
 import pytest
-from banger import BUILD, SLOWNESS, Result
+from banger import BUILD, ROOT, SLOWNESS, Result
 
 SHARED_VM = "shared"
 FAKE_PROGRAM = "banger-fakevmm"
@@ -123,13 +124,24 @@ def parent_pid(pid):
         return int(stat.read().rpartition(")")[2].split()[1])
 
 
+def fake_main_pids(banger):
+    """{VM name: pid} of the fake VMs, without the processes that keep their commands."""
+    found = {p.pid: p.command.split()[1] for p in banger.processes()
+             if p.program == FAKE_PROGRAM and len(p.command.split()) in (3, 4)}
+    return {name: pid for pid, name in found.items() if parent_pid(pid) not in found}
+
+
 def vm_main_pid(banger, name="x"):
-    """The process of a fake VM, not the one that keeps its commands."""
-    found = [p.pid for p in banger.processes()
-             if p.program == FAKE_PROGRAM and f"{FAKE_PROGRAM} {name} " in p.command]
-    main = [pid for pid in found if parent_pid(pid) not in found]
-    assert len(main) == 1, found
-    return main[0]
+    return fake_main_pids(banger)[name]
+
+
+def store_of_version_2(banger):
+    """The state directory as an earlier version left it."""
+    banger.state_dir.joinpath("banger.db").unlink(missing_ok=True)
+    banger.state_dir.mkdir(mode=0o700, exist_ok=True)
+    with sqlite3.connect(banger.state_dir / "banger.db") as db:
+        db.executescript((ROOT / "tests" / "data" / "store-v2.sql").read_text())
+    db.close()
 
 
 def never_boots(make_banger):

@@ -10,42 +10,15 @@
 #include "scratch.h"
 #include "store/store.h"
 
+#include <fcntl.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#define IMAGE "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-#define KERNEL "sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc"
-
-/* Schema number 2, as it was released. */
-static const char version_2[] =
-    "CREATE TABLE vm ("
-    " id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, state TEXT NOT NULL, reason TEXT NOT NULL,"
-    " state_since_ms INTEGER NOT NULL, incarnation INTEGER NOT NULL,"
-    " image_name TEXT NOT NULL, image_digest TEXT NOT NULL REFERENCES image(digest),"
-    " kernel_name TEXT NOT NULL, kernel_digest TEXT NOT NULL REFERENCES kernel(digest),"
-    " vmm TEXT NOT NULL, vmm_version TEXT NOT NULL, accel TEXT NOT NULL, accel_why TEXT NOT NULL,"
-    " vcpus INTEGER NOT NULL, memory_mib INTEGER NOT NULL, disk_bytes INTEGER NOT NULL,"
-    " auto_remove INTEGER NOT NULL, created_ms INTEGER NOT NULL, started_ms INTEGER NOT NULL,"
-    " pid INTEGER NOT NULL, start_ticks INTEGER NOT NULL, boot_id TEXT NOT NULL,"
-    " exit_code INTEGER NOT NULL, exit_signal INTEGER NOT NULL,"
-    " timeline TEXT NOT NULL, labels TEXT NOT NULL, held INTEGER NOT NULL DEFAULT 1) STRICT;"
-    "CREATE TABLE image (digest TEXT PRIMARY KEY, created_ms INTEGER NOT NULL,"
-    " size_bytes INTEGER NOT NULL, version TEXT NOT NULL, config TEXT NOT NULL) STRICT;"
-    "CREATE TABLE image_name (name TEXT PRIMARY KEY,"
-    " digest TEXT NOT NULL REFERENCES image(digest) ON DELETE CASCADE) STRICT;"
-    "CREATE TABLE kernel (digest TEXT PRIMARY KEY, created_ms INTEGER NOT NULL,"
-    " size_bytes INTEGER NOT NULL, version TEXT NOT NULL, config TEXT NOT NULL) STRICT;"
-    "CREATE TABLE kernel_name (name TEXT PRIMARY KEY,"
-    " digest TEXT NOT NULL REFERENCES kernel(digest) ON DELETE CASCADE) STRICT;"
-    "INSERT INTO image VALUES ('" IMAGE "', 1, 1, '', '{}');"
-    "INSERT INTO kernel VALUES ('" KERNEL "', 1, 1, '', '{}');"
-    "INSERT INTO vm VALUES ('up', 'one', 'running', '', 1, 3, 'i', '" IMAGE "', 'k', '" KERNEL
-    "', 'qemu', '7', 'tcg', '', 1, 512, 4096, 0, 1, 1, 4711, 99, 'boot', -1, 0, '[]', '{}', 1);"
-    "INSERT INTO vm VALUES ('down', 'two', 'stopped', 'user', 1, 1, 'i', '" IMAGE "', 'k', '" KERNEL
-    "', 'qemu', '7', 'tcg', '', 1, 512, 4096, 0, 2, 1, 0, 0, 'boot', 0, 0, '[]', '{}', 1);"
-    "PRAGMA user_version = 2";
+/* The ids in tests/data/store-v2.sql. */
+#define UP "11111111111111111111111111111111"
+#define DOWN "22222222222222222222222222222222"
 
 struct fixture {
     struct scratch dir;
@@ -60,6 +33,16 @@ static void run_sql(struct fixture *f, const char *sql)
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
     assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
     sqlite3_close(db);
+}
+
+/* In the source tree, which is where the tests run. */
+static void make_version_2(struct fixture *f)
+{
+    _cleanup_free_ char *sql = NULL;
+    size_t len;
+
+    assert_int_equal(fs_read_file(AT_FDCWD, "tests/data/store-v2.sql", 65536, &sql, &len), 0);
+    run_sql(f, sql);
 }
 
 static void open_store(struct fixture *f)
@@ -128,20 +111,21 @@ static void a_store_without_ledger_gets_one_and_a_copy_is_kept(void **state)
     sqlite3_stmt *stmt;
     sqlite3 *db;
 
-    run_sql(f, version_2);
+    make_version_2(f);
     open_store(f);
     rows = list(f, 2);
     assert_int_equal(rows[0].object_count, 3);
-    assert_object(&rows[0], 0, OBJECT_STATE_DIR, "up", 0, "");
-    assert_object(&rows[0], 1, OBJECT_RUN_DIR, "up", 3, "");
+    assert_object(&rows[0], 0, OBJECT_STATE_DIR, UP, 0, "");
+    assert_object(&rows[0], 1, OBJECT_RUN_DIR, UP, 3, "");
     assert_object(&rows[0], 2, OBJECT_PROCESS, "4711:99", 3, "boot");
     assert_int_equal(rows[1].object_count, 1);
-    assert_object(&rows[1], 0, OBJECT_STATE_DIR, "down", 0, "");
+    assert_object(&rows[1], 0, OBJECT_STATE_DIR, DOWN, 0, "");
     free_rows(rows, 2);
     assert_int_equal(stat(copy, &st), 0);
     assert_int_equal(sqlite3_open(copy, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_prepare_v2(db, "SELECT pid FROM vm WHERE id = 'up'", -1, &stmt, NULL),
-                     SQLITE_OK);
+    assert_int_equal(
+        sqlite3_prepare_v2(db, "SELECT pid FROM vm WHERE id = '" UP "'", -1, &stmt, NULL),
+        SQLITE_OK);
     assert_int_equal(sqlite3_step(stmt), SQLITE_ROW);
     assert_int_equal(sqlite3_column_int(stmt, 0), 4711);
     sqlite3_finalize(stmt);
@@ -166,7 +150,7 @@ static void an_older_copy_is_replaced(void **state)
 
     assert_non_null(file);
     assert_int_equal(fclose(file), 0);
-    run_sql(f, version_2);
+    make_version_2(f);
     open_store(f);
     assert_int_equal(stat(copy, &st), 0);
     assert_true(st.st_size > 0);
@@ -181,7 +165,7 @@ static void objects_are_written_with_the_row_and_go_with_it(void **state)
     struct vm_row *rows;
     struct err err;
 
-    run_sql(f, version_2);
+    make_version_2(f);
     open_store(f);
     rows = list(f, 2);
     vm_row_put_object(&rows[1], &process);
@@ -203,8 +187,8 @@ static void objects_are_written_with_the_row_and_go_with_it(void **state)
     rows = list(f, 2);
     assert_int_equal(rows[1].object_count, 1);
     free_rows(rows, 2);
-    assert_int_equal(store_vm_delete(f->store, "up", &err), 0);
-    assert_int_equal(store_vm_delete(f->store, "down", &err), 0);
+    assert_int_equal(store_vm_delete(f->store, UP, &err), 0);
+    assert_int_equal(store_vm_delete(f->store, DOWN, &err), 0);
     free_rows(list(f, 0), 0);
 }
 
@@ -241,7 +225,7 @@ static void an_object_of_unknown_kind_is_told(void **state)
     size_t count;
     struct err err;
 
-    run_sql(f, version_2);
+    make_version_2(f);
     open_store(f);
     run_sql(f, "UPDATE object SET kind = 'gizmo' WHERE kind = 'run_dir'");
     assert_int_equal(store_vm_list(f->store, &rows, &count, &err), -1);
@@ -276,7 +260,7 @@ static void verify_finds_nothing_in_a_sound_store(void **state)
 {
     struct fixture *f = *state;
 
-    run_sql(f, version_2);
+    make_version_2(f);
     open_store(f);
     assert_problem(f, NULL);
 }
@@ -287,15 +271,17 @@ static void verify_finds_what_cannot_be(void **state)
         const char *sql, *want;
     } cases[] = {
         {"PRAGMA foreign_keys = OFF; DELETE FROM kernel", "table vm refers to a kernel"},
-        {"UPDATE vm SET state = 'sleeping' WHERE id = 'up'", "VM one (up) is in an unknown state"},
-        {"DELETE FROM object WHERE vm_id = 'down'", "VM two (down) has no state directory"},
+        {"UPDATE vm SET state = 'sleeping' WHERE id = '" UP "'",
+         "VM one (111111111111) is in an unknown state"},
+        {"DELETE FROM object WHERE vm_id = '" DOWN "'",
+         "VM two (222222222222) has no state directory"},
         {"UPDATE object SET kind = 'gizmo' WHERE kind = 'run_dir'", "unknown kind: gizmo"},
-        {"UPDATE vm SET state = 'stopped' WHERE id = 'up'", "is stopped and has a process"},
+        {"UPDATE vm SET state = 'stopped' WHERE id = '" UP "'", "is stopped and has a process"},
     };
     struct fixture *f = *state;
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        run_sql(f, version_2);
+        make_version_2(f);
         open_store(f);
         run_sql(f, cases[i].sql);
         assert_problem(f, cases[i].want);
