@@ -4,6 +4,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "base/temp_file.h"
 #include "boot/tsc.h"
 #include "version.h"
 
@@ -41,11 +42,23 @@ static int take_lock(struct daemon *d, struct err *err)
                        d->params.paths->state_dir, text);
     }
     n = snprintf(text, sizeof(text), "%d\n", getpid());
-    if (ftruncate(d->lock_fd, 0) < 0 || pwrite(d->lock_fd, text, (size_t)n, 0) != n) {
+    /* Written over, and then cut: a full disk has no room for it once it is empty. */
+    if (pwrite(d->lock_fd, text, (size_t)n, 0) != n || ftruncate(d->lock_fd, n) < 0) {
         return err_set_errno(err, ERR_IO, errno, "cannot write the lock of '%s'",
                              d->params.paths->state_dir);
     }
     return 0;
+}
+
+/* Other daemons of this owner may be writing there: theirs are left alone. */
+static void sweep_cache(const struct daemon *d)
+{
+    int n = temp_file_sweep(d->cache_fd);
+
+    if (n != 0) {
+        log_info("cache: %d unfinished files of dead daemons removed%s%s", n > 0 ? n : 0,
+                 n < 0 ? ": " : "", n < 0 ? strerror(-n) : "");
+    }
 }
 
 static int open_layout(struct daemon *d, struct err *err)
@@ -60,6 +73,7 @@ static int open_layout(struct daemon *d, struct err *err)
     if (d->cache_fd < 0) {
         return -1;
     }
+    sweep_cache(d);
     d->runtime_fd = paths_open_dir(p, p->runtime_dir, err);
     if (d->runtime_fd < 0) {
         return -1;
