@@ -108,6 +108,7 @@ static int open_vms(struct daemon *d, struct err *err)
     struct vms_params p = {
         .store = d->store,
         .images = d->images,
+        .space = d->space,
         .vmm = d->params.vmm,
         .fakevmm_path = d->params.fakevmm_path,
         .control_loop = d->control_loop,
@@ -156,9 +157,10 @@ static int open_all(struct daemon *d, struct err *err)
     int fd, r;
 
     raise_limits();
+    d->space = space_new((uint64_t)d->params.config->min_free_mib << 20);
     if (open_layout(d, err) < 0 || store_open(d->state_fd, &d->store, err) < 0 ||
-        image_registry_new(d->store, d->state_fd, d->cache_fd, d->agent_path, d->mkroot_path,
-                           &d->images, err) < 0) {
+        image_registry_new(d->store, d->space, d->state_fd, d->cache_fd, d->agent_path,
+                           d->mkroot_path, &d->images, err) < 0) {
         return -1;
     }
     r = loop_new("control", &d->control_loop);
@@ -233,6 +235,7 @@ void daemon_close(struct daemon *d)
     loop_free(d->guest_loop);
     loop_free(d->control_loop);
     image_registry_free(d->images);
+    space_free(d->space);
     store_close(d->store);
     if (d->server) {
         (void)unlink(d->params.paths->socket);
