@@ -1,6 +1,6 @@
 #include "base/fs.h"
 
-#include "base/id.h"
+#include "base/temp_file.h"
 #include "base/test_point.h"
 
 #include <dirent.h>
@@ -138,33 +138,22 @@ int fs_write_all(int fd, const void *data, size_t len)
 int fs_write_atomic(int dir_fd, const char *name, const void *data, size_t len, mode_t mode,
                     bool sync)
 {
-    char id[ID_SIZE], temp[NAME_MAX + 1];
-    _cleanup_close_ int fd = -1;
-    int r;
+    _cleanup_temp_file_ struct temp_file t = {.fd = -1};
+    int r = temp_file_open(&t, dir_fd, name, mode);
 
-    id_generate(id);
-    if (snprintf(temp, sizeof(temp), "%s.%.12s.tmp", name, id) >= (int)sizeof(temp)) {
-        return -ENAMETOOLONG;
+    if (r == 0) {
+        r = fs_write_all(t.fd, data, len);
     }
-    fd = openat(dir_fd, temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-    if (fd < 0) {
-        return -errno;
-    }
-    r = fs_write_all(fd, data, len);
-    if (r == 0 && sync && fsync(fd) < 0) {
+    if (r == 0 && sync && fsync(t.fd) < 0) {
         r = -errno;
     }
-    if (r == 0 && renameat(dir_fd, temp, dir_fd, name) < 0) {
+    if (r == 0) {
+        r = temp_file_publish(&t, name);
+    }
+    if (r == 0 && sync && dir_fd >= 0 && fsync(dir_fd) < 0) {
         r = -errno;
     }
-    if (r < 0) {
-        (void)unlinkat(dir_fd, temp, 0);
-        return r;
-    }
-    if (sync && dir_fd >= 0 && fsync(dir_fd) < 0) {
-        return -errno;
-    }
-    return 0;
+    return r;
 }
 
 static void keep_first(int *result, int r)

@@ -19,8 +19,9 @@ int fs_open_dir(int dir_fd, const char *name, bool create);
  * the caller frees it. -EFBIG when larger, -EISDIR and -EINVAL for what is no regular file. */
 int fs_read_file(int dir_fd, const char *path, size_t max, char **ret_data, size_t *ret_len);
 
-/* Writes a new file of the name in dir_fd and renames it into place, so that readers see the old
- * content or the new, never a part; fsyncs file and directory when sync is set. */
+/* Writes a new file and gives it its name in dir_fd when it is whole (base/temp_file.h), so that
+ * readers see the old content or the new, never a part; fsyncs file and directory when sync is set.
+ */
 int fs_write_atomic(int dir_fd, const char *name, const void *data, size_t len, mode_t mode,
                     bool sync);
 

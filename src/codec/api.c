@@ -250,9 +250,11 @@ const struct api_method api_methods[] = {
                                  "the guest is lost."},
                          P_TIMEOUT("30000", "How long the guest may take to sync and go down.")),
         .result = {.object = &api_vm, .nullable = true},
-        .doc = "Stops a VM: the guest syncs its disks and goes down. Without its agreement the VM "
-               "keeps running and the error is `timeout`. The result is null when stopping deleted "
-               "it (auto_remove).",
+        .doc =
+            "Stops a VM: the guest syncs its disks and goes down. Without its agreement the VM "
+            "keeps running and the error is `timeout`, or `no_space` when it is paused because the "
+            "host's disk is full. The result is null when stopping deleted "
+            "it (auto_remove).",
     },
     {
         .name = "vm.delete",

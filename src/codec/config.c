@@ -62,6 +62,16 @@ const struct config_key config_keys[] = {
      .doc =
          "A booting guest that has neither answered nor printed anything for this long hangs; it "
          "is started once more."},
+    {.name = "min_free_mib",
+     .type = CONFIG_INT,
+     AT(min_free_mib),
+     .max = 1 << 24,
+     .int_default = 512,
+     .doc =
+         "What is kept free on the filesystems of the state and cache directories, in MiB, but at "
+         "most a twentieth of such a filesystem. Creating a VM, registering an image and importing "
+         "a kernel are refused when they would not leave it; running VMs may use it, and one that "
+         "is paused because the disk was full goes on when it is there again. 0 keeps nothing."},
     {0},
 };
 

@@ -35,6 +35,7 @@ struct config {
     char *default_kernel; /* "" = the newest */
     int64_t boot_slots;   /* guests that boot at once; 0 = one per core */
     int64_t boot_timeout_s, boot_silence_s;
+    int64_t min_free_mib; /* of the disk, for what fills it */
 
     char *path;                      /* of the file, which need not exist */
     unsigned lines[CONFIG_KEYS_MAX]; /* where in it each key is; 0 = it is not */

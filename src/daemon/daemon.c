@@ -4,6 +4,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "base/temp_file.h"
 #include "boot/tsc.h"
 #include "version.h"
 
@@ -44,11 +45,23 @@ static int take_lock(struct daemon *d, struct err *err)
                                  d->params.paths->state_dir);
     }
     n = snprintf(text, sizeof(text), "%d\n", getpid());
-    if (ftruncate(d->lock_fd, 0) < 0 || pwrite(d->lock_fd, text, (size_t)n, 0) != n) {
+    /* Written over, and then cut: a full disk has no room for it once it is empty. */
+    if (pwrite(d->lock_fd, text, (size_t)n, 0) != n || ftruncate(d->lock_fd, n) < 0) {
         return err_set_errno(err, ERR_IO, errno, "cannot write the lock of '%s'",
                              d->params.paths->state_dir);
     }
     return 0;
+}
+
+/* Other daemons of this owner may be writing there: theirs are left alone. */
+static void sweep_cache(const struct daemon *d)
+{
+    int n = temp_file_sweep(d->cache_fd);
+
+    if (n != 0) {
+        log_info("cache: %d unfinished files of dead daemons removed%s%s", n > 0 ? n : 0,
+                 n < 0 ? ": " : "", n < 0 ? strerror(-n) : "");
+    }
 }
 
 static int open_layout(struct daemon *d, struct err *err)
@@ -63,6 +76,7 @@ static int open_layout(struct daemon *d, struct err *err)
     if (d->cache_fd < 0) {
         return -1;
     }
+    sweep_cache(d);
     d->runtime_fd = paths_open_dir(p, p->runtime_dir, err);
     if (d->runtime_fd < 0) {
         return -1;
@@ -97,6 +111,7 @@ static int open_vms(struct daemon *d, struct err *err)
     struct vms_params p = {
         .store = d->store,
         .images = d->images,
+        .space = d->space,
         .vmm = d->params.vmm,
         .fakevmm_path = d->params.fakevmm_path,
         .control_loop = d->control_loop,
@@ -145,9 +160,10 @@ static int open_all(struct daemon *d, struct err *err)
     int fd, r;
 
     raise_limits();
+    d->space = space_new((uint64_t)d->params.config->min_free_mib << 20);
     if (open_layout(d, err) < 0 || store_open(d->state_fd, &d->store, err) < 0 ||
-        image_registry_new(d->store, d->state_fd, d->cache_fd, d->agent_path, d->mkroot_path,
-                           &d->images, err) < 0) {
+        image_registry_new(d->store, d->space, d->state_fd, d->cache_fd, d->agent_path,
+                           d->mkroot_path, &d->images, err) < 0) {
         return -1;
     }
     r = loop_new("control", &d->control_loop);
@@ -222,6 +238,7 @@ void daemon_close(struct daemon *d)
     loop_free(d->guest_loop);
     loop_free(d->control_loop);
     image_registry_free(d->images);
+    space_free(d->space);
     store_close(d->store);
     if (d->server) {
         (void)unlink(d->params.paths->socket);

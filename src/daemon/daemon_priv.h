@@ -4,6 +4,7 @@
 #include "base/cancel.h"
 #include "base/loop.h"
 #include "daemon/daemon.h"
+#include "disk/space.h"
 #include "image/image.h"
 #include "ops/op.h"
 #include "rpc/server.h"
@@ -18,6 +19,7 @@ struct daemon {
     int state_fd, cache_fd, runtime_fd, run_fd, lock_fd;
     struct cancel *stop; /* triggered by daemon.stop */
     struct store *store;
+    struct space *space;
     struct loop *control_loop, *guest_loop;
     struct image_registry *images;
     struct op_registry *vm_creates, *image_ops, *kernel_ops;

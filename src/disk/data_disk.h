@@ -17,3 +17,7 @@
  * in cache_fd, a directory that all of the owner's daemons may share. */
 int data_disk_create(int cache_fd, int dir_fd, const char *name, uint64_t bytes,
                      struct cancel *cancel, struct err *err);
+
+/* About what data_disk_create will write: to the directory of the disk, and to the cache. */
+void data_disk_estimate(int cache_fd, uint64_t bytes, uint64_t *ret_disk_bytes,
+                        uint64_t *ret_cache_bytes);

@@ -12,8 +12,52 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Sorted hex digests of all that the store has of a kind. */
+struct digests {
+    char (*list)[DIGEST_HEX_SIZE];
+    size_t count;
+};
+
+static int compare_digests(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+static int load_digests(struct store *store, enum store_kind kind, struct digests *ret,
+                        struct err *err)
+{
+    struct artifact_row *rows;
+
+    if (store_artifact_list(store, kind, &rows, &ret->count, err) < 0) {
+        return -1;
+    }
+    ret->list = x_calloc(ret->count + 1, sizeof(*ret->list));
+    for (size_t i = 0; i < ret->count; i++) {
+        (void)snprintf(ret->list[i], sizeof(ret->list[i]), "%.64s",
+                       rows[i].digest + strlen("sha256:"));
+        artifact_row_done(&rows[i]);
+    }
+    free(rows);
+    qsort(ret->list, ret->count, sizeof(*ret->list), compare_digests);
+    return 0;
+}
+
+/* Published (it has the name of a digest), but the daemon died before its row was there. */
+static bool is_orphan(const char *name, const char *suffix, const struct digests *known)
+{
+    char hex[DIGEST_HEX_SIZE];
+
+    if (strspn(name, "0123456789abcdef") != DIGEST_HEX_SIZE - 1 ||
+        !str_eq(name + DIGEST_HEX_SIZE - 1, suffix)) {
+        return false;
+    }
+    (void)snprintf(hex, sizeof(hex), "%.64s", name);
+    return known->count == 0 ||
+           !bsearch(hex, known->list, known->count, sizeof(*known->list), compare_digests);
+}
+
 /* What an earlier daemon was making when it died. */
-static void remove_temps(int dir_fd)
+static void remove_unfinished(int dir_fd, const char *suffix, const struct digests *known)
 {
     int copy = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = copy < 0 ? NULL : fdopendir(copy);
@@ -24,19 +68,38 @@ static void remove_temps(int dir_fd)
         return;
     }
     while ((e = readdir(dir))) {
-        if (str_starts_with(e->d_name, "tmp-") && fs_remove_tree(dir_fd, e->d_name) < 0) {
-            log_warn("cannot remove the unfinished '%s'", e->d_name);
+        if (str_starts_with(e->d_name, "tmp-") || is_orphan(e->d_name, suffix, known)) {
+            int r = fs_remove_tree(dir_fd, e->d_name);
+
+            log_info("unfinished '%s' removed%s%s", e->d_name, r < 0 ? ": " : "",
+                     r < 0 ? strerror(-r) : "");
         }
     }
     closedir(dir);
 }
 
-int image_registry_new(struct store *store, int state_fd, int cache_fd, const char *agent_path,
-                       const char *mkroot_path, struct image_registry **ret, struct err *err)
+/* Without a list of what is known nothing is taken for unknown. */
+static void clean(struct image_registry *r, enum store_kind kind, int dir_fd, const char *suffix)
+{
+    struct digests known = {0};
+    struct err err;
+
+    if (load_digests(r->store, kind, &known, &err) < 0) {
+        log_warn("what an earlier daemon left unfinished is not removed: %s", err.message);
+        return;
+    }
+    remove_unfinished(dir_fd, suffix, &known);
+    free(known.list);
+}
+
+int image_registry_new(struct store *store, struct space *space, int state_fd, int cache_fd,
+                       const char *agent_path, const char *mkroot_path, struct image_registry **ret,
+                       struct err *err)
 {
     struct image_registry *r = x_calloc(1, sizeof(*r));
 
     r->store = store;
+    r->space = space;
     r->cache_fd = cache_fd;
     r->agent_path = x_strdup(agent_path);
     r->mkroot_path = x_strdup(mkroot_path);
@@ -49,8 +112,8 @@ int image_registry_new(struct store *store, int state_fd, int cache_fd, const ch
         image_registry_free(r);
         return -1;
     }
-    remove_temps(r->images_fd);
-    remove_temps(r->kernels_fd);
+    clean(r, STORE_IMAGE, r->images_fd, IMAGE_SUFFIX);
+    clean(r, STORE_KERNEL, r->kernels_fd, "");
     *ret = r;
     return 0;
 }
@@ -190,7 +253,7 @@ int image_publish(struct image_registry *r, enum store_kind kind, int dir_fd, co
         image_unlock(&r->lock);
         return result;
     }
-    /* A death here leaves files without a row: the same content published again adopts them. */
+    /* A death here leaves files without a row, which the next daemon removes. */
     result = store_artifact_publish(r->store, kind, row, name, err);
     image_unlock(&r->lock);
     return result;
@@ -260,7 +323,7 @@ int image_open_disk(struct image_registry *r, const char *digest, int *ret_fd, s
     char name[DIGEST_HEX_SIZE + 8];
     int fd;
 
-    (void)snprintf(name, sizeof(name), "%.64s.ext4", digest + strlen("sha256:"));
+    (void)snprintf(name, sizeof(name), "%.64s" IMAGE_SUFFIX, digest + strlen("sha256:"));
     fd = openat(r->images_fd, name, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         err_set_errno(err, ERR_IO, errno, "the root disk of image '%s' cannot be opened", digest);

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/thread.h"
 #include "codec/json.h"
+#include "disk/space.h"
 #include "store/store.h"
 
 struct image_registry;
@@ -24,9 +25,12 @@ struct image_progress {
     struct cancel *cancel;
 };
 
-/* state_fd and cache_fd are borrowed for its life; helper programs by absolute path, copied. */
-int image_registry_new(struct store *store, int state_fd, int cache_fd, const char *agent_path,
-                       const char *mkroot_path, struct image_registry **ret, struct err *err);
+/* The first four are borrowed for its life; helper programs by absolute path, copied. What an
+ * earlier daemon had begun, or published without its row in the store, is removed: the state
+ * directory is ours alone. */
+int image_registry_new(struct store *store, struct space *space, int state_fd, int cache_fd,
+                       const char *agent_path, const char *mkroot_path, struct image_registry **ret,
+                       struct err *err);
 void image_registry_free(struct image_registry *r);
 
 /* Makes an image of the tar or ext4 image at path, and points name at it. *ret_json: Image. */

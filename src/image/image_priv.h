@@ -6,10 +6,12 @@
 #include "boot/modules.h"
 
 #define DIGEST_HEX_SIZE 65
+#define IMAGE_SUFFIX ".ext4"
 
 struct image_registry {
     /* immutable */
     struct store *store;
+    struct space *space;
     int images_fd, kernels_fd, cache_fd;
     char *agent_path, *mkroot_path;
 

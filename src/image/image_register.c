@@ -141,9 +141,20 @@ static int run_mkroot(struct image_registry *r, int from, const char *path, cons
                          "an ext4 image");
 }
 
-static int build(struct image_registry *r, const char *path, const char *temp,
+/* What it will be at the least: nobody knows before it is unpacked what a packed tar holds. */
+static int claim(struct image_registry *r, const char *name, const struct stat *st,
+                 struct space_claim **ret_claim, struct err *err)
+{
+    uint64_t size = (uint64_t)st->st_size, used = (uint64_t)st->st_blocks * 512;
+    _cleanup_free_ char *what = x_asprintf("image '%s'", name);
+
+    return space_claim(r->space, r->images_fd, what, size < used ? size : used, ret_claim, err);
+}
+
+static int build(struct image_registry *r, const char *name, const char *path, const char *temp,
                  const struct image_progress *progress, struct err *err)
 {
+    _cleanup_space_claim_ struct space_claim *promise = NULL;
     _cleanup_close_ int from = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat st;
 
@@ -154,6 +165,9 @@ static int build(struct image_registry *r, const char *path, const char *temp,
     if (!S_ISREG(st.st_mode)) {
         err_set(err, ERR_INVALID, "'%s' is not a regular file", path);
         return err_hint(err, "pack a directory with: tar -C DIR -cf ROOTFS.tar .");
+    }
+    if (claim(r, name, &st, &promise, err) < 0) {
+        return -1;
     }
     image_stage(progress, "unpack");
     return is_ext4(from) ? copy_ext4(from, path, r->images_fd, temp, err)
@@ -175,7 +189,7 @@ static int finish(struct image_registry *r, const char *name, const char *temp,
         return -1;
     }
     (void)snprintf(row->digest, sizeof(row->digest), "sha256:%s", hex);
-    (void)snprintf(final, sizeof(final), "%s.ext4", hex);
+    (void)snprintf(final, sizeof(final), "%s" IMAGE_SUFFIX, hex);
     row->size_bytes = (uint64_t)st.st_blocks * 512;
     image_stage(progress, "publish");
     (void)fchmod(fd, 0400);
@@ -196,7 +210,8 @@ int image_register(struct image_registry *r, const char *name, const char *path,
     }
     id_generate(id);
     (void)snprintf(temp, sizeof(temp), "tmp-%s.ext4", id);
-    if (build(r, path, temp, progress, err) < 0 || finish(r, name, temp, progress, &row, err) < 0) {
+    if (build(r, name, path, temp, progress, err) < 0 ||
+        finish(r, name, temp, progress, &row, err) < 0) {
         (void)fs_remove_tree(r->images_fd, temp);
         return -1;
     }

@@ -118,11 +118,25 @@ static int write_files(int dir_fd, const uint8_t *elf, size_t elf_len,
     return r < 0 ? err_set_errno(err, ERR_IO, r, "cannot write the kernel") : 0;
 }
 
+/* Nothing is on the disk yet, and all that will be is in memory. */
+static int claim(struct image_registry *r, const char *name, size_t elf_len,
+                 const struct module_list *modules, struct space_claim **ret_claim, struct err *err)
+{
+    _cleanup_free_ char *what = x_asprintf("kernel '%s'", name);
+    uint64_t bytes = elf_len;
+
+    for (size_t i = 0; i < modules->count; i++) {
+        bytes += modules->items[i].len;
+    }
+    return space_claim(r->space, r->kernels_fd, what, bytes, ret_claim, err);
+}
+
 static int import_into(struct image_registry *r, const char *name, const char *path,
                        const char *temp, const struct image_progress *progress,
                        struct artifact_row *row, struct err *err)
 {
     _cleanup_(module_list_done) struct module_list modules = {0};
+    _cleanup_space_claim_ struct space_claim *promise = NULL;
     _cleanup_close_ int boot_fd = -1, dir_fd = -1;
     _cleanup_free_ char *image = NULL;
     _cleanup_free_ uint8_t *elf = NULL;
@@ -148,6 +162,9 @@ static int import_into(struct image_registry *r, const char *name, const char *p
     }
     if (!wants_signatures(boot_fd, row->version)) {
         module_list_strip_signatures(&modules);
+    }
+    if (claim(r, name, elf_len, &modules, &promise, err) < 0) {
+        return -1;
     }
     dir_fd = fs_open_dir(r->kernels_fd, temp, true);
     if (dir_fd < 0) {

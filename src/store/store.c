@@ -209,6 +209,8 @@ int store_open(int dir_fd, struct store **ret_store, struct err *err)
     real[n] = '\0';
     s = x_calloc(1, sizeof(*s));
     lock_init(&s->lock);
+    s->dir_fd = dir_fd;
+    store_reserve_open(s);
     if (sqlite3_open_v2(real, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
         SQLITE_OK) {
         (void)store_fail(s, err, "open");
@@ -226,6 +228,7 @@ int store_open(int dir_fd, struct store **ret_store, struct err *err)
         store_close(s);
         return -1;
     }
+    store_reserve_fill(s);
     *ret_store = s;
     return 0;
 }
@@ -234,6 +237,7 @@ void store_close(struct store *s)
 {
     if (s) {
         (void)sqlite3_close(s->db);
+        close_p(&s->reserve_fd);
         lock_done(&s->lock);
         free(s);
     }

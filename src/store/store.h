@@ -23,8 +23,8 @@
 struct store;
 
 /* Opens dir_fd/banger.db, making or migrating it; before it migrates one it copies it to
- * banger.db.v<its version>. A database from a newer banger is refused (ERR_UNSUPPORTED), a damaged
- * one is ERR_IO with what SQLite said. */
+ * banger.db.v<its version>. dir_fd is borrowed for its life. A database from a newer banger is
+ * refused (ERR_UNSUPPORTED), a damaged one is ERR_IO with what SQLite said. */
 int store_open(int dir_fd, struct store **ret_store, struct err *err);
 void store_close(struct store *s); /* accepts NULL */
 
@@ -119,6 +119,7 @@ const struct vm_object *vm_row_object(const struct vm_row *row, enum object_kind
 /* Each is one commit: the row and its objects. Insert and delete are durable. The name must be free
  * for an insert. */
 int store_vm_insert(struct store *s, const struct vm_row *row, struct err *err) EXCLUDES(rank_leaf);
+/* These two also find room on a full disk: store_reserve.c. */
 int store_vm_update(struct store *s, const struct vm_row *row, struct err *err) EXCLUDES(rank_leaf);
 int store_vm_delete(struct store *s, const char *id, struct err *err) EXCLUDES(rank_leaf);
 /* All rows, oldest first; the caller frees the array and each row. */

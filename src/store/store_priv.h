@@ -8,6 +8,11 @@
 struct store {
     struct lock lock; /* rank leaf */
     sqlite3 *db;      /* under lock */
+    int dir_fd;       /* the state directory, borrowed */
+
+    /* lock; store_reserve.c */
+    int reserve_fd;
+    bool reserve_held;
 };
 
 /* Fills err from the connection's last error, with what was being done. Returns -1. */
@@ -36,6 +41,14 @@ int store_back_up(struct store *s, int version, struct err *err);
 int store_objects_write(struct store *s, const struct vm_row *row, struct err *err);
 /* Fills in those of rows that have none. */
 int store_objects_read(struct store *s, struct vm_row *rows, size_t count, struct err *err);
+/* ---- store_reserve.c: room for what must be written on a full disk ---- */
+
+/* Before the database is opened; without room even for that, the reserve is given up. */
+void store_reserve_open(struct store *s);
+/* Makes it, or makes it again, if it is not there and the disk has room. After a commit. */
+void store_reserve_fill(struct store *s);
+/* After a commit that failed with ERR_NO_SPACE: makes what room there can be, to try once more. */
+void store_reserve_use(struct store *s);
 
 /* Copies a text column into a fixed field, cut if longer (we wrote it, so it is not). */
 void store_column_text(sqlite3_stmt *stmt, int column, char *field, size_t size);

@@ -225,21 +225,46 @@ static int update_locked(struct store *s, const struct vm_row *row, struct err *
     return store_run(s, stmt, "update VM", err);
 }
 
-int store_vm_update(struct store *s, const struct vm_row *row, struct err *err)
+static int commit_update_locked(struct store *s, const struct vm_row *row, struct err *err)
 {
-    int r;
+    int r = begin(s, false, err);
 
-    leaf_lock(&s->lock);
-    r = begin(s, false, err);
     if (r == 0) {
         r = update_locked(s, row, err);
     }
     if (r == 0 && row->objects_changed) {
         r = store_objects_write(s, row, err);
     }
-    r = end(s, false, r, err);
+    return end(s, false, r, err);
+}
+
+int store_vm_update(struct store *s, const struct vm_row *row, struct err *err)
+{
+    int r;
+
+    leaf_lock(&s->lock);
+    r = commit_update_locked(s, row, err);
+    if (r < 0 && err->code == ERR_NO_SPACE) {
+        store_reserve_use(s);
+        r = commit_update_locked(s, row, err);
+    } else {
+        store_reserve_fill(s);
+    }
     leaf_unlock(&s->lock);
     return r;
+}
+
+static int commit_delete_locked(struct store *s, const char *id, struct err *err)
+{
+    int r = begin(s, true, err);
+
+    if (r == 0) {
+        r = store_run_for(s, "DELETE FROM object WHERE vm_id = ?1", id, "delete objects", err);
+    }
+    if (r == 0) {
+        r = store_run_for(s, "DELETE FROM vm WHERE id = ?1", id, "delete VM", err);
+    }
+    return end(s, true, r, err);
 }
 
 int store_vm_delete(struct store *s, const char *id, struct err *err)
@@ -247,14 +272,13 @@ int store_vm_delete(struct store *s, const char *id, struct err *err)
     int r;
 
     leaf_lock(&s->lock);
-    r = begin(s, true, err);
-    if (r == 0) {
-        r = store_run_for(s, "DELETE FROM object WHERE vm_id = ?1", id, "delete objects", err);
+    r = commit_delete_locked(s, id, err);
+    if (r < 0 && err->code == ERR_NO_SPACE) {
+        store_reserve_use(s);
+        r = commit_delete_locked(s, id, err);
+    } else {
+        store_reserve_fill(s);
     }
-    if (r == 0) {
-        r = store_run_for(s, "DELETE FROM vm WHERE id = ?1", id, "delete VM", err);
-    }
-    r = end(s, true, r, err);
     leaf_unlock(&s->lock);
     return r;
 }

@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/loop.h"
 #include "codec/json.h"
+#include "disk/space.h"
 #include "guest/link.h"
 #include "guest/session.h"
 #include "image/image.h"
@@ -27,6 +28,7 @@ enum vm_accel_choice { VM_ACCEL_AUTO, VM_ACCEL_KVM, VM_ACCEL_TCG };
 struct vms_params {
     struct store *store;
     struct image_registry *images;
+    struct space *space;
     const struct vmm_ops *vmm; /* of VMs that name none */
     const char *fakevmm_path;  /* of the fake VMM; NULL = VMs that name it are refused */
     struct loop *control_loop; /* VMM events, timers */

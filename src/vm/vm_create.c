@@ -372,9 +372,11 @@ static void check_early_end(struct create *c)
 static int create_with_token(struct create *c, struct op *op, json_t **ret_result, struct err *err)
     REQUIRES(rank_vm)
 {
+    _cleanup_(vm_promise_done) struct vm_promise promise = {0};
     struct err undo;
 
-    if (reserve(c, err) < 0) {
+    if (vm_admit_create(c->v, &c->row, c->vmm, api_flag(c->params, "start"), &promise, err) < 0 ||
+        reserve(c, err) < 0) {
         return -1;
     }
     CRASH_POINT("create.reserved");

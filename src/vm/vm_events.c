@@ -2,29 +2,9 @@
  * worker, wait for nothing. */
 #include "vm/vm_priv.h"
 
-#include "base/log.h"
 #include "base/str.h"
 
 #include <stdio.h>
-
-static void set_io_stopped(struct vms *v, const char *id)
-{
-    struct err err;
-
-    log_warn("VM %.12s: a disk write failed on the host: paused", id);
-    if (vm_set_state(v, id, VM_PAUSED, "disk_full", &err) < 0) {
-        log_error("VM %.12s: %s", id, err.message);
-    }
-}
-
-static void set_resumed(struct vms *v, const char *id)
-{
-    struct err err;
-
-    if (vm_set_state(v, id, VM_RUNNING, "", &err) < 0) {
-        log_error("VM %.12s: %s", id, err.message);
-    }
-}
 
 void vm_on_vmm_event(void *arg, enum vmm_event event)
 {
@@ -49,10 +29,10 @@ void vm_on_vmm_event(void *arg, enum vmm_event event)
         leaf_unlock(&v->table);
         break;
     case VMM_IO_STOPPED:
-        vm_run_worker(v, run->vm_id, set_io_stopped);
+        vm_on_io_stopped(run);
         break;
     case VMM_RESUMED:
-        vm_run_worker(v, run->vm_id, set_resumed);
+        vm_on_resumed(run);
         break;
     }
 }

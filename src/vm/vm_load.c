@@ -55,6 +55,20 @@ static int set_ended(struct vms *v, const struct vm_row *row, struct err *err) R
     return vm_clean_up(v, row->id, &end, err);
 }
 
+/* It is ours whether that can be written down or not. */
+static void write_adopted(struct vms *v, const struct vm_row *row)
+{
+    bool as_it_was =
+        (row->state == VM_RUNNING && !row->reason[0]) || str_eq(row->reason, VM_REASON_DISK_FULL);
+    struct err err;
+    _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, row->id, &err);
+
+    /* Mostly nothing is to be written then, and it is as long in its state as it was. */
+    if (run && (as_it_was ? vm_record_paused(v, row->id, &err) : vm_set_up(v, run, "", &err)) < 0) {
+        log_error("VM %.12s: %s", row->id, err.message);
+    }
+}
+
 int vm_settle(struct vms *v, const struct vm_row *row, struct err *err)
 {
     bool adopted = false, boots;
@@ -79,10 +93,8 @@ int vm_settle(struct vms *v, const struct vm_row *row, struct err *err)
         return vm_kill(v, row->id, "start interrupted", err);
     }
     if (adopted) {
-        /* As it was, and since when it was: nothing to write. */
-        return row->state == VM_RUNNING && !row->reason[0]
-                   ? 0
-                   : vm_set_state(v, row->id, VM_RUNNING, "", err);
+        write_adopted(v, row);
+        return 0;
     }
     if (row->state == VM_CREATED ||
         (row->state == VM_STOPPED && !vm_row_object(row, OBJECT_RUN_DIR))) {

@@ -13,6 +13,7 @@
 /* Reasons of a VM that the next daemon finds half made, or half deleted. */
 #define VM_REASON_CREATING "creating"
 #define VM_REASON_DELETING "deleting"
+#define VM_REASON_DISK_FULL "disk_full" /* of a paused one: vm_space.c */
 
 /* One incarnation that runs: counted references, so that exec and the like may use its link while
  * somebody stops it. */
@@ -32,7 +33,9 @@ struct vm_run {
     int refs;
     bool going_down; /* the guest said that it ends on purpose */
     bool exited;
-    char why[256]; /* why the link broke, "" if it did not */
+    char why[256];   /* why the link broke, "" if it did not */
+    bool io_stopped; /* by its VMM: a write found the host's disk full */
+    int64_t resumed_ms, resume_at_ms, backoff_ms; /* vm_space.c, CLOCK_MONOTONIC */
 };
 
 #define VM_BUCKETS 1024
@@ -59,6 +62,10 @@ struct vms {
     char boot_id[BOOT_ID_SIZE]; /* of the host */
 
     struct lock create; /* rank create */
+
+    /* control loop's thread */
+    struct loop_source *space_timer; /* NULL until a guest waited for room */
+    bool space_armed;
 
     /* table lock, a leaf */
     struct lock table;
@@ -138,6 +145,36 @@ void vm_begin_grace(struct vm_run *run);
 void vm_end_grace(struct vm_run *run);
 /* The agent has listed its sessions. On the guest loop's thread. */
 void vm_on_listed(struct vm_run *run);
+
+/* ---- vm_space.c: the host's disk is full ---- */
+
+/* What a create may write; released when it is over. */
+struct vm_promise {
+    struct space_claim *disk, *cache; /* or NULL */
+};
+void vm_promise_done(struct vm_promise *p);
+/* Before anything is made, or started. ERR_NO_SPACE. */
+int vm_admit_create(struct vms *v, const struct vm_row *row, const struct vmm_ops *ops, bool start,
+                    struct vm_promise *ret_promise, struct err *err);
+int vm_admit_start(struct vms *v, const struct vm_row *row, const struct vmm_ops *ops,
+                   struct err *err);
+
+/* On the control loop's thread. */
+void vm_on_io_stopped(struct vm_run *run);
+void vm_on_resumed(struct vm_run *run);
+bool vm_is_io_stopped(struct vm_run *run);
+/* Lets a stopped guest go on, whether there is room or not; it may be stopped again at once. */
+int vm_resume(struct vm_run *run, struct cancel *cancel, struct err *err);
+
+/* The row of a VM that is up: running with that reason, or paused. */
+int vm_set_up(struct vms *v, struct vm_run *run, const char *reason, struct err *err);
+void vm_mark_paused_locked(const struct vm_run *run, struct vm_row *row);
+/* Makes a row that says running or paused say which of them it is. */
+int vm_record_paused(struct vms *v, const char *id, struct err *err);
+/* One that an earlier daemon saw paused is taken for it until it goes on. */
+void vm_adopt_paused(struct vm_run *run, const struct vm_row *row);
+/* When no worker runs any more, and no event comes. */
+void vm_space_done(struct vms *v);
 
 /* ---- vm_stop.c ---- */
 

@@ -32,7 +32,8 @@ struct boot {
     enum vmm_accel accel;
     char cmdline[CMDLINE_SIZE];
     struct vm_run *run;
-    bool silent; /* the last attempt ended because nothing happened at all */
+    struct vm_run *up; /* the same, once the table has it */
+    bool silent;       /* the last attempt ended because nothing happened at all */
     int64_t phase_start_ms;
     struct vm_phase phases[STORE_PHASES_MAX];
     unsigned phase_count;
@@ -365,6 +366,12 @@ static int wait_for_agent(struct boot *b, struct err *err)
         if (err->code != ERR_TIMEOUT) {
             return -1;
         }
+        if (vm_is_io_stopped(b->run)) {
+            err_set(err, ERR_NO_SPACE,
+                    "the host's disk is full: the guest cannot write what it "
+                    "has to while it boots");
+            return err_hint(err, "make room on the filesystem of the state directory");
+        }
         now = clock_mono_ms();
         grown = lseek(b->console_fd, 0, SEEK_END);
         if (grown != size) {
@@ -538,6 +545,7 @@ static void set_running(struct vm_row *row, void *arg)
     memcpy(row->vmm_version, b->row.vmm_version, sizeof(row->vmm_version));
     memcpy(row->timeline, b->phases, sizeof(row->timeline));
     row->phase_count = b->phase_count;
+    vm_mark_paused_locked(b->up, row);
 }
 
 /* The VMM's own log is bounded like the console: a guest can make it warn as often as it likes. */
@@ -557,6 +565,7 @@ static void publish(struct vms *v, struct boot *b)
     watch_logs(b->run, STEAL_FD(b->console_fd));
     leaf_lock(&v->table);
     e = vm_find_locked(v, b->row.id); /* there: we hold its token */
+    b->up = b->run;
     e->run = STEAL_PTR(b->run);
     leaf_unlock(&v->table);
 }
@@ -578,22 +587,20 @@ static int boot_in_slot(struct boot *b, struct err *err)
 static int boot_all(struct boot *b, struct err *err)
 {
     phase(b, "prepare");
-    if (vm_find_vmm(b->v, b->row.vmm, &b->ops, err) < 0 || open_files(b, err) < 0 ||
+    if (vm_find_vmm(b->v, b->row.vmm, &b->ops, err) < 0 ||
+        (!b->op && vm_admit_start(b->v, &b->row, b->ops, err) < 0) || open_files(b, err) < 0 ||
         choose_accel(b, err) < 0) {
         return -1;
     }
     return boot_in_slot(b, err);
 }
 
-/* A VM that is paused (its host disk was full) goes on instead of booting. */
+/* A VM that is paused (its host disk was full) goes on instead of booting: the user says when. */
 static int resume(struct vms *v, const char *id, struct cancel *cancel, struct err *err)
 {
     _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, id, err);
 
-    if (!run || run->ops->resume(run->vmm, cancel, clock_mono_ms() + EXIT_WAIT_MS, err) < 0) {
-        return -1;
-    }
-    return vm_set_state(v, id, VM_RUNNING, "", err);
+    return run && vm_resume(run, cancel, err) == 0 ? vm_record_paused(v, id, err) : -1;
 }
 
 int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel, struct err *err)
@@ -703,6 +710,7 @@ int vm_adopt(struct vms *v, const char *id, struct err *err)
     (void)snprintf(console, sizeof(console), "vms/%s/console.log", id);
     fd = openat(v->params.state_fd, console, O_RDWR | O_APPEND | O_CLOEXEC);
     watch_logs(run, fd);
+    vm_adopt_paused(run, &row);
     leaf_lock(&v->table);
     e = vm_find_locked(v, id);
     e->run = STEAL_PTR(run);

@@ -18,6 +18,9 @@
 /* How long start, stop and delete wait for whoever works on the VM. */
 #define TOKEN_WAIT_MS 60000
 
+#define FULL_HINT                                                                                  \
+    "it goes on when there is room on the filesystem of the state directory; banger stop --force " \
+    "ends it, and loses what the guest has not written yet"
 #define FORCE_HINT "banger stop --force ends it, and loses what the guest has not written yet"
 
 /* Takes the run out of the table; the caller gets the table's reference. */
@@ -64,7 +67,11 @@ int vm_clean_up(struct vms *v, const char *id, const struct vm_ending *end, stru
     }
     CRASH_POINT("stop.undone");
     if (vm_update(v, id, set_stopped, (void *)end, err) < 0) {
-        return -1;
+        if (err->code != ERR_NO_SPACE) {
+            return -1;
+        }
+        /* It has stopped all the same, and from the old row the next daemon sees that too. */
+        log_error("VM %.12s: its end is not written down: %s", id, err->message);
     }
     CRASH_POINT("stop.done");
     return 0;
@@ -148,29 +155,60 @@ int vms_start(struct vms *v, const char *ref, struct cancel *cancel, struct err 
     return r;
 }
 
+static int is_full(struct err *err)
+{
+    err_set(err, ERR_NO_SPACE,
+            "the VM is paused because the host's disk is full: its guest cannot "
+            "write what it has to before it ends");
+    return err_hint(err, FULL_HINT);
+}
+
+/* Nothing of the guest's is lost without consent. */
+static int keeps_running(struct vms *v, struct vm_run *run, struct err *err)
+{
+    bool full = vm_is_io_stopped(run);
+    struct err none;
+
+    (void)vm_set_up(v, run, "stop failed", &none);
+    if (err->code == ERR_CANCELLED) {
+        return -1;
+    }
+    if (full) {
+        return is_full(err);
+    }
+    err_wrap(err, "the VM keeps running");
+    return err_hint(err, FORCE_HINT);
+}
+
+/* A guest that waits for room on the disk cannot even hear that it is to stop. */
+static int let_go_on(struct vms *v, const char *id, struct cancel *cancel, struct err *err)
+{
+    _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, id, err);
+
+    if (!run || !vm_is_io_stopped(run)) {
+        return run ? 0 : -1;
+    }
+    return space_has_room(v->params.space, v->params.state_fd) ? vm_resume(run, cancel, err)
+                                                               : is_full(err);
+}
+
 /* The guest syncs and goes down by itself. */
 static int stop_gently(struct vms *v, const char *id, struct cancel *cancel, int64_t deadline_ms,
                        struct err *err) REQUIRES(rank_vm)
 {
     struct vm_ending end = {.reason = "user", .exit = {.code = -1}};
     _cleanup_vm_run_ struct vm_run *run = vm_run_get_up(v, id, cancel, err);
-    struct err none;
 
     if (!run) {
         return err_hint(err, FORCE_HINT);
     }
-    if (vm_set_state(v, id, VM_STOPPING, "user", err) < 0) {
+    /* A word for those who look, which the store may lack. */
+    if (vm_set_state(v, id, VM_STOPPING, "user", err) < 0 && err->code != ERR_NO_SPACE) {
         return -1;
     }
     CRASH_POINT("stop.begun");
     if (guest_link_poweroff(run->link, cancel, deadline_ms, err) < 0) {
-        /* It keeps running: nothing of the guest's is lost without consent. */
-        (void)vm_set_state(v, id, VM_RUNNING, "stop failed", &none);
-        if (err->code != ERR_CANCELLED) {
-            err_wrap(err, "the VM keeps running");
-            err_hint(err, FORCE_HINT);
-        }
-        return -1;
+        return keeps_running(v, run, err);
     }
     CRASH_POINT("stop.agreed");
     if (run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, &end.exit) < 0) {
@@ -195,7 +233,8 @@ static int stop_locked(struct vms *v, const char *id, bool force, struct cancel 
         if (vm_kill(v, id, "user", err) < 0) {
             return -1;
         }
-    } else if (stop_gently(v, id, cancel, deadline_ms, err) < 0) {
+    } else if (let_go_on(v, id, cancel, err) < 0 ||
+               stop_gently(v, id, cancel, deadline_ms, err) < 0) {
         return -1;
     }
     return row.auto_remove ? vm_remove(v, id, err) : 0;

@@ -83,6 +83,7 @@ void vms_free(struct vms *v)
         vm_row_done(&e->row);
         free(e);
     }
+    vm_space_done(v);
     session_registry_free(v->sessions);
     vm_locks_free(v->locks);
     console_watcher_free(v->consoles);

@@ -5,6 +5,7 @@
   make_banger   a function that makes further ones: make_banger(config=..., assets=True)
   shared        one banger for many tests, with a running VM named `shared` (SHARED_VM): for those
                 that leave both as they were
+  namespace     a mount namespace for the daemon of `banger` (namespace.py)
   kernel_dir    Debian's boot kernel, unpacked       rootfs_tar   the small image as a tar
 
 After each test nothing of it may be left: processes, mounts, sanitizer reports, replies that the
@@ -28,6 +29,7 @@ import pytest
 
 import rootfs
 from banger import BUILD, DEFAULT_CONFIG, IMAGE, KERNEL, ROOT, SLOWNESS, Instance
+from namespace import Namespace
 from steps import SHARED_VM
 
 CACHE = ROOT / ".cache"
@@ -160,6 +162,13 @@ def banger(make_banger):
 @pytest.fixture
 def bare(make_banger):
     return make_banger(assets=False)
+
+
+@pytest.fixture
+def namespace(banger):
+    made = Namespace(banger)
+    yield made
+    made.stop()
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,10 @@
 """What breaks: disks, QEMU, guests, agents, clients. The error says so, and nothing is left."""
 
-import contextlib
 import os
 import shutil
 import signal
-import subprocess
 
 import pytest
-from banger import SLOWNESS, wait_pid_gone
 from steps import (QUICK_BOOT, SHARED_VM, assert_daemon_ends, assert_error, assert_nothing_left,
                    broken_agent, call, needs_root, never_boots, own_programs, sh, sh_ok, vms,
                    wait_vm)
@@ -333,138 +330,6 @@ def test_fifty_commands_at_once_in_one_vm(shared):
 
 
 # The host's disk ----------------------------------------------------------------------------------
-
-class Namespace:
-    """A mount namespace in which the state directory is what the test makes it."""
-
-    def __init__(self, banger):
-        self.banger = banger
-        self.daemon = None
-
-    def enter(self, script, *command):
-        """Popen of a command in the namespace, after a shell script that changes mounts."""
-        return ["unshare", "-m", "--propagation", "private", "sh", "-c",
-                f'set -e; S="{self.banger.state_dir}"; {script}; exec "$@"', "sh", *command]
-
-    def start(self, script):
-        """Starts the daemon in a namespace; waits until it listens, or has ended."""
-        read, write = os.pipe()
-        with open(self.banger.root / "namespace.log", "wb") as log:
-            self.daemon = subprocess.Popen(
-                self.enter(script, self.banger.program("bangerd"), "--ready-fd", str(write)),
-                env=self.banger.environment, pass_fds=[write], stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, cwd="/")
-        os.close(write)
-        with os.fdopen(read, "rb") as ready:
-            return ready.read().decode()
-
-    def run(self, script, *args):
-        """Runs banger in a namespace of its own."""
-        done = subprocess.run(self.enter(script, self.banger.program(), *args),
-                              env=self.banger.environment, capture_output=True, check=False,
-                              cwd="/", timeout=60 * SLOWNESS)
-        return done.returncode, done.stdout.decode(), done.stderr.decode()
-
-    def path(self, name):
-        """A file of the state directory as the daemon sees it."""
-        return f"/proc/{self.daemon.pid}/root{self.banger.state_dir}/{name}"
-
-    def fill(self):
-        """Leaves no free block."""
-        with open(self.path("fill"), "wb", buffering=0) as fill, contextlib.suppress(OSError):
-            for size in (1 << 20, 1 << 12):
-                with contextlib.suppress(OSError):
-                    while True:
-                        fill.write(bytes(size))
-
-    def stop(self):
-        if self.daemon and self.daemon.poll() is None:
-            self.daemon.terminate()
-            wait_pid_gone(self.daemon.pid)
-            self.daemon.wait(60)
-
-
-@pytest.fixture
-def namespace(banger):
-    made = Namespace(banger)
-    yield made
-    made.stop()
-
-
-def tmpfs(mib):
-    """A file system of its own for the state, with what the template has."""
-    return (f'mv "$S" "$S.real"; mkdir "$S"; mount -t tmpfs -o size={mib}m,mode=700 none "$S"; '
-            'cp -a "$S.real/." "$S/"; umount -l "$S.real" 2>/dev/null || :; '
-            'mv "$S.real" "${S%/s}/real"')
-
-
-@needs_root
-def test_full_state_directory_is_told_and_leaves_no_half_vm(banger, namespace):
-    used = sum(p.stat().st_blocks * 512 for p in banger.state_dir.rglob("*")) >> 20
-    assert namespace.start(tmpfs(used + 24)) == "ok\n"
-    namespace.fill()
-    result = banger.run(*RUN, "-q", "--", "true")
-    assert_error(result, status=125, hint=True)
-    assert "No space left" in result.err or "full" in result.err, result
-    assert vms(banger) == {}
-    assert not os.path.exists(namespace.path("vms")) or not os.listdir(namespace.path("vms"))
-    os.unlink(namespace.path("fill"))
-    # With room again all is well, without a restart.
-    assert banger.ok(*RUN, "-q", "--", "echo", "fine").out == "fine\n"
-    assert vms(banger) == {}
-
-
-@needs_root
-def test_host_disk_that_fills_pauses_the_guest_and_loses_nothing(banger, namespace):
-    used = sum(p.stat().st_blocks * 512 for p in banger.state_dir.rglob("*")) >> 20
-    assert namespace.start(tmpfs(used + 24)) == "ok\n"
-    banger.ok("run", "-q", "--name", "a", "--", "true")
-    namespace.fill()
-    child = banger.spawn("exec", "a", "--", "sh", "-c",
-                         "head -c 8000000 /dev/urandom >/root/big; sync; sha256sum </root/big")
-    while vms(banger)["a"]["state"] != "paused":
-        assert child.returncode is None
-    assert vms(banger)["a"]["reason"] == "disk_full"
-    os.unlink(namespace.path("fill"))
-    banger.ok("start", "a")
-    result = child.finish()
-    assert result.returncode == 0 and len(result.stdout) > 64, repr(result)
-    assert vms(banger)["a"]["state"] == "running"
-    banger.ok("stop", "a")
-    banger.ok("start", "a")
-    again = banger.ok("exec", "a", "--", "sh", "-c", "sha256sum </root/big")
-    assert again.stdout == result.stdout
-    banger.ok("rm", "--force", "a")
-    assert vms(banger) == {}
-
-
-@needs_root
-def test_vm_that_filled_the_host_disk_can_be_deleted(banger, namespace):
-    used = sum(p.stat().st_blocks * 512 for p in banger.state_dir.rglob("*")) >> 20
-    assert namespace.start(tmpfs(used + 24)) == "ok\n"
-    banger.ok("run", "-q", "--name", "a", "--", "true")
-    child = banger.spawn("exec", "a", "--", "sh", "-c", "cat /dev/urandom >/root/big")
-    while vms(banger)["a"]["state"] != "paused":
-        assert child.returncode is None
-    namespace.fill()
-    banger.ok("rm", "--force", "a")
-    assert child.finish().returncode == 125
-    assert vms(banger) == {}
-    assert os.listdir(namespace.path("vms")) == []
-
-
-@needs_root
-def test_image_register_on_a_full_disk_is_told_and_leaves_nothing(banger, namespace, rootfs_tar):
-    used = sum(p.stat().st_blocks * 512 for p in banger.state_dir.rglob("*")) >> 20
-    assert namespace.start(tmpfs(used + 8)) == "ok\n"
-    before = sorted(os.listdir(namespace.path("images")))
-    namespace.fill()
-    result = banger.run("image", "register", "-q", "more", str(rootfs_tar))
-    assert_error(result, hint=True)
-    assert "No space left" in result.err or "full" in result.err, result
-    assert sorted(os.listdir(namespace.path("images"))) == before
-    assert [n for image in call(banger, "image.list") for n in image["names"]] == ["debian"]
-
 
 @needs_root
 def test_daemon_does_not_start_on_a_full_state_directory(banger, namespace):

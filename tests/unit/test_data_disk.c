@@ -126,6 +126,31 @@ static unsigned count_cached(const struct fixture *f)
     return n - 2;
 }
 
+/* Before the first of its size there is a guess, after that the cache knows. */
+static void what_a_disk_takes_is_known_before_it_is_made(void **state)
+{
+    static const uint64_t sizes[] = {64 * MIB, 8192 * MIB, MIB * MIB};
+    struct fixture *f = *state;
+
+    if (!have_mke2fs(__func__)) {
+        skip();
+    }
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        uint64_t guess, disk, cache;
+        struct stat st;
+        struct err err;
+
+        data_disk_estimate(f->cache.fd, sizes[i], &guess, &cache);
+        assert_true(guess == cache && guess < 8 * MIB);
+        assert_int_equal(data_disk_create(f->cache.fd, f->vm.fd, "d", sizes[i], NULL, &err), 0);
+        data_disk_estimate(f->cache.fd, sizes[i], &disk, &cache);
+        assert_true(disk > 0 && disk <= guess && cache == 0);
+        assert_int_equal(fstatat(f->vm.fd, "d", &st, 0), 0);
+        assert_true((uint64_t)st.st_blocks * 512 <= disk);
+        assert_int_equal(unlinkat(f->vm.fd, "d", 0), 0);
+    }
+}
+
 static void sizes_that_cannot_be_are_errors_and_leave_nothing(void **state)
 {
     static const uint64_t sizes[] = {0, 4096, UINT64_MAX - 4095, 1ull << 62};
@@ -179,6 +204,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_disk_is_sparse_private_and_clean),
         TEST(the_second_disk_of_a_size_is_a_copy),
+        TEST(what_a_disk_takes_is_known_before_it_is_made),
         TEST(sizes_that_cannot_be_are_errors_and_leave_nothing),
         TEST(a_cancelled_format_leaves_nothing),
         TEST(without_mke2fs_the_package_is_named),

@@ -7,14 +7,18 @@
 #include <cmocka.h>
 
 #include "base/str.h"
+#include "base/temp_file.h"
 #include "scratch.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 static unsigned count_entries(int dir_fd)
 {
@@ -180,6 +184,91 @@ static void sockets_work_at_any_depth(void **state)
     assert_int_equal(fs_unix_listen(AT_FDCWD, path, 5), -ENAMETOOLONG);
 }
 
+static int write_half_and_die(void *arg)
+{
+    const struct scratch *s = arg;
+    struct temp_file t;
+
+    if (temp_file_open(&t, s->fd, "f", 0600) == 0 && fs_write_all(t.fd, "half", 4) == 0) {
+        (void)raise(SIGKILL);
+    }
+    return 1;
+}
+
+static void a_killed_writer_leaves_nothing(void **state)
+{
+    _cleanup_scratch_ struct scratch s = scratch_new();
+    int status = test_child(write_half_and_die, &s, false);
+
+    (void)state;
+    assert_true(WIFSIGNALED(status));
+    (void)temp_file_sweep(s.fd);
+    assert_int_equal(count_entries(s.fd), 0);
+}
+
+static void a_file_has_its_name_when_it_is_whole(void **state)
+{
+    _cleanup_scratch_ struct scratch s = scratch_new();
+    char *data = NULL;
+    struct temp_file t;
+    size_t len = 0;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) { /* the second takes the place of the first */
+        assert_int_equal(temp_file_open(&t, s.fd, "f", 0640), 0);
+        assert_int_equal(fs_write_all(t.fd, i ? "new" : "old", 3), 0);
+        assert_int_equal(fs_read_file(s.fd, "f", 9, &data, &len), i ? 0 : -ENOENT);
+        assert_int_equal(temp_file_publish(&t, "f"), 0);
+        temp_file_done(&t);
+        free(STEAL_PTR(data));
+        assert_int_equal(fs_read_file(s.fd, "f", 9, &data, &len), 0);
+        assert_string_equal(data, i ? "new" : "old");
+        free(STEAL_PTR(data));
+        assert_int_equal(count_entries(s.fd), 1);
+    }
+}
+
+static void what_is_not_published_is_removed(void **state)
+{
+    _cleanup_scratch_ struct scratch s = scratch_new();
+    char longest[NAME_MAX + 1];
+    struct temp_file t;
+
+    (void)state;
+    assert_int_equal(temp_file_open(&t, s.fd, "f", 0600), 0);
+    temp_file_done(&t);
+    memset(longest, 'x', NAME_MAX);
+    longest[NAME_MAX] = '\0';
+    assert_int_equal(temp_file_open(&t, s.fd, longest, 0600), -ENAMETOOLONG);
+    temp_file_done(&t);
+    assert_int_equal(count_entries(s.fd), 0);
+}
+
+static void only_what_dead_writers_left_is_swept(void **state)
+{
+    static const char *const kept[] = {"f.tmp", "f.0123456789aX.tmp", "0123456789ab.tmp",
+                                       "f.0123456789abc.tmp", "f.0123456789ab.tmp2"};
+    _cleanup_scratch_ struct scratch s = scratch_new();
+    _cleanup_close_ int living = -1;
+    struct stat st;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(kept); i++) {
+        scratch_write(&s, kept[i], "x");
+    }
+    scratch_write(&s, "data-disk-8.ext4.0123456789ab.tmp", "dead");
+    scratch_write(&s, "f.ffffffffffff.tmp", "living");
+    assert_int_equal(mkdirat(s.fd, "d.0123456789ab.tmp", 0700), 0);
+    living = openat(s.fd, "f.ffffffffffff.tmp", O_RDWR | O_CLOEXEC);
+    assert_int_equal(flock(living, LOCK_EX), 0);
+    assert_int_equal(temp_file_sweep(s.fd), 1);
+    assert_int_equal(fstatat(s.fd, "data-disk-8.ext4.0123456789ab.tmp", &st, 0), -1);
+    assert_int_equal(count_entries(s.fd), ARRAY_LEN(kept) + 2);
+    close_p(&living);
+    assert_int_equal(temp_file_sweep(s.fd), 1);
+    assert_int_equal(count_entries(s.fd), ARRAY_LEN(kept) + 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -187,6 +276,10 @@ int main(void)
         cmocka_unit_test(a_directory_is_opened_or_made),
         cmocka_unit_test(whole_files_are_read_up_to_a_limit),
         cmocka_unit_test(files_are_replaced_as_a_whole),
+        cmocka_unit_test(a_file_has_its_name_when_it_is_whole),
+        cmocka_unit_test(what_is_not_published_is_removed),
+        cmocka_unit_test(a_killed_writer_leaves_nothing),
+        cmocka_unit_test(only_what_dead_writers_left_is_swept),
         cmocka_unit_test(trees_are_removed_without_following_links),
         cmocka_unit_test(free_space_is_known),
         cmocka_unit_test(sockets_work_at_any_depth),
