@@ -94,11 +94,11 @@ static unsigned list_sessions(void *ctx)
     return sessions_list(&((struct host *)ctx)->sessions);
 }
 
-static bool next_frame(void *ctx, struct buf *out)
+static bool next_frame(void *ctx, struct buf *out, struct link_piece *piece)
 {
     struct host *h = ctx;
 
-    return requests_next(&h->requests, out) || sessions_next(&h->sessions, out) ||
+    return requests_next(&h->requests, out) || sessions_next(&h->sessions, out, piece) ||
            requests_farewell(&h->requests, out);
 }
 
