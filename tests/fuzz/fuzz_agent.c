@@ -32,7 +32,7 @@ static struct {
 static int fake_start(struct spec *spec, const struct child_env *env, struct child *ret,
                       struct failure *ret_failure)
 {
-    static const uint8_t output[3000];
+    static const uint8_t output[40000]; /* two frames that are lent, and a rest */
     int out[2], in[2];
 
     (void)env;
@@ -146,7 +146,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const uint8_t nonce[FRAME_NONCE_SIZE] = {1};
     static struct host h;
-    _cleanup_buf_ struct buf hello;
+    _cleanup_buf_ struct buf hello = {0}; /* also of an empty input */
     size_t piece;
 
     if (size == 0) {

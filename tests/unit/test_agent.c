@@ -211,6 +211,20 @@ static void ring_sends_whole_pieces_from_where_they_lie(void **state)
     ring_done(&r);
 }
 
+static void a_ring_short_of_memory_holds_what_is_acknowledged_when_no_more_comes(void **state)
+{
+    struct ring_pool pool = {.allocated = RING_POOL_MAX};
+    struct ring r;
+
+    (void)state;
+    ring_init(&r, &pool);
+    fill_ring(&r, RING_MAX);
+    assert_int_equal(pool.allocated, RING_POOL_MAX + RING_SMALL);
+    assert_true(r.end >= FRAME_ACK_EVERY && r.end < RING_SMALL);
+    ring_done(&r);
+    assert_int_equal(pool.allocated, RING_POOL_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -219,6 +233,7 @@ int main(void)
         cmocka_unit_test(users_come_from_the_files),
         cmocka_unit_test(ring_keeps_every_byte_at_its_offset),
         cmocka_unit_test(ring_sends_whole_pieces_from_where_they_lie),
+        cmocka_unit_test(a_ring_short_of_memory_holds_what_is_acknowledged_when_no_more_comes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
