@@ -5,7 +5,7 @@
 #include <sys/uio.h>
 
 #define RING_FIRST ((size_t)4096) /* the first piece is one of so many bytes: most say little */
-_Static_assert(RING_PIECES_SMALL * FRAME_PAYLOAD_MAX >= FRAME_ACK_EVERY, "would wait for ever");
+_Static_assert(FRAME_ACK_EVERY <= RING_PIECES_SMALL * FRAME_PAYLOAD_MAX, "waits for ever");
 #define AROUND (FRAME_HEADER_SIZE + FRAME_TRAILER_SIZE)
 
 void ring_init(struct ring *r, struct ring_pool *pool)

@@ -134,9 +134,9 @@ static bool owes_ack(const struct attach *a, uint8_t channel)
 
 static void ack_quiet(struct attach *a)
 {
-    for (uint8_t channel = FRAME_STDOUT; channel < FRAME_CHANNELS; channel++) {
-        if (owes_ack(a, channel)) {
-            send_window(a, channel);
+    for (unsigned channel = FRAME_STDOUT; channel < FRAME_CHANNELS; channel++) {
+        if (owes_ack(a, (uint8_t)channel)) {
+            send_window(a, (uint8_t)channel);
         }
     }
 }
