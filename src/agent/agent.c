@@ -67,11 +67,11 @@ static unsigned list_sessions(void *ctx)
     return sessions_list(&a->sessions);
 }
 
-static bool next_frame(void *ctx, struct buf *out)
+static bool next_frame(void *ctx, struct buf *out, struct link_piece *piece)
 {
     struct agent *a = ctx;
 
-    return requests_next(&a->requests, out) || sessions_next(&a->sessions, out) ||
+    return requests_next(&a->requests, out) || sessions_next(&a->sessions, out, piece) ||
            requests_farewell(&a->requests, out);
 }
 

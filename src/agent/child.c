@@ -14,6 +14,9 @@
 #include <termios.h>
 
 #define CHILD_UMASK 022
+/* Wanted for what a command writes. Each time that command and agent take turns, all that the CPU
+ * has cached of one's memory goes; for an emulated one that is dear. */
+#define PIPE_BYTES (256 * 1024)
 
 enum stage {
     STAGE_DONE,
@@ -221,6 +224,9 @@ static int make_pipe(const struct user *user, int ours, int *ret_ours, int *ret_
         return r;
     }
     (void)!fchown(fds[!ours], user->uid, user->gid);
+    if (ours == 0) {
+        (void)fcntl(fds[0], F_SETPIPE_SZ, PIPE_BYTES); /* else it is smaller, and slower */
+    }
     *ret_ours = fds[ours];
     *ret_theirs = fds[!ours];
     return 0;

@@ -194,15 +194,33 @@ void link_process(struct link *link)
     }
 }
 
-void link_fill(struct link *link)
+/* Up to the first piece that is lent. */
+static void fill(struct link *link, struct link_piece *piece)
 {
+    piece->len = 0;
     /* Room for answers stays: the host's frames are taken while the port is blocked. */
-    while (link->greeted && link->out.len < LINK_FILL_MAX &&
+    while (link->greeted && link->out.len < LINK_FILL_MAX && piece->len == 0 &&
            buf_room(&link->out) >= FRAME_MAX + LINK_ANSWER_MAX) {
-        if (!link->ops->next(link->ctx, &link->out)) {
+        bool lent = buf_room(&link->out) >= LINK_PIECE_MAX + LINK_ANSWER_MAX;
+
+        if (!link->ops->next(link->ctx, &link->out, lent ? piece : NULL)) {
             return;
         }
     }
+}
+
+/* There was room when it was lent. */
+static void keep(struct link *link, const struct link_piece *piece)
+{
+    (void)!buf_append(&link->out, piece->data, piece->len);
+}
+
+void link_fill(struct link *link)
+{
+    struct link_piece piece;
+
+    fill(link, &piece);
+    keep(link, &piece);
 }
 
 /* n bytes at the head of out have been written: follows the frames' borders. */
@@ -244,6 +262,28 @@ static bool write_some(struct link *link)
     return n > 0;
 }
 
+/* Writes what is lent, which is behind all of out; what cannot be written now is kept. Returns
+ * whether anything was written. */
+static bool write_piece(struct link *link, const struct link_piece *piece)
+{
+    size_t done = 0;
+
+    while (link->writable && link->out.len == 0 && done < piece->len) {
+        ssize_t n = write(link->source.fd, piece->data + done, piece->len - done);
+
+        if (n >= 0) {
+            done += (size_t)n;
+        } else if (errno != EINTR) {
+            link->writable = false;
+        }
+    }
+    if (done < piece->len) {
+        keep(link, piece);
+        written(link, done);
+    }
+    return done > 0;
+}
+
 /* Returns whether anything was read. */
 static bool read_some(struct link *link)
 {
@@ -268,10 +308,13 @@ bool link_turn(struct link *link)
     bool more = link->source.fd >= 0;
 
     for (int i = 0; more && !link->ended && i < LINK_ROUNDS; i++) {
+        struct link_piece piece;
+
         more = read_some(link);
         link_process(link);
-        link_fill(link);
+        fill(link, &piece);
         more |= write_some(link);
+        more |= write_piece(link, &piece);
     }
     return more;
 }

@@ -26,6 +26,13 @@
 #define LINK_FILL_MAX ((size_t)48 * 1024) /* sessions do not fill the buffer beyond this */
 #define LINK_FATAL_MAX 512
 
+/* Frames that are sent from where they lie: until the write that follows, and no longer. */
+struct link_piece {
+    const uint8_t *data;
+    size_t len; /* 0: none */
+};
+#define LINK_PIECE_MAX ((size_t)2 * FRAME_MAX) /* what a virtio port takes with one write */
+
 struct link_ops {
     /* A frame of a greeted host, not HELLO or PING. At most LINK_ANSWER_MAX go to out. */
     void (*frame)(void *ctx, const struct frame *frame, struct buf *out);
@@ -33,8 +40,9 @@ struct link_ops {
     void (*ended)(void *ctx);
     /* HELLO_OK is sent: how many SESSION frames next will begin with. */
     unsigned (*sessions)(void *ctx);
-    /* Appends one frame of a session; false when none has anything to send. */
-    bool (*next)(void *ctx, struct buf *out);
+    /* Appends one frame of a session, or lends some in *piece (NULL: not now); false when none has
+     * anything to send. */
+    bool (*next)(void *ctx, struct buf *out, struct link_piece *piece);
 };
 
 struct link {

@@ -180,7 +180,7 @@ static bool put_state(struct buf *out, struct session *s)
 }
 
 /* One frame, in the order in which the host must see them. False: nothing to send now. */
-static bool session_next(struct session *s, struct buf *out)
+static bool session_next(struct session *s, struct buf *out, struct link_piece *piece)
 {
     if (s->list_due) {
         return put_listing(out, s);
@@ -206,7 +206,7 @@ static bool session_next(struct session *s, struct buf *out)
         uint8_t number = s->turn ? FRAME_STDERR : FRAME_STDOUT;
 
         s->turn = !s->turn;
-        if (channel_put(c, s->id, number, out)) {
+        if (channel_put(c, s->id, number, out, piece)) {
             return true;
         }
     }
@@ -218,12 +218,14 @@ static bool session_next(struct session *s, struct buf *out)
     return false;
 }
 
-bool sessions_next(struct sessions *all, struct buf *out)
+bool sessions_next(struct sessions *all, struct buf *out, struct link_piece *piece)
 {
     struct session *s;
 
     while ((s = take_ready(all))) {
-        if (session_next(s, out)) {
+        bool alone = !all->fresh.first && !all->busy.first;
+
+        if (session_next(s, out, alone ? piece : NULL)) {
             /* Also when that was all: who has left `busy` has let the others have their turn. */
             enter(s, &all->busy);
             return true;

@@ -90,8 +90,9 @@ void sessions_detach(struct sessions *all);
  * number. */
 unsigned sessions_list(struct sessions *all);
 
-/* Appends one frame of the session whose turn it is; false when there is nothing to send. */
-bool sessions_next(struct sessions *all, struct buf *out);
+/* Appends one frame of the session whose turn it is, or, when no other wants one, lends some in
+ * *piece (unless that is NULL). False when there is nothing to send. */
+bool sessions_next(struct sessions *all, struct buf *out, struct link_piece *piece);
 
 /* A child has ended. Not every child is a session's. */
 void sessions_reaped(struct sessions *all, pid_t pid, int status);

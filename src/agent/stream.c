@@ -102,15 +102,19 @@ static void channel_leave(struct channel *c)
 static void channel_pump(struct channel *c)
 {
     while (c->source.fd >= 0) {
+        bool empty = false;
         ssize_t n;
 
         if (c->finishing && c->last == 0) {
             channel_leave(c);
             break;
         }
-        n = ring_read_fd(&c->ring, c->source.fd, c->finishing ? c->last : RING_MAX);
+        n = ring_read_fd(&c->ring, c->source.fd, c->finishing ? c->last : RING_MAX, &empty);
         if (n > 0) {
             c->last -= c->finishing ? (size_t)n : 0;
+            if (empty && !c->terminal && !c->finishing) {
+                break; /* a pipe gives all that it has, and whatever comes is a new edge */
+            }
         } else if (n == -ENOBUFS) {
             break;
         } else if (n == -EAGAIN || (n == -EIO && c->terminal)) {
@@ -204,14 +208,38 @@ void channel_rewind(struct channel *c)
     c->end_sent = false;
 }
 
-bool channel_put(struct channel *c, uint32_t id, uint8_t number, struct buf *out)
+/* Whole frames that lie one behind the other, of the bytes before `end`. */
+static bool channel_lend(struct channel *c, struct frame f, uint64_t end, struct link_piece *piece)
+{
+    f.length = FRAME_PAYLOAD_MAX;
+    while (piece->len + FRAME_MAX <= LINK_PIECE_MAX && end - c->sent >= f.length) {
+        uint8_t *place = ring_frame(&c->ring, c->sent);
+
+        if (!place || (piece->len > 0 && place != piece->data + piece->len)) {
+            break;
+        }
+        piece->data = piece->len > 0 ? piece->data : place;
+        piece->len += FRAME_MAX;
+        f.offset = c->sent;
+        frame_seal(place, &f);
+        c->sent += f.length;
+    }
+    return piece->len > 0;
+}
+
+bool channel_put(struct channel *c, uint32_t id, uint8_t number, struct buf *out,
+                 struct link_piece *piece)
 {
     uint64_t end = c->limit < c->ring.end ? c->limit : c->ring.end;
     struct frame f = {.type = FRAME_DATA, .channel = number, .stream = id, .offset = c->sent};
 
     if (c->sent < end) {
-        size_t n = ring_peek(&c->ring, c->sent, &f.payload);
+        size_t n;
 
+        if (piece && channel_lend(c, f, end, piece)) {
+            return true;
+        }
+        n = ring_peek(&c->ring, c->sent, &f.payload);
         n = n < end - c->sent ? n : (size_t)(end - c->sent);
         f.length = (uint32_t)(n < FRAME_PAYLOAD_MAX ? n : FRAME_PAYLOAD_MAX);
         if (frame_put(out, &f) < 0) {

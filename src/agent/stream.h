@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "agent/link.h"
 #include "agent/poller.h"
 #include "agent/ring.h"
 #include "base/buf.h"
@@ -92,8 +93,10 @@ void channel_window(struct channel *c, uint64_t acked, uint64_t limit);
 /* For ATTACH: starts again behind what is acknowledged, with a closed window. */
 void channel_rewind(struct channel *c);
 
-/* Appends one DATA or END, when one may be sent. */
-bool channel_put(struct channel *c, uint32_t id, uint8_t number, struct buf *out);
+/* Appends one DATA or END, when one may be sent; or lends, when piece is not NULL, DATA from where
+ * it lies. */
+bool channel_put(struct channel *c, uint32_t id, uint8_t number, struct buf *out,
+                 struct link_piece *piece);
 
 void input_init(struct input *in, struct stream_env *env, struct stream_owner *owner);
 void input_open(struct input *in, int fd, bool terminal);

@@ -13,8 +13,7 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 
-#define WINDOW (256 * 1024)
-#define ACK_EVERY (64 * 1024)
+#define WINDOW (320 * 1024)   /* what an agent holds at most */
 #define QUEUE_MAX (64 * 1024) /* stdin is read while less than this waits for the socket */
 #define SMALL_FRAMES 4096
 #define PIECE 4096 /* what poll promises that a pipe takes without waiting */
@@ -120,8 +119,25 @@ static void maybe_ack(struct attach *a, uint8_t channel)
     const struct output *o = &a->outputs[channel];
     bool done = o->ended && o->data.len == 0 && o->acked != o->written;
 
-    if (!a->ended && (o->written - o->acked >= ACK_EVERY || done)) {
+    if (!a->ended && (o->written - o->acked >= FRAME_ACK_BULK || done)) {
         send_window(a, channel);
+    }
+}
+
+/* An agent that is short of memory may hold no more than this, and waits. */
+static bool owes_ack(const struct attach *a, uint8_t channel)
+{
+    const struct output *o = &a->outputs[channel];
+
+    return !a->ended && o->written - o->acked >= FRAME_ACK_EVERY;
+}
+
+static void ack_quiet(struct attach *a)
+{
+    for (unsigned channel = FRAME_STDOUT; channel < FRAME_CHANNELS; channel++) {
+        if (owes_ack(a, (uint8_t)channel)) {
+            send_window(a, (uint8_t)channel);
+        }
     }
 }
 
@@ -560,13 +576,20 @@ static int step(struct attach *a, struct err *err)
         [STDERR] = {a->outputs[FRAME_STDERR].data.len ? a->outputs[FRAME_STDERR].fd : -1, POLLOUT,
                     0},
     };
+    bool owes;
+    int n;
 
     send_stdin(a);
     if (a->out.len > 0) {
         p[SOCKET].events |= POLLOUT;
     }
-    if (poll(p, COUNT, -1) < 0) {
+    owes = owes_ack(a, FRAME_STDOUT) || owes_ack(a, FRAME_STDERR);
+    n = poll(p, COUNT, owes ? FRAME_ACK_QUIET_MS : -1);
+    if (n < 0) {
         return errno == EINTR ? 0 : err_set_errno(err, ERR_INTERNAL, errno, "poll failed");
+    }
+    if (n == 0) {
+        ack_quiet(a);
     }
     if (p[SIGNALS].revents) {
         serve_signal(a);
@@ -600,7 +623,8 @@ static void init(struct attach *a, const struct attach_params *params)
     };
     (void)sigemptyset(&a->forwarded);
     buf_init(params->rest, 0);
-    /* Besides stdin's pieces: windows, at most one for each ACK_EVERY received, and signals. */
+    /* Besides stdin's pieces: windows, at most one for each FRAME_ACK_EVERY received, and signals.
+     */
     buf_init(&a->out, 4 * QUEUE_MAX);
     buf_init(&a->kept, FRAME_WINDOW_MAX);
     for (unsigned channel = FRAME_STDOUT; channel < FRAME_CHANNELS; channel++) {

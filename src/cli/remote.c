@@ -9,7 +9,6 @@
 #include <poll.h>
 #include <string.h>
 
-#define GRANT_EVERY (64 * 1024)
 #define QUEUE_HIGH ((size_t)128 * 1024) /* our bytes are framed while less than this waits */
 #define QUEUE_MAX (2 * QUEUE_HIGH)
 #define ERRORS_WINDOW (64 * 1024)
@@ -118,7 +117,7 @@ int remote_open(struct remote *r, struct cli *cli, const char *vm, bool puts, js
     buf_init(&r->out, QUEUE_MAX);
     put_window(r, FRAME_STDERR, 0, ERRORS_WINDOW);
     if (puts) {
-        put_window(r, FRAME_STDOUT, 0, GRANT_EVERY); /* there is none */
+        put_window(r, FRAME_STDOUT, 0, FRAME_ACK_EVERY); /* there is none */
     }
     return 0;
 }
@@ -165,13 +164,19 @@ void remote_send(struct remote *r, struct buf *data, bool end)
     }
 }
 
-void remote_grant(struct remote *r, const struct buf *data)
+bool remote_owes(const struct remote *r)
 {
+    return !r->exited && r->received >= r->acked + FRAME_ACK_EVERY;
+}
+
+void remote_grant(struct remote *r, const struct buf *data, bool quiet)
+{
+    uint64_t worth = quiet ? FRAME_ACK_EVERY : FRAME_ACK_BULK;
     uint64_t limit =
         r->received + (REMOTE_WINDOW - (data->len < REMOTE_WINDOW ? data->len : REMOTE_WINDOW));
 
     if (r->exited || !has_room(r) ||
-        (limit < r->granted + GRANT_EVERY && r->received < r->acked + GRANT_EVERY)) {
+        (limit < r->granted + worth && r->received < r->acked + worth)) {
         return;
     }
     r->granted = limit > r->granted ? limit : r->granted;

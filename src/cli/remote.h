@@ -60,8 +60,12 @@ size_t remote_room(const struct remote *r);
 /* Takes as much of data as there is room for; with `end`, tells the end when all is gone. */
 void remote_send(struct remote *r, struct buf *data, bool end);
 
-/* Lets the guest send as much more as data has room for. */
-void remote_grant(struct remote *r, const struct buf *data);
+/* Lets the guest send as much more as data has room for, once that is worth a frame. It is worth
+ * less when the guest has been quiet, for it may be waiting. */
+void remote_grant(struct remote *r, const struct buf *data, bool quiet);
+
+/* Whether remote_grant has something to tell when the guest is quiet (FRAME_ACK_QUIET_MS). */
+bool remote_owes(const struct remote *r);
 
 /* Asks the transfer to undo what it has begun. */
 void remote_stop(struct remote *r);

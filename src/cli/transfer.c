@@ -44,6 +44,7 @@ struct transfer {
     bool own_sink;          /* a pipe of ours: never blocks, and is closed at the end */
     bool sink_takes_all;    /* a file: neither does that */
     bool source_ended;
+    bool quiet;    /* nothing has come for a moment */
     bool stopping; /* something went wrong; the rest is thrown away */
     int64_t stop_ms;
     int failed;
@@ -372,7 +373,7 @@ static void move_on(struct transfer *t)
         remote_send(params->to, &t->data, t->source_ended);
     }
     if (is_live(params->from)) {
-        remote_grant(params->from, &t->data);
+        remote_grant(params->from, &t->data, t->quiet);
     }
     if (t->own_sink && t->source_ended && t->data.len == 0) {
         close_p(&t->sink_fd);
@@ -387,6 +388,9 @@ static int timeout_of(const struct transfer *t)
         int64_t left = t->stop_ms + STOP_MS - clock_mono_ms();
 
         return left > 0 ? (int)left : 0;
+    }
+    if (is_live(t->params->from) && remote_owes(t->params->from)) {
+        return FRAME_ACK_QUIET_MS;
     }
     return cli->quiet || !cli->stderr_live ? -1 : PROGRESS_EVERY_MS;
 }
@@ -405,11 +409,14 @@ static void step(struct transfer *t)
         [TO] = {is_live(params->to) ? params->to->fd : -1, 0, 0},
         [REPORT] = {t->report_fd, POLLIN, 0},
     };
+    int n;
 
     for (int i = FROM; i <= TO; i++) {
         p[i].events = p[i].fd >= 0 ? remote_events(i == FROM ? params->from : params->to) : 0;
     }
-    if (poll(p, COUNT, timeout_of(t)) < 0) {
+    n = poll(p, COUNT, timeout_of(t));
+    t->quiet = n == 0;
+    if (n < 0) {
         return; /* EINTR */
     }
     if (p[SIGNALS].revents) {

@@ -81,20 +81,42 @@ size_t frame_scan(const uint8_t *data, size_t len, uint8_t type)
     return len;
 }
 
+static void set32(uint8_t *p, uint32_t v)
+{
+    for (int i = 0; i < 4; i++) {
+        p[i] = (uint8_t)(v >> (8 * i));
+    }
+}
+
+void frame_seal(uint8_t *place, const struct frame *frame)
+{
+    assert(frame->length <= FRAME_PAYLOAD_MAX);
+    place[0] = FRAME_MAGIC;
+    place[1] = frame->type;
+    place[2] = frame->channel;
+    place[3] = frame->flags;
+    set32(place + 4, frame->stream);
+    set32(place + 8, (uint32_t)frame->offset);
+    set32(place + 12, (uint32_t)(frame->offset >> 32));
+    set32(place + 16, frame->length);
+    set32(place + FRAME_HEADER_SIZE + frame->length, FRAME_TRAILER);
+}
+
 int frame_put(struct buf *out, const struct frame *frame)
 {
+    uint8_t *place;
+
     assert(frame->length <= FRAME_PAYLOAD_MAX);
     if (buf_room(out) < frame_size(frame->length)) {
         return -ENOBUFS;
     }
-    /* Room was checked for the whole frame: the appends below cannot fail half-way. */
-    if (buf_append_u8(out, FRAME_MAGIC) || buf_append_u8(out, frame->type) ||
-        buf_append_u8(out, frame->channel) || buf_append_u8(out, frame->flags) ||
-        buf_append_le32(out, frame->stream) || buf_append_le64(out, frame->offset) ||
-        buf_append_le32(out, frame->length) || buf_append(out, frame->payload, frame->length) ||
-        buf_append_le32(out, FRAME_TRAILER)) {
-        return -ENOBUFS;
+    /* Room was checked for the whole frame. */
+    place = buf_reserve(out, frame_size(frame->length));
+    if (frame->length > 0) {
+        memcpy(place + FRAME_HEADER_SIZE, frame->payload, frame->length);
     }
+    frame_seal(place, frame);
+    buf_commit(out, frame_size(frame->length));
     return 0;
 }
 

@@ -27,7 +27,7 @@
  * sends past the limit; after a break the receiver says ATTACH, and a WINDOW with its own offsets,
  * and the sender goes on from there: nothing is lost or repeated. The agent holds only
  * so many bytes of a channel (FRAME_ACK_EVERY or more) until they are acknowledged, whatever the
- * window: who does not acknowledge that often waits for ever.
+ * window: who has as many, gets no more, and does not acknowledge them waits for ever.
  */
 #pragma once
 
@@ -125,7 +125,9 @@ enum frame_session_state {
 #define FRAME_SPEC_MAX (512 * 1024)    /* TLV bytes of one EXEC */
 #define FRAME_ARGS_MAX 4096            /* arguments, and environment entries, of one EXEC */
 #define FRAME_RECORD_MAX 4096          /* bytes of a host's record of a session */
-#define FRAME_ACK_EVERY (64 * 1024)    /* acknowledge output at least this often */
+#define FRAME_ACK_EVERY (64 * 1024)    /* so much output is acknowledged when no more comes */
+#define FRAME_ACK_BULK (128 * 1024)    /* and so much at once: each WINDOW interrupts the guest */
+#define FRAME_ACK_QUIET_MS 5           /* no more has come for this long */
 #define FRAME_WINDOW_MAX (1024 * 1024) /* most bytes that a WINDOW may open beyond its offset */
 
 /* Tags of the TLVs: u8 tag, u32 length, value. Unknown tags are ignored (newer host). */
@@ -196,6 +198,10 @@ size_t frame_scan(const uint8_t *data, size_t len, uint8_t type);
 
 /* Appends a frame. payload may be NULL when length is 0. 0 or -ENOBUFS; asserts the length. */
 int frame_put(struct buf *out, const struct frame *frame) _must_check_;
+
+/* Makes a frame of a payload that lies FRAME_HEADER_SIZE bytes behind `place`: writes the header in
+ * front of it and the trailer behind it. frame->payload is not looked at. */
+void frame_seal(uint8_t *place, const struct frame *frame);
 
 /* Short forms for the payload shapes above; 0 or -ENOBUFS. */
 int frame_put_u32(struct buf *out, uint8_t type, uint32_t stream, uint32_t value) _must_check_;

@@ -380,12 +380,16 @@ def measure_phases(bench):
     return [Figure(f"start: {name}", milliseconds(values, 0)) for name, values in phases.items()]
 
 
+def put_floor(banger, vm):
+    with open(banger.program("guest-floor"), "rb") as program:
+        banger.ok("exec", "-i", vm, "--", "sh", "-c", "cat >/floor; chmod 755 /floor",
+                  stdin=program.read())
+
+
 def measure_exec(bench):
     banger = bench.instance
     with bench.vm("executing") as vm:
-        with open(banger.program("guest-floor"), "rb") as program:
-            banger.ok("exec", "-i", vm, "--", "sh", "-c", "cat >/floor; chmod 755 /floor",
-                      stdin=program.read())
+        put_floor(banger, vm)
         own = banger.ok("exec", vm, "--", "/floor", "spawn", str(bench.many(50)), "true").out
         raw = floor(banger, "spawn", bench.many(50), "--", "/bin/true", "--", banger.program(),
                     "exec", vm, "--", "true")
@@ -407,11 +411,13 @@ def measure_streams(bench):
     pieces = 16 if bench.quick else STREAM_BYTES >> 16
     count = pieces << 16
     with bench.vm("streaming") as vm:
+        # The same program makes and takes the bytes on both sides.
+        put_floor(banger, vm)
         exec_ = [banger.program(), "exec"]
         raw = floor(banger, bench.many(10), count,
                     *line.arguments(init=banger.program("guest-floor")),
-                    "--out", *exec_, vm, "--", "dd", "if=/dev/zero", "bs=64k", f"count={pieces}",
-                    "--in", *exec_, "-i", vm, "--", "dd", "of=/dev/null", "bs=64k",
+                    "--out", *exec_, vm, "--", "/floor", "produce", str(count),
+                    "--in", *exec_, "-i", vm, "--", "/floor", "consume", str(count),
                     program="bench-stream")
     bench.raw["streams"] = raw
     return [Figure(f"bytes {what} exec, {floor_}", speed(raw[f"{way}_ms"], count),

@@ -32,7 +32,7 @@ static struct {
 static int fake_start(struct spec *spec, const struct child_env *env, struct child *ret,
                       struct failure *ret_failure)
 {
-    static const uint8_t output[3000];
+    static const uint8_t output[40000]; /* two frames that are lent, and a rest */
     int out[2], in[2];
 
     (void)env;
@@ -94,11 +94,11 @@ static unsigned list_sessions(void *ctx)
     return sessions_list(&((struct host *)ctx)->sessions);
 }
 
-static bool next_frame(void *ctx, struct buf *out)
+static bool next_frame(void *ctx, struct buf *out, struct link_piece *piece)
 {
     struct host *h = ctx;
 
-    return requests_next(&h->requests, out) || sessions_next(&h->sessions, out) ||
+    return requests_next(&h->requests, out) || sessions_next(&h->sessions, out, piece) ||
            requests_farewell(&h->requests, out);
 }
 
@@ -146,7 +146,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const uint8_t nonce[FRAME_NONCE_SIZE] = {1};
     static struct host h;
-    _cleanup_buf_ struct buf hello;
+    _cleanup_buf_ struct buf hello = {0}; /* also of an empty input */
     size_t piece;
 
     if (size == 0) {

@@ -9,7 +9,8 @@
  * writes how many bytes `tar c` makes, as u64, and 'd' empties /files, then writes one byte.
  *
  * In a guest that runs, `floor spawn COUNT COMMAND...` starts and awaits the command as often, and
- * prints the milliseconds of each.
+ * prints the milliseconds of each. `floor produce COUNT` writes as many bytes to stdout, and `floor
+ * consume COUNT` reads them from stdin, as the other end of the pipe does for 'O' and 'I'.
  */
 #include "port.h"
 
@@ -216,6 +217,14 @@ int main(int argc, char **argv)
     if (argc > 3 && strcmp(argv[1], "spawn") == 0) {
         return spawn(strtol(argv[2], NULL, 10), argv + 3);
     }
-    dprintf(STDERR_FILENO, "usage: floor spawn COUNT COMMAND...\n");
+    if (argc == 3 && strcmp(argv[1], "produce") == 0) {
+        produce(STDOUT_FILENO, strtoull(argv[2], NULL, 10));
+        return 0;
+    }
+    if (argc == 3 && strcmp(argv[1], "consume") == 0) {
+        consume(STDIN_FILENO, strtoull(argv[2], NULL, 10));
+        return 0;
+    }
+    dprintf(STDERR_FILENO, "usage: floor spawn COUNT COMMAND... | produce COUNT | consume COUNT\n");
     return 2;
 }

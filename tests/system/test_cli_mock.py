@@ -618,6 +618,18 @@ def test_data_beyond_the_window_is_refused(bare, daemon):
     assert process.returncode == 125 and b"more data than was asked for" in stderr
 
 
+def test_output_is_acknowledged_when_no_more_comes(bare, daemon):
+    def wait(s):
+        # All that an agent holds that is short of memory: it waits now.
+        s.output(STDOUT, bytes(64 * 1024))
+        while s.acked[STDOUT] < 64 * 1024:
+            s.step()
+        s.exit(0)
+    daemon.session = wait
+    result = bare.run("exec", "x", "true")
+    assert result.returncode == 0 and len(result.stdout) == 64 * 1024, result.err
+
+
 def test_fatal_from_the_daemon_tells_why(bare, daemon):
     daemon.session = lambda s: s.put(frames.Frame(frames.FATAL, payload=b"another client came"))
     result = bare.run("exec", "x", "true")

@@ -12,6 +12,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
 
 static void check_hosts(const char *old, const char *name, const char *want)
 {
@@ -112,6 +114,7 @@ static void ring_keeps_every_byte_at_its_offset(void **state)
     int fds[2];
     uint8_t next = 0;
     unsigned seed = 1;
+    bool empty;
 
     (void)state;
     assert_int_equal(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
@@ -127,7 +130,7 @@ static void ring_keeps_every_byte_at_its_offset(void **state)
         }
         assert_int_equal(write(fds[1], bytes, len), len);
         for (size_t left = len; left > 0;) {
-            ssize_t got = ring_read_fd(&r, fds[0], left);
+            ssize_t got = ring_read_fd(&r, fds[0], left, &empty);
 
             if (got == -ENOBUFS) {
                 ring_drop(&r, r.start + (r.end - r.start) / 2 + 1);
@@ -144,11 +147,82 @@ static void ring_keeps_every_byte_at_its_offset(void **state)
         }
     }
     assert_int_equal(pool.allocated, RING_MAX);
-    assert_int_equal(ring_read_fd(&r, fds[0], 1) < 0, 1);
+    assert_int_equal(ring_read_fd(&r, fds[0], 1, &empty) < 0, 1);
     ring_done(&r);
     assert_int_equal(pool.allocated, 0);
     (void)close(fds[0]);
     (void)close(fds[1]);
+}
+
+/* Without a pipe's limit. */
+static void fill_ring(struct ring *r, size_t most)
+{
+    _cleanup_close_ int fd = memfd_create("ring", MFD_CLOEXEC);
+    bool empty = false;
+
+    for (size_t i = 0; i < most; i += 4) {
+        uint32_t word = (uint32_t)(i / 4);
+
+        assert_int_equal(pwrite(fd, &word, 4, (off_t)i), 4);
+    }
+    while (!empty && ring_read_fd(r, fd, most, &empty) > 0) {
+    }
+}
+
+static void ring_sends_whole_pieces_from_where_they_lie(void **state)
+{
+    struct ring_pool pool = {0};
+    uint64_t offset = 0;
+    unsigned whole = 0;
+    uint8_t *before = NULL;
+    struct ring r;
+
+    (void)state;
+    ring_init(&r, &pool);
+    assert_null(ring_frame(&r, 0));
+    fill_ring(&r, 10 * FRAME_PAYLOAD_MAX + 100);
+    assert_int_equal(r.end, 10 * FRAME_PAYLOAD_MAX + 100);
+    assert_null(ring_frame(&r, 1));
+    /* Twice, for the next host. */
+    for (int host = 0; host < 2; host++) {
+        for (offset = 0, before = NULL, whole = 0; r.end - offset >= FRAME_PAYLOAD_MAX;
+             offset += FRAME_PAYLOAD_MAX) {
+            uint8_t *place = ring_frame(&r, offset);
+            struct frame f = {.type = FRAME_DATA, .stream = 3, .length = FRAME_PAYLOAD_MAX};
+            struct frame got;
+
+            assert_non_null(place);
+            whole += before && place == before + FRAME_MAX;
+            before = place;
+            f.offset = offset;
+            frame_seal(place, &f);
+            assert_int_equal(frame_parse(place, FRAME_MAX, &got), FRAME_MAX);
+            assert_int_equal(got.offset, offset);
+            for (size_t i = 0; i < got.length; i += 4) {
+                uint32_t word;
+
+                memcpy(&word, got.payload + i, 4);
+                assert_int_equal(word, (uint32_t)((offset + i) / 4));
+            }
+        }
+    }
+    assert_true(whole >= 8);             /* side by side, but where the ring begins again */
+    assert_null(ring_frame(&r, offset)); /* not a whole one */
+    ring_done(&r);
+}
+
+static void a_ring_short_of_memory_holds_what_is_acknowledged_when_no_more_comes(void **state)
+{
+    struct ring_pool pool = {.allocated = RING_POOL_MAX};
+    struct ring r;
+
+    (void)state;
+    ring_init(&r, &pool);
+    fill_ring(&r, RING_MAX);
+    assert_int_equal(pool.allocated, RING_POOL_MAX + RING_SMALL);
+    assert_true(r.end >= FRAME_ACK_EVERY && r.end < RING_SMALL);
+    ring_done(&r);
+    assert_int_equal(pool.allocated, RING_POOL_MAX);
 }
 
 int main(void)
@@ -158,6 +232,8 @@ int main(void)
         cmocka_unit_test(hostnames_are_dns_names),
         cmocka_unit_test(users_come_from_the_files),
         cmocka_unit_test(ring_keeps_every_byte_at_its_offset),
+        cmocka_unit_test(ring_sends_whole_pieces_from_where_they_lie),
+        cmocka_unit_test(a_ring_short_of_memory_holds_what_is_acknowledged_when_no_more_comes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -52,6 +52,27 @@ static void frame_has_its_bytes(void **state)
     }
 }
 
+static void a_frame_sealed_around_its_payload_is_the_same(void **state)
+{
+    _cleanup_buf_ struct buf b;
+    uint8_t place[FRAME_HEADER_SIZE + 5 + FRAME_TRAILER_SIZE] = {0};
+    struct frame f = {
+        .type = FRAME_DATA,
+        .channel = FRAME_STDERR,
+        .stream = 0xF1020304,
+        .offset = 0xF112131415161718,
+        .length = 5,
+        .payload = (const uint8_t *)"hello",
+    };
+
+    (void)state;
+    buf_init(&b, FRAME_MAX);
+    assert_int_equal(frame_put(&b, &f), 0);
+    memcpy(place + FRAME_HEADER_SIZE, "hello", 5);
+    frame_seal(place, &f);
+    check_bytes(&b, place, sizeof(place));
+}
+
 static void short_forms_have_their_bytes(void **state)
 {
     static const uint8_t signal_frame[] = {
@@ -317,6 +338,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(frame_has_its_bytes),
+        cmocka_unit_test(a_frame_sealed_around_its_payload_is_the_same),
         cmocka_unit_test(short_forms_have_their_bytes),
         cmocka_unit_test(bad_headers_are_refused_and_unknown_types_are_not),
         cmocka_unit_test(a_full_buffer_takes_no_part_of_a_frame),
