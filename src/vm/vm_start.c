@@ -586,6 +586,7 @@ static int boot_in_slot(struct boot *b, struct err *err)
 
 static int boot_all(struct boot *b, struct err *err)
 {
+    CRASH_POINT("start.begun");
     phase(b, "prepare");
     if (vm_find_vmm(b->v, b->row.vmm, &b->ops, err) < 0 ||
         (!b->op && vm_admit_start(b->v, &b->row, b->ops, err) < 0) || open_files(b, err) < 0 ||
@@ -631,11 +632,7 @@ int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel,
     if (b.row.state == VM_ERROR && vm_undo(v, id, VM_UNDO_RUN, err) < 0) {
         return -1;
     }
-    if (vm_update(v, id, set_starting, &b, err) < 0) {
-        return -1;
-    }
-    CRASH_POINT("start.begun");
-    if (boot_all(&b, err) < 0) {
+    if (vm_update(v, id, set_starting, &b, err) < 0 || boot_all(&b, err) < 0) {
         _cleanup_free_ char *reason = x_asprintf("start failed: %.200s", err->message);
         const struct vm_ending end = {.reason = reason, .exit = {.code = -1}};
 

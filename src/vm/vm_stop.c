@@ -203,8 +203,8 @@ static int stop_gently(struct vms *v, const char *id, struct cancel *cancel, int
         return err_hint(err, FORCE_HINT);
     }
     /* A word for those who look, which the store may lack. */
-    if (vm_set_state(v, id, VM_STOPPING, "user", err) < 0 && err->code != ERR_NO_SPACE) {
-        return -1;
+    if (vm_set_state(v, id, VM_STOPPING, "user", err) < 0) {
+        log_warn("VM %.12s: %s", id, err->message);
     }
     CRASH_POINT("stop.begun");
     if (guest_link_poweroff(run->link, cancel, deadline_ms, err) < 0) {

@@ -228,7 +228,7 @@ def test_discover_lists_every_method_with_its_parameters(shared):
     assert document["openrpc"].startswith("1.")
     assert document["info"]["title"] and document["info"]["version"]
     methods = {m["name"]: m for m in document["methods"]}
-    promised = set(re.findall(r"^#+ `?([a-z]+\.[a-z.]+)`?$",
+    promised = set(re.findall(r"^#+ `?([a-z]+\.[a-z._]+)`?$",
                               (ROOT / "docs" / "PROTOCOL.md").read_text(), re.M))
     assert promised and promised == set(methods)
     for method in methods.values():
