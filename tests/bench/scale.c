@@ -52,8 +52,8 @@ static void send_call(struct calling *c, size_t i)
     _cleanup_buf_ struct buf out;
 
     buf_init(&out, 4096);
-    must_fit(buf_printf(&out, "{\"jsonrpc\":\"2.0\",\"id\":%zu,\"method\":\"%s\",\"params\":%.*s", i,
-                        c->method, (int)before, c->params));
+    must_fit(buf_printf(&out, "{\"jsonrpc\":\"2.0\",\"id\":%zu,\"method\":\"%s\",\"params\":%.*s",
+                        i, c->method, (int)before, c->params));
     must_fit(mark ? buf_printf(&out, "%zu%s", i, mark + 1) : 0);
     must_fit(buf_append_str(&out, "}\n"));
     c->begun[i] = now_ns();

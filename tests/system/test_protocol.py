@@ -137,6 +137,8 @@ def drive_vm(drive):
     vm = created["vm"]["id"]
     assert drive("vm.show", vm="driven")["id"] == vm
     assert [v["id"] for v in drive("vm.list", all=False)] == [vm]
+    place = drive("vm.list", members=["created_at"], limit=1)[0]
+    assert sorted(place) == ["created_at", "id"] and drive("vm.list", after=place) == []
     assert drive("vm.ping", vm=vm, timeout_ms=60000)["us"] > 0
     assert drive("vm.logs", vm=vm, tail_bytes=100)["text"]
     assert drive("vm.wait", vm=vm, until="running") == {}
