@@ -490,11 +490,6 @@ static void start_on_loop(void *arg)
     struct guest_link *link = arg;
 
     link->source = loop_add_io(link->loop, link->fd, EPOLLIN, on_io, link);
-    /* The buffer is empty: it fits. The zeros are no frame, so they cannot go to `out`. */
-    leaf_lock(&link->wire);
-    (void)!(link->adopted && frame_put_resync(&link->urgent));
-    (void)!frame_put_hello(&link->urgent, link->nonce);
-    leaf_unlock(&link->wire);
     link_kick(link);
 }
 
@@ -525,7 +520,11 @@ struct guest_link *guest_link_open(const struct guest_link_params *params)
     for (unsigned i = 0; i < SESSION_BUCKETS; i++) {
         list_init(&link->streams[i]);
     }
-    loop_call(link->loop, start_on_loop, link);
+    /* Ahead of any request, and into an empty buffer, where it fits. The zeros are no frame, so
+     * they cannot go to `out`. */
+    (void)!(link->adopted && frame_put_resync(&link->urgent));
+    (void)!frame_put_hello(&link->urgent, link->nonce);
+    loop_post(link->loop, start_on_loop, link);
     return link;
 }
 

@@ -28,7 +28,8 @@ struct vm_run {
     struct guest_link *link;
     struct console_watch *console, *vmm_log;
     int run_fd;                /* its run directory */
-    struct loop_source *grace; /* of an adopted one: the guest loop's timer; or NULL */
+    bool has_grace;            /* it was adopted */
+    struct loop_source *grace; /* of an adopted one: the guest loop's timer, and that thread's */
 
     /* table lock */
     int refs;
