@@ -219,16 +219,18 @@ static int unknown_member(const struct api_param *specs, const struct context *c
 }
 
 /* An array of strings. */
-static int check_member_names(const struct api_param *spec, const json_t *names, struct err *err)
+static int check_member_names(const struct api_param *spec, const char *word, const json_t *names,
+                              struct err *err)
 {
     const json_t *name;
     size_t i;
 
     json_array_foreach (names, i, name) {
         if (!api_member_find(spec->object->members, json_string_value(name))) {
-            return unknown_member(spec->object->members,
-                                  &(struct context){"member", spec->object->name},
-                                  json_string_value(name), err);
+            (void)unknown_member(spec->object->members,
+                                 &(struct context){"member", spec->object->name},
+                                 json_string_value(name), err);
+            return err_wrap(err, "%s '%s'", word, spec->name);
         }
     }
     return 0;
@@ -279,8 +281,9 @@ int api_check_value(const struct api_param *spec, const char *word, const json_t
                              err);
     case API_MEMBERS:
         item.type = API_STRING;
-        return check_list(spec, &item, word, value, err) < 0 ? -1
-                                                             : check_member_names(spec, value, err);
+        return check_list(spec, &item, word, value, err) < 0
+                   ? -1
+                   : check_member_names(spec, word, value, err);
     case API_CALL_ID:
         return json_is_integer(value) || json_is_string(value)
                    ? 0

@@ -6,6 +6,7 @@ schema cannot.
 
 import copy
 import json
+import re
 import os
 import socket
 import subprocess
@@ -210,6 +211,9 @@ def example(schema):
     schema = resolve(schema)
     if "enum" in schema:
         return schema["enum"][0]
+    if "pattern" in schema:
+        return next(text for text in ("0" * 32, "2026-11-23T16:02:03.004Z")
+                    if re.match(schema["pattern"], text))
     if "oneOf" in schema or "anyOf" in schema:
         return example(schema.get("oneOf", schema.get("anyOf"))[0])
     kind = schema.get("type")
