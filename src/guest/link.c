@@ -18,6 +18,7 @@
 /* Most bytes read per wake-up, so that one guest cannot keep the loop for itself. */
 #define WAKEUP_BUDGET (256 * 1024)
 #define IDLE_CAPACITY 4096
+#define FIRST_READ 1024
 /* Bytes in the socket to the VMM (the kernel takes twice as much, with its own part). */
 #define SOCKET_QUEUE (64 * 1024)
 
@@ -448,9 +449,11 @@ static void process_input(struct guest_link *link)
 static void on_readable(struct guest_link *link)
 {
     size_t budget = WAKEUP_BUDGET;
+    /* Little comes from most guests: a thousand that answer at once need no large buffers. */
+    size_t most = FIRST_READ;
 
     while (link->fd >= 0 && budget > 0) {
-        ssize_t n = buf_read_fd(&link->in, link->fd, LINK_IN_MAX);
+        ssize_t n = buf_read_fd(&link->in, link->fd, most);
 
         if (n == -EAGAIN) {
             /* Not while it streams. */
@@ -464,6 +467,7 @@ static void on_readable(struct guest_link *link)
                        n == 0 || n == -ECONNRESET ? "the VM went down" : strerror((int)-n));
             return;
         }
+        most = (size_t)n == most ? LINK_IN_MAX : most;
         budget -= (size_t)n < budget ? (size_t)n : budget;
         process_input(link);
     }
