@@ -6,8 +6,8 @@ schema cannot.
 
 import copy
 import json
-import re
 import os
+import re
 import socket
 import subprocess
 
