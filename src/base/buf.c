@@ -39,14 +39,14 @@ uint8_t *buf_reserve(struct buf *b, size_t len)
     while (capacity < want) {
         capacity *= 2;
     }
-    data = malloc(capacity);
+    if (b->start > 0) {
+        memmove(b->data, b->data + b->start, b->len);
+    }
+    /* Large ones are moved by the kernel, without a copy. */
+    data = realloc(b->data, capacity);
     if (!data) {
         abort();
     }
-    if (b->len > 0) {
-        memcpy(data, b->data + b->start, b->len);
-    }
-    free(b->data);
     b->data = data;
     b->start = 0;
     b->capacity = capacity;
@@ -170,24 +170,44 @@ ssize_t buf_read_fd(struct buf *b, int fd, size_t most)
     return n;
 }
 
-ssize_t buf_write_fd(struct buf *b, int fd)
+static ssize_t write_once(int fd, const void *data, size_t len)
 {
     ssize_t n;
 
-    if (b->len == 0) {
-        return 0;
-    }
     do {
-        n = send(fd, buf_head(b), b->len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        n = send(fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == ENOTSOCK) {
-            n = write(fd, buf_head(b), b->len);
+            n = write(fd, data, len);
         }
     } while (n < 0 && errno == EINTR);
-    if (n < 0) {
-        return -errno;
+    return n < 0 ? -errno : n;
+}
+
+ssize_t buf_write_fd(struct buf *b, int fd)
+{
+    ssize_t n = b->len > 0 ? write_once(fd, buf_head(b), b->len) : 0;
+
+    if (n > 0) {
+        buf_consume(b, (size_t)n);
     }
-    buf_consume(b, (size_t)n);
     return n;
+}
+
+int buf_write_through(struct buf *b, int fd, const void *data, size_t len)
+{
+    ssize_t n = 1;
+
+    while (b->len > 0 && n > 0) {
+        n = buf_write_fd(b, fd);
+    }
+    while (len > 0 && n > 0) {
+        n = write_once(fd, data, len);
+        if (n > 0) {
+            data = (const uint8_t *)data + n;
+            len -= (size_t)n;
+        }
+    }
+    return n < 0 && n != -EAGAIN ? (int)n : buf_append(b, data, len);
 }
 
 char *buf_steal_str(struct buf *b)
@@ -198,11 +218,13 @@ char *buf_steal_str(struct buf *b)
     b->max = b->len + 1 > b->max ? b->len + 1 : b->max;
     p = buf_reserve(b, 1);
     *p = 0;
-    s = malloc(b->len + 1);
+    if (b->start > 0) {
+        memmove(b->data, b->data + b->start, b->len + 1);
+    }
+    s = realloc(b->data, b->len + 1);
     if (!s) {
         abort();
     }
-    memcpy(s, buf_head(b), b->len + 1);
-    buf_done(b);
+    *b = (struct buf){.max = b->max};
     return s;
 }

@@ -56,6 +56,10 @@ ssize_t buf_read_fd(struct buf *b, int fd, size_t most);
 /* Writes once to fd (a socket: without SIGPIPE) and consumes. Count or -errno. */
 ssize_t buf_write_fd(struct buf *b, int fd);
 
+/* Writes what b holds and then data, as far as fd takes it without waiting; b holds the rest.
+ * 0, -errno of the descriptor, -ENOBUFS when the rest is more than the maximum. */
+int buf_write_through(struct buf *b, int fd, const void *data, size_t len) _must_check_;
+
 /* The content as a C string that the caller frees; the buffer is left empty. */
 char *buf_steal_str(struct buf *b);
 

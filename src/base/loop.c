@@ -172,6 +172,7 @@ void loop_free(struct loop *l)
 void loop_post(struct loop *l, loop_fn fn, void *arg)
 {
     struct posted *p = calloc(1, sizeof(*p));
+    bool first;
 
     if (!p) {
         abort();
@@ -179,16 +180,24 @@ void loop_post(struct loop *l, loop_fn fn, void *arg)
     p->fn = fn;
     p->arg = arg;
     pthread_mutex_lock(&l->lock);
+    first = !l->first;
     *l->last = p;
     l->last = &p->next;
     pthread_mutex_unlock(&l->lock);
-    (void)eventfd_write(l->wake_fd, 1);
+    /* Behind others there is a wake-up under way. */
+    if (first) {
+        (void)eventfd_write(l->wake_fd, 1);
+    }
 }
 
+/* On the stack of who waits. No latch: that would be a descriptor, made and closed for each call.
+ */
 struct call {
     loop_fn fn;
     void *arg;
-    struct latch done;
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    bool done; /* under lock */
 };
 
 static void run_call(void *arg)
@@ -196,7 +205,10 @@ static void run_call(void *arg)
     struct call *c = arg;
 
     c->fn(c->arg);
-    latch_set(&c->done);
+    pthread_mutex_lock(&c->lock);
+    c->done = true;
+    pthread_cond_signal(&c->ended); /* held: who waits destroys both */
+    pthread_mutex_unlock(&c->lock);
 }
 
 void loop_call(struct loop *l, loop_fn fn, void *arg)
@@ -208,12 +220,16 @@ void loop_call(struct loop *l, loop_fn fn, void *arg)
         return;
     }
     rank_assert_may_wait();
-    if (latch_init(&c.done) < 0) {
-        abort();
-    }
+    pthread_mutex_init(&c.lock, NULL);
+    pthread_cond_init(&c.ended, NULL);
     loop_post(l, run_call, &c);
-    (void)latch_wait(&c.done, NULL, -1);
-    latch_done(&c.done);
+    pthread_mutex_lock(&c.lock);
+    while (!c.done) {
+        pthread_cond_wait(&c.ended, &c.lock);
+    }
+    pthread_mutex_unlock(&c.lock);
+    pthread_cond_destroy(&c.ended);
+    pthread_mutex_destroy(&c.lock);
 }
 
 static int on_io(sd_event_source *source, int fd, uint32_t revents, void *arg)

@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 #include "cli/each.h"
 #include "cli/output.h"
+#include "cli/pages.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -45,12 +46,14 @@ static int list_vms(struct cli *cli, bool all)
         {"MEM", cell_memory, OUT_RIGHT},
         {"CREATED", cell_created, 0},
     };
-    _cleanup_json_ json_t *params = json_object();
+    /* What the columns show. */
+    static const char shown[] = "name|state|reason|image|vcpus|memory_mib|created_at";
+    const char *members = cli->quiet ? "created_at" : cli->format == FORMAT_TABLE ? shown : NULL;
+    _cleanup_client_ struct client *c = NULL;
     _cleanup_json_ json_t *vms = NULL;
     struct err err;
 
-    json_put_bool(params, "all", all);
-    if (cli_call(cli, "vm.list", STEAL_PTR(params), &vms, &err) < 0) {
+    if (cli_connect(cli, true, &c, &err) < 0 || pages_list_vms(c, all, members, &vms, &err) < 0) {
         return out_error(cli, NULL, NULL, &err);
     }
     return out_list(cli, vms, columns, ARRAY_LEN(columns));

@@ -10,6 +10,7 @@
 #include "base/str.h"
 #include "cli/cli.h"
 #include "cli/output.h"
+#include "cli/pages.h"
 
 #include <ctype.h>
 #include <signal.h>
@@ -98,9 +99,16 @@ static bool is_given(const struct completion *c, const char *word)
 /* Names; ids only for who begins to type one. */
 static void offer_vms(const struct completion *c, const char *behind)
 {
-    _cleanup_json_ json_t *vms = ask(c, "vm.list", NULL);
+    _cleanup_client_ struct client *client = NULL;
+    _cleanup_json_ json_t *vms = NULL;
+    struct err ignored;
     const json_t *vm;
     size_t i;
+
+    if (cli_connect(c->cli, false, &client, &ignored) < 0 ||
+        pages_list_vms(client, true, "name|state|created_at", &vms, &ignored) < 0) {
+        return;
+    }
 
     json_array_foreach (vms, i, vm) {
         const char *name = json_str(vm, "name", "");

@@ -8,7 +8,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #define CELL_MAX 200
 #define WORDS_MAX 1024
@@ -120,14 +119,12 @@ char *out_age(const char *rfc3339, int64_t now_ms)
         const char *unit;
         int64_t seconds;
     } units[] = {{"d", 86400}, {"h", 3600}, {"min", 60}, {"s", 1}};
-    struct tm tm = {0};
-    const char *end = rfc3339 ? strptime(rfc3339, "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
-    int64_t age;
+    int64_t then_ms, age;
 
-    if (!end) {
+    if (!rfc3339 || clock_parse_rfc3339(rfc3339, &then_ms) < 0) {
         return NULL;
     }
-    age = now_ms / 1000 - timegm(&tm);
+    age = now_ms / 1000 - then_ms / 1000;
     for (size_t i = 0; i < ARRAY_LEN(units); i++) {
         if (age >= units[i].seconds) {
             return x_asprintf("%lld %s ago", (long long)(age / units[i].seconds), units[i].unit);

@@ -12,6 +12,7 @@
 /* Results: an object of api_objects.c, or an array of them. */
 #define ONE(name) {.object = &api_##name}
 #define LIST(name) {.object = &api_##name, .list = true}
+#define PARTIAL_LIST(name) {.object = &api_##name, .list = true, .partial = true}
 
 /* Shared parameters. */
 #define P_VM                                                                                       \
@@ -219,11 +220,29 @@ const struct api_method api_methods[] = {
     },
     {
         .name = "vm.list",
-        .params = PARAMS({.name = "all",
-                          .type = API_BOOL,
-                          .fallback = "true",
-                          .doc = "false: only those that are not stopped."}),
-        .result = LIST(vm),
+        .params =
+            PARAMS({.name = "all",
+                    .type = API_BOOL,
+                    .fallback = "true",
+                    .doc = "false: only those that are not stopped."},
+                   {.name = "members",
+                    .type = API_MEMBERS,
+                    .object = &api_vm,
+                    .max = 64,
+                    .doc = "Only these members of each VM, and `id`. Default: all."},
+                   {.name = "limit",
+                    .type = API_INT,
+                    .min = 0,
+                    .max = 1000000,
+                    .fallback = "0",
+                    .doc = "At most so many; fewer when more do not fit into a line. 0: all, or "
+                           "the error `limit` when they do not fit."},
+                   {.name = "after",
+                    .type = API_OBJECT,
+                    .object = &api_vm_position,
+                    .doc = "Only those behind this VM, the last one of the page before, which "
+                           "may be deleted by now. A page without VMs is the end."}),
+        .result = PARTIAL_LIST(vm),
         .doc = "Lists VMs, oldest first.",
     },
     {

@@ -19,6 +19,7 @@ enum api_type {
     API_LABELS,     /* object of strings, max = entries */
     API_OBJECT,     /* one `object` */
     API_CALL_ID,    /* what a request may have as its id: an integer or a string */
+    API_MEMBERS,    /* array of names of members of `object` */
     /* In results only: */
     API_ID,      /* 32 hexadecimal digits */
     API_DIGEST,  /* "sha256:" and 64 of them */
@@ -64,6 +65,8 @@ struct api_result {
     const struct api_object *object;
     bool list;
     bool nullable; /* may be null */
+    bool
+        partial; /* a list whose objects may have only some of their members: who asks says which */
 };
 
 struct api_method {
@@ -87,8 +90,8 @@ extern const struct api_object *const api_objects[];      /* all of them; ends w
 
 /* Those that a method's row names. */
 extern const struct api_object api_document, api_nothing, api_session_spec, api_terminal, api_vm,
-    api_session, api_operation, api_image, api_kernel, api_daemon_status, api_cancelled, api_log,
-    api_ping, api_configuration, api_discrepancy, api_store_check;
+    api_vm_position, api_session, api_operation, api_image, api_kernel, api_daemon_status,
+    api_cancelled, api_log, api_ping, api_configuration, api_discrepancy, api_store_check;
 
 /* "string", "integer", "boolean", "array of bytes"… for help and documents. */
 const char *api_type_name(enum api_type type);

@@ -1,6 +1,8 @@
 /* Validation against the tables in api.c and api_objects.c: of params, and of what is returned. */
+#include "base/clock.h"
 #include "base/str.h"
 #include "codec/api.h"
+#include "codec/api_priv.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -14,9 +16,6 @@ struct context {
 
 static int check_members(const struct api_param *specs, const struct context *c,
                          const json_t *object, struct err *err);
-static int check_value(const struct api_param *spec, const char *word, const json_t *value,
-                       struct err *err);
-
 const struct api_method *api_method_find(const char *name)
 {
     for (const struct api_method *m = api_methods; m->name; m++) {
@@ -27,7 +26,7 @@ const struct api_method *api_method_find(const char *name)
     return NULL;
 }
 
-static const struct api_param *find(const struct api_param *specs, const char *name)
+const struct api_param *api_member_find(const struct api_param *specs, const char *name)
 {
     for (; specs->name; specs++) {
         if (str_eq(specs->name, name)) {
@@ -39,22 +38,21 @@ static const struct api_param *find(const struct api_param *specs, const char *n
 
 const struct api_param *api_param_find(const struct api_method *m, const char *name)
 {
-    return find(m->params, name);
+    return api_member_find(m->params, name);
 }
 
 const struct api_param *api_param_in(const struct api_object *o, const char *name)
 {
-    return o->members ? find(o->members, name) : NULL;
+    return o->members ? api_member_find(o->members, name) : NULL;
 }
 
-/* "must be what", as an error. */
-static int must(const struct api_param *spec, const char *word, struct err *err, const char *what)
+int api_must(const struct api_param *spec, const char *word, struct err *err, const char *what)
 {
     return err_set(err, ERR_INVALID, "%s '%s' must be %s", word, spec->name, what);
 }
 
-static int check_length(const struct api_param *spec, const char *word, size_t n, const char *unit,
-                        struct err *err)
+int api_check_length(const struct api_param *spec, const char *word, size_t n, const char *unit,
+                     struct err *err)
 {
     if (spec->max > 0 && (n < (size_t)spec->min || n > (size_t)spec->max)) {
         return err_set(err, ERR_INVALID, "%s '%s' must have %lld to %lld %s, not %zu", word,
@@ -75,20 +73,44 @@ static int check_choice(const struct api_param *spec, const char *word, const ch
     return 0;
 }
 
-static int check_string(const struct api_param *spec, const char *word, const json_t *value,
-                        struct err *err)
+static bool is_hex(const char *text, size_t len)
 {
-    const char *text = json_string_value(value);
+    return text && strspn(text, "0123456789abcdef") == len && text[len] == '\0';
+}
 
-    if (!json_is_string(value)) {
-        return must(spec, word, err, "a string");
+int api_check_text(const struct api_param *spec, const char *word, const char *text, size_t len,
+                   struct err *err)
+{
+    switch (spec->type) {
+    case API_STRING:
+    case API_BYTES:
+    case API_SCALAR:
+        if (memchr(text, 0, len)) {
+            return err_set(err, ERR_INVALID, "%s '%s' contains a NUL byte", word, spec->name);
+        }
+        return api_check_length(spec, word, len, "bytes", err) < 0
+                   ? -1
+                   : check_choice(spec, word, text, err);
+    case API_ID:
+        return is_hex(text, 32) ? 0 : api_must(spec, word, err, "an id");
+    case API_DIGEST:
+        return str_starts_with(text, "sha256:") && is_hex(text + strlen("sha256:"), 64)
+                   ? 0
+                   : api_must(spec, word, err, "a digest");
+    case API_TIME:
+        return clock_is_rfc3339(text) ? 0 : api_must(spec, word, err, "a time");
+    default:
+        return api_must(spec, word, err, api_type_name(spec->type));
     }
-    if (memchr(text, 0, json_string_length(value))) {
-        return err_set(err, ERR_INVALID, "%s '%s' contains a NUL byte", word, spec->name);
-    }
-    return check_length(spec, word, json_string_length(value), "bytes", err) < 0
-               ? -1
-               : check_choice(spec, word, text, err);
+}
+
+/* Whatever the type's texts are. */
+static int check_text(const struct api_param *spec, const char *word, const json_t *value,
+                      struct err *err)
+{
+    return json_is_string(value) ? api_check_text(spec, word, json_string_value(value),
+                                                  json_string_length(value), err)
+                                 : api_must(spec, word, err, "a string");
 }
 
 static int check_bytes(const struct api_param *spec, const char *word, const json_t *value,
@@ -98,12 +120,12 @@ static int check_bytes(const struct api_param *spec, const char *word, const jso
     size_t len;
 
     if (json_is_string(value)) {
-        return check_string(spec, word, value, err);
+        return check_text(spec, word, value, err);
     }
     if (json_bytes_get(value, &bytes, &len) < 0 || memchr(bytes, 0, len)) {
-        return must(spec, word, err, "a string or {\"base64\": \"...\"} without NUL");
+        return api_must(spec, word, err, "a string or {\"base64\": \"...\"} without NUL");
     }
-    return check_length(spec, word, len, "bytes", err);
+    return api_check_length(spec, word, len, "bytes", err);
 }
 
 /* An array, each element as `item` says. */
@@ -114,13 +136,13 @@ static int check_list(const struct api_param *spec, const struct api_param *item
     size_t i;
 
     if (!json_is_array(value)) {
-        return must(spec, word, err, "an array");
+        return api_must(spec, word, err, "an array");
     }
-    if (check_length(spec, word, json_array_size(value), "entries", err) < 0) {
+    if (api_check_length(spec, word, json_array_size(value), "entries", err) < 0) {
         return -1;
     }
     json_array_foreach (value, i, element) {
-        if (check_value(item, word, element, err) < 0) {
+        if (api_check_value(item, word, element, err) < 0) {
             return -1;
         }
     }
@@ -144,7 +166,7 @@ static int check_labels(const struct api_param *spec, const char *word, const js
         if (len < 1 || len > 64) {
             return err_set(err, ERR_INVALID, "a name in '%s' must have 1 to 64 bytes", spec->name);
         }
-        if (check_string(&item, word, element, err) < 0) {
+        if (check_text(&item, word, element, err) < 0) {
             return -1;
         }
     }
@@ -158,11 +180,11 @@ static int check_counts(const struct api_param *spec, const char *word, const js
     json_t *element;
 
     if (!json_is_object(value)) {
-        return must(spec, word, err, "an object of integers");
+        return api_must(spec, word, err, "an object of integers");
     }
     json_object_foreach ((json_t *)value, key, element) {
         if (!json_is_integer(element) || json_integer_value(element) < 0) {
-            return must(spec, word, err, "an object of integers from 0");
+            return api_must(spec, word, err, "an object of integers from 0");
         }
         if (check_choice(spec, word, key, err) < 0) {
             return -1;
@@ -171,110 +193,13 @@ static int check_counts(const struct api_param *spec, const char *word, const js
     return 0;
 }
 
-static int check_int(const struct api_param *spec, const char *word, const json_t *value,
-                     struct err *err)
+int api_check_int(const struct api_param *spec, const char *word, long long v, struct err *err)
 {
-    long long v = json_integer_value(value);
-
-    if (!json_is_integer(value)) {
-        return must(spec, word, err, "an integer");
-    }
     if (v < spec->min || v > spec->max) {
         return err_set(err, ERR_INVALID, "%s '%s' must be %lld to %lld, not %lld", word, spec->name,
                        spec->min, spec->max, v);
     }
     return 0;
-}
-
-static bool is_hex(const char *text, size_t len)
-{
-    return text && strspn(text, "0123456789abcdef") == len && text[len] == '\0';
-}
-
-/* The form that clock_format_rfc3339 writes. */
-static bool is_time(const char *text)
-{
-    static const char form[] = "0000-00-00T00:00:00.000Z";
-    size_t n = text ? strlen(text) : 0;
-
-    for (size_t i = 0; i < n && n == sizeof(form) - 1; i++) {
-        bool fits = form[i] == '0' ? text[i] >= '0' && text[i] <= '9' : text[i] == form[i];
-
-        if (!fits) {
-            return false;
-        }
-    }
-    return n == sizeof(form) - 1;
-}
-
-static int check_one_of(const struct api_param *spec, const char *word, const json_t *value,
-                        struct err *err)
-{
-    for (const struct api_object *const *o = spec->objects; *o; o++) {
-        struct err ignored; /* another one may fit */
-
-        if (check_members((*o)->members, &(struct context){word, (*o)->name}, value, &ignored) ==
-            0) {
-            return 0;
-        }
-    }
-    return must(spec, word, err, "one of the objects that it may be");
-}
-
-static int check_value(const struct api_param *spec, const char *word, const json_t *value,
-                       struct err *err)
-{
-    const char *text = json_string_value(value);
-    struct api_param item = {.name = spec->name, .object = spec->object};
-
-    if (spec->nullable && json_is_null(value)) {
-        return 0;
-    }
-    switch (spec->type) {
-    case API_STRING:
-        return check_string(spec, word, value, err);
-    case API_BYTES:
-        return check_bytes(spec, word, value, err);
-    case API_BOOL:
-        return json_is_boolean(value) ? 0 : must(spec, word, err, "true or false");
-    case API_INT:
-        return check_int(spec, word, value, err);
-    case API_BYTES_LIST:
-        item.type = API_BYTES;
-        return check_list(spec, &item, word, value, err);
-    case API_LABELS:
-        return check_labels(spec, word, value, err);
-    case API_OBJECT:
-        return check_members(spec->object->members, &(struct context){word, spec->name}, value,
-                             err);
-    case API_CALL_ID:
-        return json_is_integer(value) || json_is_string(value)
-                   ? 0
-                   : must(spec, word, err, "an integer or a string");
-    case API_ID:
-        return is_hex(text, 32) ? 0 : must(spec, word, err, "an id");
-    case API_DIGEST:
-        return text && str_starts_with(text, "sha256:") && is_hex(text + strlen("sha256:"), 64)
-                   ? 0
-                   : must(spec, word, err, "a digest");
-    case API_TIME:
-        return is_time(text) ? 0 : must(spec, word, err, "a time");
-    case API_STRINGS:
-        item.type = API_STRING;
-        return check_list(spec, &item, word, value, err);
-    case API_COUNTS:
-        return check_counts(spec, word, value, err);
-    case API_LIST:
-        item.type = API_OBJECT;
-        return check_list(spec, &item, word, value, err);
-    case API_ONE_OF:
-        return check_one_of(spec, word, value, err);
-    case API_SCALAR:
-        return json_is_boolean(value) || json_is_integer(value)
-                   ? 0
-                   : check_bytes(spec, word, value, err);
-    }
-    return err_set(err, ERR_INTERNAL, "%s '%s' has no type", word, spec->name);
 }
 
 static int unknown_member(const struct api_param *specs, const struct context *c, const char *key,
@@ -293,6 +218,94 @@ static int unknown_member(const struct api_param *specs, const struct context *c
     return near ? err_hint(err, "did you mean '%s'?", near) : -1;
 }
 
+/* An array of strings. */
+static int check_member_names(const struct api_param *spec, const char *word, const json_t *names,
+                              struct err *err)
+{
+    const json_t *name;
+    size_t i;
+
+    json_array_foreach (names, i, name) {
+        if (!api_member_find(spec->object->members, json_string_value(name))) {
+            (void)unknown_member(spec->object->members,
+                                 &(struct context){"member", spec->object->name},
+                                 json_string_value(name), err);
+            return err_wrap(err, "%s '%s'", word, spec->name);
+        }
+    }
+    return 0;
+}
+
+static int check_one_of(const struct api_param *spec, const char *word, const json_t *value,
+                        struct err *err)
+{
+    for (const struct api_object *const *o = spec->objects; *o; o++) {
+        struct err ignored; /* another one may fit */
+
+        if (check_members((*o)->members, &(struct context){word, (*o)->name}, value, &ignored) ==
+            0) {
+            return 0;
+        }
+    }
+    return api_must(spec, word, err, "one of the objects that it may be");
+}
+
+int api_check_value(const struct api_param *spec, const char *word, const json_t *value,
+                    struct err *err)
+{
+    struct api_param item = {.name = spec->name, .object = spec->object};
+
+    if (spec->nullable && json_is_null(value)) {
+        return 0;
+    }
+    switch (spec->type) {
+    case API_STRING:
+    case API_ID:
+    case API_DIGEST:
+    case API_TIME:
+        return check_text(spec, word, value, err);
+    case API_BYTES:
+        return check_bytes(spec, word, value, err);
+    case API_BOOL:
+        return json_is_boolean(value) ? 0 : api_must(spec, word, err, "true or false");
+    case API_INT:
+        return json_is_integer(value) ? api_check_int(spec, word, json_integer_value(value), err)
+                                      : api_must(spec, word, err, "an integer");
+    case API_BYTES_LIST:
+        item.type = API_BYTES;
+        return check_list(spec, &item, word, value, err);
+    case API_LABELS:
+        return check_labels(spec, word, value, err);
+    case API_OBJECT:
+        return check_members(spec->object->members, &(struct context){word, spec->name}, value,
+                             err);
+    case API_MEMBERS:
+        item.type = API_STRING;
+        return check_list(spec, &item, word, value, err) < 0
+                   ? -1
+                   : check_member_names(spec, word, value, err);
+    case API_CALL_ID:
+        return json_is_integer(value) || json_is_string(value)
+                   ? 0
+                   : api_must(spec, word, err, "an integer or a string");
+    case API_STRINGS:
+        item.type = API_STRING;
+        return check_list(spec, &item, word, value, err);
+    case API_COUNTS:
+        return check_counts(spec, word, value, err);
+    case API_LIST:
+        item.type = API_OBJECT;
+        return check_list(spec, &item, word, value, err);
+    case API_ONE_OF:
+        return check_one_of(spec, word, value, err);
+    case API_SCALAR:
+        return json_is_boolean(value) || json_is_integer(value)
+                   ? 0
+                   : check_bytes(spec, word, value, err);
+    }
+    return err_set(err, ERR_INTERNAL, "%s '%s' has no type", word, spec->name);
+}
+
 /* specs NULL: any object will do. */
 static int check_members(const struct api_param *specs, const struct context *c,
                          const json_t *object, struct err *err)
@@ -307,12 +320,12 @@ static int check_members(const struct api_param *specs, const struct context *c,
         return 0;
     }
     json_object_foreach ((json_t *)object, key, value) {
-        const struct api_param *spec = find(specs, key);
+        const struct api_param *spec = api_member_find(specs, key);
 
         if (!spec) {
             return unknown_member(specs, c, key, err);
         }
-        if (check_value(spec, c->word, value, err) < 0) {
+        if (api_check_value(spec, c->word, value, err) < 0) {
             return -1;
         }
     }
@@ -335,8 +348,7 @@ int api_validate(const struct api_method *m, const json_t *params, struct err *e
 
 /* Replies ---------------------------------------------------------------------------------------*/
 
-/* A reply that breaks our own promise is our fault, whatever the value's fault is. */
-static int broken(const char *what, const char *name, struct err *err)
+int api_broken(const char *what, const char *name, struct err *err)
 {
     err->code = ERR_INTERNAL;
     err_hint(err, "this is a bug in banger");
@@ -351,9 +363,9 @@ int api_check_result(const struct api_method *m, const json_t *result, struct er
                                     .nullable = m->result.nullable};
     _cleanup_json_ json_t *empty = result ? NULL : json_object();
 
-    return check_value(&whole, "member", result ? result : empty, err) == 0
+    return api_check_value(&whole, "member", result ? result : empty, err) == 0
                ? 0
-               : broken("reply to", m->name, err);
+               : api_broken("reply to", m->name, err);
 }
 
 int api_check_notification(const char *name, const json_t *params, struct err *err)
@@ -363,11 +375,11 @@ int api_check_notification(const char *name, const json_t *params, struct err *e
             return check_members(n->params->members, &(struct context){"member", n->params->name},
                                  params, err) == 0
                        ? 0
-                       : broken("notification", name, err);
+                       : api_broken("notification", name, err);
         }
     }
     err_set(err, ERR_INVALID, "there is no such notification");
-    return broken("notification", name, err);
+    return api_broken("notification", name, err);
 }
 
 /* Defaults --------------------------------------------------------------------------------------*/

@@ -38,6 +38,8 @@ const char *api_type_name(enum api_type type)
         return "time";
     case API_STRINGS:
         return "array of string";
+    case API_MEMBERS:
+        return "array of member names";
     case API_COUNTS:
         return "object of integers";
     case API_LIST:
@@ -54,7 +56,8 @@ static const char intro[] =
     "The daemon listens on a Unix stream socket of mode 0600 and serves its owner and root. A\n"
     "message is one line of JSON-RPC 2.0, at most %d bytes, UTF-8. Params are by name; unknown\n"
     "ones are errors. There are no batches. Replies may come in any order; `id` is an integer or\n"
-    "a string. A connection that ends cancels its unanswered requests; VMs, sessions and\n"
+    "a string of at most %d bytes. A reply that would be longer than a line is the error `limit`. A\n"
+    "connection that ends cancels its unanswered requests; VMs, sessions and\n"
     "operations go on, but for those begun with `hold`.\n\n"
     "*Bytes* are a string where they are UTF-8, else `{\"base64\": \"...\"}`; NUL is not "
     "allowed.\n\n";
@@ -231,7 +234,10 @@ static void put_type(struct buf *out, const struct api_param *p)
             PUT(out, "%s", o[1] ? " or " : "");
         }
     } else if (p->object) {
-        PUT(out, "%s", p->type == API_LIST ? "array of " : "");
+        PUT(out, "%s",
+            p->type == API_LIST      ? "array of "
+            : p->type == API_MEMBERS ? "array of member names of "
+                                     : "");
         put_object_link(out, p->object);
     } else {
         PUT(out, "%s", api_type_name(p->type));
@@ -321,7 +327,7 @@ char *api_markdown(void)
     struct buf out;
 
     buf_init(&out, DOC_MAX);
-    PUT(&out, intro, RPC_LINE_MAX);
+    PUT(&out, intro, RPC_LINE_MAX, RPC_ID_MAX);
     PUT(&out, "## Methods\n\n");
     for (const struct api_method *m = api_methods; m->name; m++) {
         put_method(&out, m);

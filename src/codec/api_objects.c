@@ -132,6 +132,13 @@ const struct api_object api_vm = {
     .doc = "A microVM.",
 };
 
+const struct api_object api_vm_position = {
+    .name = "VMPosition",
+    .members = MEMBERS(HAS("created_at", API_TIME, .doc = "As the VM says."),
+                       HAS("id", API_ID, .doc = "Of the VM.")),
+    .doc = "Where a VM stands in the list of all.",
+};
+
 /* Sessions --------------------------------------------------------------------------------------*/
 
 static const struct api_object byte_counts = {
@@ -316,6 +323,7 @@ const struct api_object api_ping = {
 /* In the order of the documents. */
 const struct api_object *const api_objects[] = {
     &api_vm,
+    &api_vm_position,
     &artifact_ref,
     &vmm,
     &network,

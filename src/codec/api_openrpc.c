@@ -171,6 +171,17 @@ static json_t *bounded_list(const struct api_param *p, json_t *items)
     return schema;
 }
 
+static json_t *names_schema(const struct api_object *o)
+{
+    json_t *schema = typed("string"), *names = json_array();
+
+    for (const struct api_param *p = o->members; p->name; p++) {
+        json_array_append_new(names, json_string(p->name));
+    }
+    json_put(schema, "enum", names);
+    return schema;
+}
+
 static json_t *type_schema(const struct api_param *p)
 {
     switch (p->type) {
@@ -198,6 +209,8 @@ static json_t *type_schema(const struct api_param *p)
         return matching("^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z$");
     case API_STRINGS:
         return bounded_list(p, typed("string"));
+    case API_MEMBERS:
+        return bounded_list(p, names_schema(p->object));
     case API_COUNTS:
         return counts_schema(p);
     case API_LIST:
@@ -248,9 +261,19 @@ static json_t *object_schema(const struct api_object *o)
     return schema;
 }
 
+/* Any of its members, and the id. */
+static json_t *partial_schema(const struct api_object *o)
+{
+    json_t *schema = object_schema(o), *required = json_array();
+
+    json_array_append_new(required, json_string("id"));
+    json_put(schema, "required", required);
+    return schema;
+}
+
 static json_t *result_schema(const struct api_result *r)
 {
-    json_t *schema = reference(r->object->name);
+    json_t *schema = r->partial ? partial_schema(r->object) : reference(r->object->name);
 
     schema = r->list ? list_of(schema) : schema;
     return r->nullable ? nullable(schema) : schema;

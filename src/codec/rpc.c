@@ -2,6 +2,7 @@
 
 #include "base/str.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static int check_shape(const json_t *root, struct rpc_message *m, struct err *err)
@@ -14,6 +15,9 @@ static int check_shape(const json_t *root, struct rpc_message *m, struct err *er
 
     if (id && !json_is_integer(id) && !json_is_string(id) && !(json_is_null(id) && error)) {
         return err_set(err, ERR_INVALID, "request id must be an integer or a string");
+    }
+    if (json_is_string(id) && json_string_length(id) > RPC_ID_MAX) {
+        return err_set(err, ERR_INVALID, "request id is longer than %d bytes", RPC_ID_MAX);
     }
     if (id && !json_is_null(id)) {
         m->id = json_incref((json_t *)id);
@@ -66,10 +70,16 @@ void rpc_message_done(struct rpc_message *m)
 
 static char *print_line(json_t *root)
 {
-    _cleanup_free_ char *text = json_print(root);
+    char *text = json_print(root);
+    size_t len = strlen(text);
 
     json_decref(root);
-    return x_asprintf("%s\n", text);
+    text = realloc(text, len + 2);
+    if (!text) {
+        abort();
+    }
+    memcpy(text + len, "\n", 2);
+    return text;
 }
 
 static json_t *message_new(void)
@@ -97,6 +107,18 @@ char *rpc_notification(const char *method, json_t *params)
     json_put_str(root, "method", method);
     json_put(root, "params", params);
     return print_line(root);
+}
+
+int rpc_result_begin(struct buf *line, const json_t *id)
+{
+    _cleanup_free_ char *text = json_print(id);
+
+    return buf_printf(line, "{\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":", text);
+}
+
+int rpc_result_end(struct buf *line)
+{
+    return buf_append_str(line, "}\n");
 }
 
 char *rpc_result(const json_t *id, json_t *result)

@@ -4,12 +4,14 @@
  */
 #pragma once
 
+#include "base/buf.h"
 #include "codec/json.h"
 
 #define RPC_LINE_MAX (1024 * 1024)
+#define RPC_ID_MAX 1024
 
 struct rpc_message {
-    json_t *id;     /* integer or string; NULL in a notification */
+    json_t *id;     /* integer, or string of at most RPC_ID_MAX bytes; NULL in a notification */
     char *method;   /* request or notification */
     json_t *params; /* an object, never NULL in a request or notification */
     json_t *result; /* reply: result, or error below */
@@ -27,6 +29,9 @@ void rpc_message_done(struct rpc_message *m);
 char *rpc_request(long long id, const char *method, json_t *params);
 char *rpc_notification(const char *method, json_t *params);
 char *rpc_result(const json_t *id, json_t *result);
+/* The same around a result that is written between the two calls. 0 or -ENOBUFS. */
+int rpc_result_begin(struct buf *line, const json_t *id) _must_check_;
+int rpc_result_end(struct buf *line) _must_check_;
 /* op and object go into error.data when they are not NULL; id NULL = null. */
 char *rpc_error(const json_t *id, const struct err *e, const char *op, const char *object);
 

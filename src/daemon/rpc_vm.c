@@ -37,11 +37,18 @@ HANDLER(rpc_vm_create_begin)
 HANDLER(rpc_vm_list)
 {
     struct daemon *d = ctx;
+    const json_t *after = json_object_get(params, "after");
+    struct vms_query query = {
+        .all = api_flag(params, "all"),
+        .limit = (size_t)api_int(params, "limit"),
+        .after_id = json_str(after, "id", NULL),
+    };
 
-    (void)call;
-    (void)err;
-    *ret_result = vms_list(d->vms, api_flag(params, "all"));
-    return 0;
+    (void)ret_result; /* written */
+    if (after) {
+        (void)clock_parse_rfc3339(api_str(after, "created_at"), &query.after_ms); /* checked */
+    }
+    return vms_list(d->vms, &query, rpc_call_writer(call, json_object_get(params, "members")), err);
 }
 
 HANDLER(rpc_vm_show)

@@ -18,6 +18,7 @@
 /* Most bytes read per wake-up, so that one guest cannot keep the loop for itself. */
 #define WAKEUP_BUDGET (256 * 1024)
 #define IDLE_CAPACITY 4096
+#define FIRST_READ 1024
 /* Bytes in the socket to the VMM (the kernel takes twice as much, with its own part). */
 #define SOCKET_QUEUE (64 * 1024)
 
@@ -448,9 +449,11 @@ static void process_input(struct guest_link *link)
 static void on_readable(struct guest_link *link)
 {
     size_t budget = WAKEUP_BUDGET;
+    /* Little comes from most guests: a thousand that answer at once need no large buffers. */
+    size_t most = FIRST_READ;
 
     while (link->fd >= 0 && budget > 0) {
-        ssize_t n = buf_read_fd(&link->in, link->fd, LINK_IN_MAX);
+        ssize_t n = buf_read_fd(&link->in, link->fd, most);
 
         if (n == -EAGAIN) {
             /* Not while it streams. */
@@ -464,6 +467,7 @@ static void on_readable(struct guest_link *link)
                        n == 0 || n == -ECONNRESET ? "the VM went down" : strerror((int)-n));
             return;
         }
+        most = (size_t)n == most ? LINK_IN_MAX : most;
         budget -= (size_t)n < budget ? (size_t)n : budget;
         process_input(link);
     }
@@ -490,11 +494,6 @@ static void start_on_loop(void *arg)
     struct guest_link *link = arg;
 
     link->source = loop_add_io(link->loop, link->fd, EPOLLIN, on_io, link);
-    /* The buffer is empty: it fits. The zeros are no frame, so they cannot go to `out`. */
-    leaf_lock(&link->wire);
-    (void)!(link->adopted && frame_put_resync(&link->urgent));
-    (void)!frame_put_hello(&link->urgent, link->nonce);
-    leaf_unlock(&link->wire);
     link_kick(link);
 }
 
@@ -525,7 +524,11 @@ struct guest_link *guest_link_open(const struct guest_link_params *params)
     for (unsigned i = 0; i < SESSION_BUCKETS; i++) {
         list_init(&link->streams[i]);
     }
-    loop_call(link->loop, start_on_loop, link);
+    /* Ahead of any request, and into an empty buffer, where it fits. The zeros are no frame, so
+     * they cannot go to `out`. */
+    (void)!(link->adopted && frame_put_resync(&link->urgent));
+    (void)!frame_put_hello(&link->urgent, link->nonce);
+    loop_post(link->loop, start_on_loop, link);
     return link;
 }
 

@@ -11,6 +11,8 @@
 
 #define CALLS_PER_CONNECTION_MAX 256
 #define SLOW_CALLS_MAX 2048
+/* What rpc_result_end appends. */
+#define RESULT_END 2
 
 void call_free(struct rpc_call *call)
 {
@@ -18,6 +20,8 @@ void call_free(struct rpc_call *call)
     json_decref(call->params);
     cancel_put(call->cancel);
     loop_source_free(call->timer);
+    free(call->writer);
+    buf_done(&call->line);
     free(call->reply);
     free(call);
 }
@@ -95,34 +99,64 @@ static void deliver(void *arg)
     server_check_drained(s);
 }
 
-/* What the table does not allow is not sent. */
-static bool keeps_promise(const struct rpc_call *call, const json_t *result, struct err *err)
+/* Room was kept for it. */
+static void must_fit(int r)
 {
-    if (api_check_result(call->method, result, err) == 0) {
-        return true;
+    assert(r == 0);
+}
+
+/* Makes the line of a result. What the table does not allow, and what clients would not read, is
+ * not sent. */
+static int make_reply(struct rpc_call *call, json_t *result, struct err *err)
+{
+    if (call->writer) {
+        if (api_write_end(call->writer, err) < 0) {
+            return -1;
+        }
+        call->line.max += RESULT_END;
+        must_fit(rpc_result_end(&call->line));
+        call->reply = buf_steal_str(&call->line);
+        return 0;
     }
-    log_error("%s", err->message);
-    return false;
+    if (api_check_result(call->method, result, err) < 0) {
+        return -1;
+    }
+    call->reply = rpc_result(call->id, result ? json_incref(result) : json_object());
+    if (strlen(call->reply) > RPC_LINE_MAX + 1) {
+        free(STEAL_PTR(call->reply));
+        return err_set(err, ERR_LIMIT, "the reply to '%s' is longer than a line may be",
+                       call->method->name);
+    }
+    return 0;
 }
 
 static void set_reply(struct rpc_call *call, json_t *result, const struct err *err)
 {
-    struct err broken;
+    struct err why;
 
-    if (!err && !keeps_promise(call, result, &broken)) {
-        json_decref(result);
-        err = &broken;
+    if (!err && make_reply(call, result, &why) < 0) {
+        err = &why;
+        log_error("%s", err->message);
         if (call->take_over) {
             call->take_over(call->take_over_arg, -1, NULL, 0);
             call->take_over = NULL;
         }
     }
+    json_decref(result);
     if (err) {
         call->failed = true;
         call->reply = rpc_error(call->id, err, NULL, NULL);
-    } else {
-        call->reply = rpc_result(call->id, result ? result : json_object());
     }
+}
+
+struct api_writer *rpc_call_writer(struct rpc_call *call, const json_t *members)
+{
+    assert(!call->writer && !(call->method->flags & API_LATER));
+    call->writer = x_calloc(1, sizeof(*call->writer));
+    buf_init(&call->line, RPC_LINE_MAX + 1 - RESULT_END);
+    must_fit(rpc_result_begin(&call->line, call->id));
+    api_write_begin(call->writer, &call->line, call->method, members);
+    return call->writer;
 }
 
 static void *call_main(void *arg)

@@ -1,6 +1,7 @@
 #include "rpc/outlet.h"
 
 #include <errno.h>
+#include <string.h>
 
 void outlet_init(struct outlet *o, int fd, size_t max)
 {
@@ -43,13 +44,9 @@ int outlet_send(struct outlet *o, const char *text, bool *ret_unsent)
 
     leaf_lock(&o->lock);
     if (o->fd >= 0) {
-        bool first = o->unsent.len == 0;
-
-        r = buf_append_str(&o->unsent, text);
         /* Behind something that waits for room there is none. */
-        if (r == 0 && first) {
-            r = flush_locked(o);
-        }
+        r = o->unsent.len > 0 ? buf_append_str(&o->unsent, text)
+                              : buf_write_through(&o->unsent, o->fd, text, strlen(text));
     }
     *ret_unsent = o->unsent.len > 0;
     leaf_unlock(&o->lock);

@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/list.h"
+#include "codec/api_write.h"
 #include "rpc/outlet.h"
 #include "rpc/pool.h"
 #include "rpc/server.h"
@@ -54,6 +55,8 @@ struct rpc_call {
     struct rpc_later later; /* with API_LATER; set by the handler */
 
     /* who answers, then loop thread */
+    struct api_writer *writer; /* of the result, into `line`; NULL: it is a tree */
+    struct buf line;
     char *reply;
     bool sent; /* `reply` has gone to the outlet */
     bool failed;

@@ -11,7 +11,7 @@
 #include "base/cancel.h"
 #include "base/err.h"
 #include "base/loop.h"
-#include "codec/api.h"
+#include "codec/api_write.h"
 
 #include <sys/types.h>
 
@@ -40,6 +40,11 @@ int rpc_server_new(struct loop *loop, int listen_fd, uid_t owner, const char *ve
 void rpc_server_free(struct rpc_server *s);
 
 /* ---- for handlers, on the handler's thread ---- */
+
+/* For a result that may be large: it is written straight into the reply's line, from now until the
+ * handler returns, instead of *ret_result. members as for api_write_begin. Borrowed; the handler
+ * does not end it. For methods without API_LATER. */
+struct api_writer *rpc_call_writer(struct rpc_call *call, const json_t *members);
 
 /* Triggered when the client cancels or hangs up. Borrowed. Not for methods with API_LATER. */
 struct cancel *rpc_call_cancel(struct rpc_call *call);

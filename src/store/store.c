@@ -75,11 +75,30 @@ sqlite3_stmt *store_prepare(struct store *s, const char *sql, struct err *err)
 {
     sqlite3_stmt *stmt = NULL;
 
+    for (size_t i = 0; i < STORE_KEPT_MAX; i++) {
+        if (s->kept[i] && str_eq(sqlite3_sql(s->kept[i]), sql)) {
+            return STEAL_PTR(s->kept[i]);
+        }
+    }
     if (sqlite3_prepare_v2(s->db, sql, -1, &stmt, NULL) != SQLITE_OK) {
         (void)store_fail(s, err, "prepare");
         return NULL;
     }
     return stmt;
+}
+
+/* Parsing them takes longer than running the short ones. */
+static void keep(struct store *s, sqlite3_stmt *stmt)
+{
+    (void)sqlite3_reset(stmt);
+    (void)sqlite3_clear_bindings(stmt);
+    for (size_t i = 0; i < STORE_KEPT_MAX; i++) {
+        if (!s->kept[i]) {
+            s->kept[i] = stmt;
+            return;
+        }
+    }
+    sqlite3_finalize(stmt);
 }
 
 int store_run(struct store *s, sqlite3_stmt *stmt, const char *what, struct err *err)
@@ -100,7 +119,7 @@ int store_run(struct store *s, sqlite3_stmt *stmt, const char *what, struct err 
         sqlite3_finalize(stmt);
         return -1;
     }
-    sqlite3_finalize(stmt);
+    keep(s, stmt);
     return 0;
 }
 
@@ -236,6 +255,9 @@ int store_open(int dir_fd, struct store **ret_store, struct err *err)
 void store_close(struct store *s)
 {
     if (s) {
+        for (size_t i = 0; i < STORE_KEPT_MAX; i++) {
+            sqlite3_finalize(s->kept[i]);
+        }
         (void)sqlite3_close(s->db);
         close_p(&s->reserve_fd);
         lock_done(&s->lock);

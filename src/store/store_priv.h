@@ -5,6 +5,8 @@
 
 #include <sqlite3.h>
 
+#define STORE_KEPT_MAX 8
+
 struct store {
     struct lock lock; /* rank leaf */
     sqlite3 *db;      /* under lock */
@@ -13,15 +15,20 @@ struct store {
     /* lock; store_reserve.c */
     int reserve_fd;
     bool reserve_held;
+
+    /* lock: statements that ran before, to be run again */
+    sqlite3_stmt *kept[STORE_KEPT_MAX];
 };
 
 /* Fills err from the connection's last error, with what was being done. Returns -1. */
 int store_fail(struct store *s, struct err *err, const char *what);
 
-/* Prepares sql; the statement or NULL with err set. */
+/* Prepares sql, or takes it from those that are kept; the statement, the caller's, or NULL with err
+ * set. */
 sqlite3_stmt *store_prepare(struct store *s, const char *sql, struct err *err);
 
-/* Steps a statement that returns no rows and finalizes it (NULL is passed through as failure). */
+/* Steps a statement that returns no rows and keeps or finalizes it (NULL is passed through as
+ * failure). */
 int store_run(struct store *s, sqlite3_stmt *stmt, const char *what, struct err *err);
 
 int store_exec(struct store *s, const char *sql, struct err *err);

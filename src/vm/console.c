@@ -23,11 +23,11 @@ struct console_watcher {
 };
 
 struct console_watch {
+    /* immutable */
     struct console_watcher *watcher;
-    int fd;
+    int fd, wd;
 
     /* loop thread */
-    int wd;
     struct list node, changed_node;
 };
 
@@ -158,16 +158,17 @@ void console_watcher_free(struct console_watcher *watcher)
     }
 }
 
+/* What was written before this may have been told already: it is looked at once for that. */
 static void add_on_loop(void *arg)
 {
     struct console_watch *w = arg;
-    char path[64];
+    struct console_watcher *watcher = w->watcher;
 
-    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", w->fd);
-    w->wd = inotify_add_watch(w->watcher->inotify_fd, path, IN_MODIFY);
-    if (w->wd >= 0) {
-        list_append(bucket_of(w->watcher, w->wd), &w->node);
+    list_append(bucket_of(watcher, w->wd), &w->node);
+    if (list_is_empty(&watcher->changed)) {
+        loop_source_set_deadline(watcher->timer, clock_mono_ms() + 1000);
     }
+    mark(w);
 }
 
 static void remove_on_loop(void *arg)
@@ -182,20 +183,20 @@ static void remove_on_loop(void *arg)
 struct console_watch *console_watch_new(struct console_watcher *watcher, int fd)
 {
     struct console_watch *w;
+    char path[64];
+    int wd;
 
-    if (!watcher) {
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    wd = watcher ? inotify_add_watch(watcher->inotify_fd, path, IN_MODIFY) : -1;
+    if (wd < 0) {
         close_p(&fd);
         return NULL;
     }
     w = x_calloc(1, sizeof(*w));
     w->watcher = watcher;
     w->fd = fd;
-    loop_call(watcher->loop, add_on_loop, w);
-    if (w->wd < 0) {
-        close_p(&w->fd);
-        free(w);
-        return NULL;
-    }
+    w->wd = wd;
+    loop_post(watcher->loop, add_on_loop, w);
     return w;
 }
 

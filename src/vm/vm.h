@@ -11,6 +11,7 @@
 #include "base/cancel.h"
 #include "base/err.h"
 #include "base/loop.h"
+#include "codec/api_write.h"
 #include "codec/json.h"
 #include "disk/space.h"
 #include "guest/link.h"
@@ -65,7 +66,20 @@ void vms_free(struct vms *v);
 
 /* The VM objects of docs/PROTOCOL.md. */
 int vms_show(struct vms *v, const char *ref, json_t **ret, struct err *err) EXCLUDES(rank_leaf);
-json_t *vms_list(struct vms *v, bool all) EXCLUDES(rank_leaf);
+
+struct vms_query {
+    bool all;     /* also those that are stopped */
+    size_t limit; /* 0: all of them */
+    const char
+        *after_id;    /* only those behind this VM, which need not exist; NULL: from the first */
+    int64_t after_ms; /* its created_at */
+};
+/* Writes them as vm.list promises, ordered by created_at and id. Each is as it was at one moment,
+ * and each that was there all the time is there once. ERR_LIMIT: they do not fit, and there was no
+ * limit. */
+int vms_list(struct vms *v, const struct vms_query *query, struct api_writer *w, struct err *err)
+    EXCLUDES(rank_leaf);
+
 /* {"running": 2, "stopped": 1}: states with their number of VMs. */
 json_t *vms_count_by_state(struct vms *v) EXCLUDES(rank_leaf);
 /* The id of the VM that ref names: a name, an id, or a unique prefix of one. */

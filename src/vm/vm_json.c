@@ -1,98 +1,141 @@
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "vm/vm_priv.h"
 
 #include <string.h>
 
-static void put_time(json_t *o, const char *key, int64_t ms)
+/* More than any VM needs: 64 labels of 320 bytes, each of which may be written as six. */
+#define VM_JSON_MAX (256 * 1024)
+
+static void write_time(struct api_writer *w, const char *key, int64_t ms)
 {
     char time[CLOCK_RFC3339_SIZE];
 
-    clock_format_rfc3339(ms, time);
-    json_put_str(o, key, time[0] ? time : NULL);
-}
-
-static json_t *named(const char *name, const char *digest)
-{
-    json_t *o = json_object();
-
-    json_put_str(o, "name", name);
-    json_put_str(o, "digest", digest);
-    return o;
-}
-
-static json_t *vmm_json(const struct vm_row *row)
-{
-    json_t *o = json_object();
-
-    json_put_str(o, "name", row->vmm);
-    json_put_str(o, "version", row->vmm_version[0] ? row->vmm_version : NULL);
-    json_put_str(o, "accel", row->accel[0] ? row->accel : NULL);
-    json_put_str(o, "why", row->accel_why[0] ? row->accel_why : NULL);
-    return o;
-}
-
-static json_t *network_json(void)
-{
-    json_t *o = json_object();
-
-    json_put_str(o, "mode", "none");
-    json_put(o, "ipv4", json_null());
-    json_put(o, "ipv6", json_null());
-    json_put(o, "dns_name", json_null());
-    json_put(o, "ports", json_array());
-    return o;
-}
-
-static json_t *exit_json(const struct vm_row *row)
-{
-    json_t *o;
-
-    if (row->exit_code < 0 && row->exit_signal == 0) {
-        return json_null();
+    if (api_write_wants(w, key)) {
+        clock_format_rfc3339(ms, time);
+        api_write_str(w, key, time[0] ? time : NULL);
     }
-    o = json_object();
-    json_put(o, "code", row->exit_code >= 0 ? json_integer(row->exit_code) : json_null());
-    json_put(o, "signal", row->exit_signal ? json_integer(row->exit_signal) : json_null());
-    return o;
 }
 
-json_t *vm_row_json(const struct vm_row *row, unsigned sessions)
+static void write_artifact(struct api_writer *w, const char *key, const char *name,
+                           const char *digest)
 {
-    json_t *o = json_object(), *timeline = json_array(), *labels = NULL;
+    api_write_open(w, key);
+    api_write_str(w, "name", name);
+    api_write_str(w, "digest", digest);
+    api_write_close(w);
+}
+
+static void write_vmm(struct api_writer *w, const struct vm_row *row)
+{
+    api_write_open(w, "vmm");
+    api_write_str(w, "name", row->vmm);
+    api_write_str(w, "version", row->vmm_version[0] ? row->vmm_version : NULL);
+    api_write_str(w, "accel", row->accel[0] ? row->accel : NULL);
+    api_write_str(w, "why", row->accel_why[0] ? row->accel_why : NULL);
+    api_write_close(w);
+}
+
+/* Most VMs have none. */
+static void write_labels(struct api_writer *w, const char *text)
+{
+    _cleanup_json_ json_t *labels = NULL;
     struct err ignored; /* our own text */
 
-    json_put_str(o, "id", row->id);
-    json_put_str(o, "name", row->name);
-    json_put_str(o, "state", vm_state_name(row->state));
-    json_put_str(o, "reason", row->reason[0] ? row->reason : NULL);
-    put_time(o, "state_since", row->state_since_ms);
-    json_put_int(o, "incarnation", (long long)row->incarnation);
-    json_put(o, "image", named(row->image_name, row->image_digest));
-    json_put(o, "kernel", named(row->kernel_name, row->kernel_digest));
-    json_put(o, "vmm", vmm_json(row));
-    json_put_int(o, "vcpus", row->vcpus);
-    json_put_int(o, "memory_mib", (long long)row->memory_mib);
-    json_put_int(o, "disk_bytes", (long long)row->disk_bytes);
-    json_put_str(o, "init", "agent");
-    if (json_parse(row->labels, strlen(row->labels), &labels, &ignored) < 0) {
+    if (!api_write_wants(w, "labels")) {
+        return;
+    }
+    if (str_eq(text, "{}") || json_parse(text, strlen(text), &labels, &ignored) < 0) {
         labels = json_object();
     }
-    json_put(o, "labels", labels);
-    json_put(o, "network", network_json());
-    json_put_int(o, "sessions", sessions);
-    put_time(o, "created_at", row->created_ms);
-    put_time(o, "started_at", row->started_ms);
-    json_put(o, "exit", exit_json(row));
-    json_put_bool(o, "auto_remove", row->auto_remove);
-    json_put(o, "workspace", json_null());
-    for (unsigned i = 0; i < row->phase_count; i++) {
-        json_t *phase = json_object();
+    api_write_json(w, "labels", labels);
+}
 
-        json_put_str(phase, "phase", row->timeline[i].name);
-        json_put_int(phase, "ms", row->timeline[i].ms);
-        json_array_append_new(timeline, phase);
+static void write_network(struct api_writer *w)
+{
+    api_write_open(w, "network");
+    api_write_str(w, "mode", "none");
+    api_write_null(w, "ipv4");
+    api_write_null(w, "ipv6");
+    api_write_null(w, "dns_name");
+    api_write_open_list(w, "ports");
+    api_write_close_list(w);
+    api_write_close(w);
+}
+
+static void write_number(struct api_writer *w, const char *key, bool there, long long value)
+{
+    if (there) {
+        api_write_int(w, key, value);
+    } else {
+        api_write_null(w, key);
     }
-    json_put(o, "timeline", timeline);
-    return o;
+}
+
+static void write_exit(struct api_writer *w, const struct vm_row *row)
+{
+    if (row->exit_code < 0 && row->exit_signal == 0) {
+        api_write_null(w, "exit");
+        return;
+    }
+    api_write_open(w, "exit");
+    write_number(w, "code", row->exit_code >= 0, row->exit_code);
+    write_number(w, "signal", row->exit_signal != 0, row->exit_signal);
+    api_write_close(w);
+}
+
+static void write_timeline(struct api_writer *w, const struct vm_row *row)
+{
+    api_write_open_list(w, "timeline");
+    for (unsigned i = 0; i < row->phase_count; i++) {
+        api_write_open(w, NULL);
+        api_write_str(w, "phase", row->timeline[i].name);
+        api_write_int(w, "ms", row->timeline[i].ms);
+        api_write_close(w);
+    }
+    api_write_close_list(w);
+}
+
+void vm_row_write(const struct vm_row *row, unsigned sessions, struct api_writer *w)
+{
+    api_write_open(w, NULL);
+    api_write_str(w, "id", row->id);
+    api_write_str(w, "name", row->name);
+    api_write_str(w, "state", vm_state_name(row->state));
+    api_write_str(w, "reason", row->reason[0] ? row->reason : NULL);
+    write_time(w, "state_since", row->state_since_ms);
+    api_write_int(w, "incarnation", (long long)row->incarnation);
+    write_artifact(w, "image", row->image_name, row->image_digest);
+    write_artifact(w, "kernel", row->kernel_name, row->kernel_digest);
+    write_vmm(w, row);
+    api_write_int(w, "vcpus", row->vcpus);
+    api_write_int(w, "memory_mib", (long long)row->memory_mib);
+    api_write_int(w, "disk_bytes", (long long)row->disk_bytes);
+    api_write_str(w, "init", "agent");
+    write_labels(w, row->labels);
+    write_network(w);
+    api_write_int(w, "sessions", sessions);
+    write_time(w, "created_at", row->created_ms);
+    write_time(w, "started_at", row->started_ms);
+    write_exit(w, row);
+    api_write_bool(w, "auto_remove", row->auto_remove);
+    api_write_null(w, "workspace");
+    write_timeline(w, row);
+    api_write_close(w);
+}
+
+int vm_row_json(const struct vm_row *row, unsigned sessions, json_t **ret, struct err *err)
+{
+    _cleanup_buf_ struct buf text;
+    struct api_writer w;
+
+    buf_init(&text, VM_JSON_MAX);
+    api_write_begin(&w, &text, api_method_find("vm.show"), NULL);
+    vm_row_write(row, sessions, &w);
+    if (api_write_end(&w, err) < 0) {
+        log_error("%s", err->message);
+        return -1;
+    }
+    return json_parse((const char *)buf_head(&text), text.len, ret, err);
 }

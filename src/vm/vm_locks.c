@@ -14,8 +14,12 @@ struct vm_token {
     struct queue *queue;
     const char *what;
     struct cancel *own;
-    int64_t since_ms;
+    bool waits; /* it had somebody before it: there is a latch */
     struct latch granted;
+
+    /* lock */
+    bool holds;
+    int64_t since_ms;
 };
 
 /* All tokens asked for of one VM: the first one is the holder. */
@@ -79,6 +83,12 @@ static struct vm_token *holder_locked(struct queue *q)
     return LIST_ENTRY(q->tokens.next, struct vm_token, node);
 }
 
+static void grant_locked(struct vm_token *t)
+{
+    t->holds = true;
+    t->since_ms = clock_mono_ms();
+}
+
 /* Takes the token out of its queue and grants the next. */
 static void leave(struct vm_token *t)
 {
@@ -93,13 +103,15 @@ static void leave(struct vm_token *t)
     } else {
         struct vm_token *next = holder_locked(q);
 
-        if (!latch_is_set(&next->granted)) {
-            next->since_ms = clock_mono_ms();
+        if (!next->holds) {
+            grant_locked(next);
             latch_set(&next->granted);
         }
     }
     leaf_unlock(&l->lock);
-    latch_done(&t->granted);
+    if (t->waits) {
+        latch_done(&t->granted);
+    }
     cancel_put(t->own);
     free(t);
 }
@@ -122,27 +134,41 @@ static int not_granted(struct vm_token *t, int r, struct err *err)
     return err_hint(err, "wait, or cancel it: banger op list");
 }
 
+/* Into the queue. True when nobody is before it: then there is no latch, which is a descriptor. */
+static bool enter(struct vm_locks *l, const char *vm_id, struct vm_token *t)
+{
+    bool holds;
+
+    leaf_lock(&l->lock);
+    t->queue = find_or_add_locked(l, vm_id);
+    list_append(&t->queue->tokens, &t->node);
+    if (holder_locked(t->queue) == t) {
+        grant_locked(t);
+    } else {
+        t->waits = true;
+        if (latch_init(&t->granted) < 0) {
+            abort();
+        }
+    }
+    holds = t->holds;
+    leaf_unlock(&l->lock);
+    return holds;
+}
+
 int vm_locks_acquire(struct vm_locks *l, const char *vm_id, const char *what, struct cancel *own,
                      int64_t deadline_ms, struct vm_token **ret_token,
                      struct err *err) NO_TS_ANALYSIS
 {
     struct vm_token *t = x_calloc(1, sizeof(*t));
-    int r;
+    int r = 0;
 
     t->what = what;
     t->own = cancel_get(own);
-    if (latch_init(&t->granted) < 0) {
-        abort();
+    if (!enter(l, vm_id, t)) {
+        r = latch_wait(&t->granted, own, deadline_ms);
+    } else if (cancel_requested(own)) {
+        r = -ECANCELED;
     }
-    leaf_lock(&l->lock);
-    t->queue = find_or_add_locked(l, vm_id);
-    list_append(&t->queue->tokens, &t->node);
-    if (holder_locked(t->queue) == t) {
-        t->since_ms = clock_mono_ms();
-        latch_set(&t->granted);
-    }
-    leaf_unlock(&l->lock);
-    r = latch_wait(&t->granted, own, deadline_ms);
     if (r == -ETIMEDOUT && latch_is_set(&t->granted)) {
         r = 0; /* granted as the deadline passed */
     }

@@ -3,6 +3,7 @@
 
 #include "base/list.h"
 #include "base/thread.h"
+#include "codec/api_write.h"
 #include "guest/link.h"
 #include "vm/boot_slots.h"
 #include "vm/console.h"
@@ -27,7 +28,8 @@ struct vm_run {
     struct guest_link *link;
     struct console_watch *console, *vmm_log;
     int run_fd;                /* its run directory */
-    struct loop_source *grace; /* of an adopted one: the guest loop's timer; or NULL */
+    bool has_grace;            /* it was adopted */
+    struct loop_source *grace; /* of an adopted one: the guest loop's timer, and that thread's */
 
     /* table lock */
     int refs;
@@ -69,7 +71,7 @@ struct vms {
 
     /* table lock, a leaf */
     struct lock table;
-    struct list entries;                                /* struct vm_entry, oldest first */
+    struct list entries;                                /* struct vm_entry, by created_ms and id */
     struct list by_id[VM_BUCKETS], by_name[VM_BUCKETS]; /* the same, by hash */
     struct list watchers;                               /* struct watcher (vm_table.c) */
     bool accel_known;
@@ -85,6 +87,8 @@ struct vms {
 /* The entry of that id, or name, or NULL. */
 struct vm_entry *vm_find_locked(struct vms *v, const char *id);
 struct vm_entry *vm_find_name_locked(struct vms *v, const char *name);
+/* Whether the row stands behind that place in the list. */
+bool vm_is_behind(const struct vm_row *row, int64_t created_ms, const char *id);
 /* Adds an entry with this row, which is copied. */
 struct vm_entry *vm_add_locked(struct vms *v, const struct vm_row *row);
 /* Takes it out; the caller frees it with its row. */
@@ -230,7 +234,9 @@ void vm_on_session_event(void *vms, enum session_event event, const char *vm_id,
                          const char *session_id);
 
 /* ---- vm_json.c ---- */
-json_t *vm_row_json(const struct vm_row *row, unsigned sessions);
+/* The VM object of a row: written, and as a tree of what was written. */
+void vm_row_write(const struct vm_row *row, unsigned sessions, struct api_writer *w);
+int vm_row_json(const struct vm_row *row, unsigned sessions, json_t **ret, struct err *err);
 
 /* ---- vm_names.c ---- */
 void vm_generate_name(char ret_name[64]);

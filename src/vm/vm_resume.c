@@ -64,7 +64,8 @@ void vm_begin_grace(struct vm_run *run)
     e = vm_find_locked(v, run->vm_id);
     e->orphaned = e->row.auto_remove && e->row.held;
     leaf_unlock(&v->table);
-    loop_call(v->params.guest_loop, make_timer, run);
+    run->has_grace = true;
+    loop_post(v->params.guest_loop, make_timer, run);
 }
 
 static void free_timer(void *arg)
@@ -76,7 +77,7 @@ static void free_timer(void *arg)
 
 void vm_end_grace(struct vm_run *run)
 {
-    if (run->grace) {
+    if (run->has_grace) {
         loop_call(run->vms->params.guest_loop, free_timer, run);
     }
 }

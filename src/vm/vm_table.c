@@ -138,12 +138,29 @@ struct vm_entry *vm_find_name_locked(struct vms *v, const char *name)
     return NULL;
 }
 
+bool vm_is_behind(const struct vm_row *row, int64_t created_ms, const char *id)
+{
+    return row->created_ms != created_ms ? row->created_ms > created_ms : strcmp(row->id, id) > 0;
+}
+
+/* The last one but where the host's clock was set back. */
+static struct list *place_of_locked(struct vms *v, const struct vm_row *row)
+{
+    struct list *before = v->entries.prev;
+
+    while (before != &v->entries && vm_is_behind(&LIST_ENTRY(before, struct vm_entry, node)->row,
+                                                 row->created_ms, row->id)) {
+        before = before->prev;
+    }
+    return before;
+}
+
 struct vm_entry *vm_add_locked(struct vms *v, const struct vm_row *row)
 {
     struct vm_entry *e = x_calloc(1, sizeof(*e));
 
     vm_row_copy(&e->row, row);
-    list_append(&v->entries, &e->node);
+    list_append(place_of_locked(v, row)->next, &e->node);
     list_append(&v->by_id[bucket_of(row->id)], &e->by_id);
     list_append(&v->by_name[bucket_of(row->name)], &e->by_name);
     return e;
@@ -443,17 +460,6 @@ int vms_resolve_listed(struct vms *v, const char *ref, struct cancel *cancel, ch
     return 0;
 }
 
-/* The session registry's lock is a leaf too, so the counts are put in after the table's. */
-static void put_session_counts(struct vms *v, json_t *list)
-{
-    json_t *vm;
-    size_t i;
-
-    json_array_foreach (list, i, vm) {
-        json_put_int(vm, "sessions", session_count_running(v->sessions, json_str(vm, "id", "")));
-    }
-}
-
 int vms_show(struct vms *v, const char *ref, json_t **ret, struct err *err)
 {
     _cleanup_vm_row_ struct vm_row row = {0};
@@ -462,25 +468,7 @@ int vms_show(struct vms *v, const char *ref, json_t **ret, struct err *err)
     if (vms_resolve(v, ref, id, err) < 0 || vm_get_row(v, id, &row, err) < 0) {
         return -1;
     }
-    *ret = vm_row_json(&row, session_count_running(v->sessions, id));
-    return 0;
-}
-
-json_t *vms_list(struct vms *v, bool all)
-{
-    json_t *list = json_array();
-
-    leaf_lock(&v->table);
-    list_for_each (it, &v->entries) {
-        const struct vm_row *row = &LIST_ENTRY(it, struct vm_entry, node)->row;
-
-        if (all || row->state != VM_STOPPED) {
-            json_array_append_new(list, vm_row_json(row, 0));
-        }
-    }
-    leaf_unlock(&v->table);
-    put_session_counts(v, list);
-    return list;
+    return vm_row_json(&row, session_count_running(v->sessions, id), ret, err);
 }
 
 json_t *vms_count_by_state(struct vms *v)

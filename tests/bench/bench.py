@@ -18,6 +18,7 @@ What is measured (docs/PERFORMANCE.md says how to read it):
   cp        one large file and a tree of small ones, both ways, against tar through the bare port
   fairness  an echo beside a command that prints without end and 48 others
   imports   kernel import and image register
+  scale     a daemon with 1,000 VMs of the fake VMM: listings, memory, its start, idle, RPC
 
 Usage: bench.py [--only NAME[,NAME...]] [--pairs N] [--quick] [--full-size] [--json FILE]
 """
@@ -27,7 +28,6 @@ import contextlib
 import json
 import os
 import pathlib
-import platform
 import re
 import shutil
 import statistics
@@ -39,131 +39,17 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "system"))
 
 import rootfs  # noqa: E402
-from banger import IMAGE, KERNEL, SLOWNESS, Instance  # noqa: E402
+from banger import IMAGE, KERNEL, Instance  # noqa: E402
+from measuring import (FLOOR_SECONDS, Figure, FloorFailed, Series, floor, load,  # noqa: E402
+                       machine, milliseconds, table)
+from scale import measure_scale  # noqa: E402
 
 CACHE = ROOT / ".cache"
 BUSYBOX = CACHE / "busybox" / "bin" / "busybox"
 DEBIAN_TAR = CACHE / "debian.tar"  # there after `make try`
 # As banger is configured out of the box: it probes for KVM once.
 CONFIG = ""
-FLOOR_SECONDS = 300
 QUICK_PAIRS = 1
-
-
-# Figures ---------------------------------------------------------------------------------------
-
-class Series:
-    """Values of one thing, with what the table shows of them."""
-
-    def __init__(self, values, unit, digits):
-        self.values = list(values)
-        self.unit = unit
-        self.digits = digits
-
-    @property
-    def median(self):
-        return statistics.median(self.values)
-
-    def __str__(self):
-        text = f"{self.median:.{self.digits}f}"
-        if len(self.values) > 1:
-            text += f" ({min(self.values):.{self.digits}f}..{max(self.values):.{self.digits}f})"
-        return f"{text} {self.unit}".strip()
-
-
-class Figure:
-    """One line of the table. floor and target may be None; `absolute`: the target is not a ratio;
-    `least`: more is better."""
-
-    def __init__(self, name, value, floor=None, target=None, absolute=False, least=False):
-        self.name = name
-        self.value = value
-        self.floor = floor
-        self.target = target
-        self.absolute = absolute
-        self.least = least
-
-    @property
-    def ratio(self):
-        if self.floor is None:
-            return None
-        return Series([v / f for v, f in zip(self.value.values, self.floor.values)], "", 2)
-
-    @property
-    def met(self):
-        if self.target is None:
-            return None
-        median = (self.value if self.absolute else self.ratio).median
-        return median >= self.target if self.least else median <= self.target
-
-    def row(self):
-        target = "" if self.target is None else \
-            f"{'≥' if self.least else '≤'} {self.target:g} {self.value.unit if self.absolute else '×'}"
-        return [self.name, str(self.value), str(self.floor or ""),
-                f"{self.ratio} ×" if self.floor else "", target,
-                {None: "", True: "met", False: "missed"}[self.met], str(len(self.value.values))]
-
-    def as_json(self):
-        series = {"value": self.value, "floor": self.floor, "ratio": self.ratio}
-        return {"name": self.name, "unit": self.value.unit, "target": self.target,
-                "met": self.met} | {k: s.values for k, s in series.items() if s}
-
-
-def milliseconds(values, digits=1):
-    return Series(values, "ms", digits)
-
-
-def table(figures):
-    rows = [["what", "banger", "floor", "ratio", "target", "", "runs"]]
-    rows += [f.row() for f in figures]
-    widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
-    rows.insert(1, ["-" * w for w in widths])
-    return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(r, widths)) + " |" for r in rows)
-
-
-# Machine ---------------------------------------------------------------------------------------
-
-def first_line(*command):
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return (done.stdout.splitlines() or [""])[0]
-
-
-def machine():
-    """What the figures hold for, as lines of text."""
-    cpu = re.search(r"^model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
-    with contextlib.suppress(OSError):
-        release = re.search(r'PRETTY_NAME="(.*)"', pathlib.Path("/etc/os-release").read_text())
-    return [f"machine: {cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores, "
-            f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') >> 30} GiB",
-            f"system:  {release[1] if release else 'unknown'}, kernel {platform.release()}, "
-            f"{first_line('qemu-system-x86_64', '--version')}"]
-
-
-def load():
-    return "load %.2f %.2f %.2f" % os.getloadavg()
-
-
-# The floor -------------------------------------------------------------------------------------
-
-class FloorFailed(Exception):
-    """The floor program said something unexpected; its message."""
-
-
-def floor(instance, *args, program="bench-floor", seconds=FLOOR_SECONDS):
-    """Runs a floor program and returns what it measured. Nothing of it outlives this."""
-    process = subprocess.Popen([instance.program(program), *map(str, args)],
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, env=instance.environment,
-                               cwd=instance.home, text=True, start_new_session=True)
-    try:
-        out, err = process.communicate(timeout=seconds * SLOWNESS)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, 9)  # with its QEMU
-            process.communicate()
-    if process.returncode:
-        raise FloorFailed(err.strip())
-    return json.loads(out)
 
 
 class Line:
@@ -262,6 +148,7 @@ class Bench:
         self.quick = quick
         self.full_size = full_size
         self.raw = {}
+        self.problems = []
         self.accel = ""
 
     def many(self, count):
@@ -536,6 +423,17 @@ def measure_imports(bench):
     return [Figure(name, milliseconds(values, 0)) for name, values in times.items() if values]
 
 
+def measure_many(bench):
+    """On an instance of its own, whose daemon knows the fake VMM."""
+    other = Instance(CONFIG)
+    try:
+        import_assets(other)
+        return measure_scale(other, bench)
+    finally:
+        bench.problems += other.stop() + other.leftovers()
+        other.remove()
+
+
 MEASUREMENTS = {
     "cold": measure_cold,
     "ping": measure_ping,
@@ -547,6 +445,7 @@ MEASUREMENTS = {
     "cp": measure_cp,
     "fairness": measure_fairness,
     "imports": measure_imports,
+    "scale": measure_many,
 }
 
 
@@ -613,7 +512,7 @@ def main():
         import_assets(banger)
         figures = measure(bench, names)
     finally:
-        problems = banger.stop() + banger.leftovers()
+        problems = bench.problems + banger.stop() + banger.leftovers()
         banger.remove()
     report(bench, figures, before)
     if args.json:

@@ -254,6 +254,7 @@ class MockDaemon:
     def __init__(self, path, raw=None):
         self.path = path
         self.raw = raw          # fn(connection): what to do instead of JSON-RPC
+        self.pages = False      # whether vm.list's answer is for any page, not only for the first
         self.checks = True      # whether answers must keep the protocol
         self.answers = {}       # method -> fn(params) -> result
         self.session = None     # fn(Session): the attached session's life
@@ -347,6 +348,8 @@ class MockDaemon:
             connection.socket.shutdown(socket.SHUT_RDWR)
 
     def _result(self, method, params):
+        if method == "vm.list" and "after" in params and not self.pages:
+            return []
         if method in self.answers:
             return self.answers[method](params)
         if method.endswith(".begin") and self.operation:

@@ -8,10 +8,12 @@ import sys
 import pytest
 
 from banger import BUILD, ROOT
+from steps import vm_files
 
 sys.path.insert(0, str(ROOT / "tests" / "bench"))
 
 import bench  # noqa: E402
+import scale  # noqa: E402
 
 TRUE = ("run", "--rm", "--quiet", "--", "true")
 QEMU = "qemu-system-x86_64"
@@ -156,6 +158,33 @@ def test_fairness_is_measured_beside_a_crowd(measuring):
 def test_exec_is_measured_beside_the_guests_own(measuring):
     figure, = bench.measure_exec(measuring)
     assert min(figure.value.values) > 0 and min(figure.floor.values) > 0
+
+
+def test_scale_is_measured_on_many_vms_and_leaves_nothing(measuring, make_banger):
+    other = make_banger()
+    figures = bench.measure_scale(other, measuring)
+    assert [f.target for f in figures if f.target] == [15, 500, 0.5, 16, 16, 16, 3]
+    assert all(f.absolute for f in figures if f.target)
+    assert all(min(f.value.values) > 0 for f in figures if f.value.unit != "%")
+    assert [p.program for p in other.processes()] == []
+    assert vm_files(other) == []
+
+
+def test_floor_of_listings_prints_what_it_was_sent(bare):
+    echo = scale.Echo(bare.root / "echo", b"0123456789" * 100000 + b"\n")
+    try:
+        done = subprocess.run([BUILD / "bench-scale", "fetch", echo.path, "123456"],
+                              capture_output=True, timeout=60, check=True)
+    finally:
+        echo.close()
+    assert done.stdout == (b"0123456789" * 100000)[:123456]
+
+
+def test_calls_that_fail_are_no_measurement(banger):
+    banger.ok("image", "list")
+    assert len(scale.calls(banger, "daemon.ping", "{}", 50, 7)["each_ms"]) == 50
+    with pytest.raises(bench.FloorFailed, match="vm.ping: .*not_found"):
+        scale.calls(banger, "vm.ping", '{"vm":"v%"}', 5, 2)
 
 
 def test_bench_prints_a_table_and_names_the_machine(tmp_path):

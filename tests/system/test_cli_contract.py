@@ -69,10 +69,12 @@ OP = Operation({"vm": VM, "session": SESSION}).show("done")
 # Words; the method they call with which params and what it answers; what they print: a "listing",
 # "one" object or "each" (one object, or an array for several operands), "silence" (an object for
 # programs), the "name" or "digest" of what was made, the bytes of a "log", or "text" of our own.
+PAGE = {"limit": 1000, "members": ["name", "state", "reason", "image", "vcpus", "memory_mib",
+                                   "created_at"]}
 CALLS = [
-    ("ps", "vm.list", {"all": False}, [VM], "listing"),
-    ("ps -a", "vm.list", {"all": True}, [VM], "listing"),
-    ("vm list", "vm.list", {"all": True}, [VM], "listing"),
+    ("ps", "vm.list", PAGE | {"all": False}, [VM], "listing"),
+    ("ps -a", "vm.list", PAGE | {"all": True}, [VM], "listing"),
+    ("vm list", "vm.list", PAGE | {"all": True}, [VM], "listing"),
     ("vm show a", "vm.show", {"vm": "a"}, VM, "each"),
     ("vm create", "vm.create.begin", {}, OP, "name"),
     ("vm create --no-start --rm --name n", "vm.create.begin",
@@ -292,7 +294,8 @@ def test_command_calls_and_prints(bare, daemon, words, method, params, result, p
     words = words.split()
     plain = bare.ok(*words)
     if method:
-        assert [p for m, p in daemon.calls if m == method] == [params]
+        pages = [params | {"after": {key: VM[key] for key in ("created_at", "id")}}]
+        assert daemon.called(method) == [params] + (pages if method == "vm.list" else [])
     made = result.get("result") if isinstance(result, dict) else None
     expected = {
         "listing": None, "one": None, "each": None, "text": None,

@@ -106,7 +106,21 @@ def test_listing_formats(bare, daemon):
     jsonl = bare.ok("vm", "list", "--format", "jsonl").out.splitlines()
     assert [json.loads(line)["name"] for line in jsonl] == ["quiet-fox", "second"]
     assert bare.ok("vm", "list", "-q").out.split() == [VM_ID, "f" * 32]
-    assert daemon.called("vm.list")[0] == {"all": True}
+    # Of each page: what the columns need, everything, everything, ids.
+    assert [p.get("members", [None])[0] for p in daemon.called("vm.list") if "after" not in p] == \
+        ["name", None, None, "created_at"]
+
+
+def test_listing_goes_on_until_a_page_is_empty(bare, daemon):
+    vms = [VM | {"name": f"v{i}", "id": f"{i:032x}"} for i in range(7)]
+
+    def page(params):
+        behind = [vm for vm in vms if vm["id"] > params.get("after", {"id": ""})["id"]]
+        return behind[:2]  # fewer than were asked for: they did not fit
+    daemon.pages = True
+    daemon.answers["vm.list"] = page
+    assert bare.ok("ps", "-a", "-q").out.split() == [vm["id"] for vm in vms]
+    assert len(daemon.called("vm.list")) == 5
 
 
 def test_ps_shows_running_ones_and_with_a_all(bare, daemon):

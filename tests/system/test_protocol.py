@@ -7,6 +7,7 @@ schema cannot.
 import copy
 import json
 import os
+import re
 import socket
 import subprocess
 
@@ -137,6 +138,8 @@ def drive_vm(drive):
     vm = created["vm"]["id"]
     assert drive("vm.show", vm="driven")["id"] == vm
     assert [v["id"] for v in drive("vm.list", all=False)] == [vm]
+    place = drive("vm.list", members=["created_at"], limit=1)[0]
+    assert sorted(place) == ["created_at", "id"] and drive("vm.list", after=place) == []
     assert drive("vm.ping", vm=vm, timeout_ms=60000)["us"] > 0
     assert drive("vm.logs", vm=vm, tail_bytes=100)["text"]
     assert drive("vm.wait", vm=vm, until="running") == {}
@@ -208,6 +211,9 @@ def example(schema):
     schema = resolve(schema)
     if "enum" in schema:
         return schema["enum"][0]
+    if "pattern" in schema:
+        return next(text for text in ("0" * 32, "2026-11-23T16:02:03.004Z")
+                    if re.match(schema["pattern"], text))
     if "oneOf" in schema or "anyOf" in schema:
         return example(schema.get("oneOf", schema.get("anyOf"))[0])
     kind = schema.get("type")

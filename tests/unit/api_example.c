@@ -49,6 +49,8 @@ json_t *api_example_value(const struct api_param *p)
     case API_LABELS:
     case API_COUNTS:
         return json_object();
+    case API_MEMBERS:
+        return json_array();
     case API_OBJECT:
         return example_member(p);
     case API_ID:

@@ -88,6 +88,14 @@ static void requests_are_checked_by_the_table(void **state)
     check("vm.list", "{\"all\":false}", NULL);
     check("vm.list", "{\"all\":0}", "true or false");
     check("vm.list", "{\"al\":true}", "did you mean 'all'?");
+    check("vm.list", "{\"members\":[\"name\",\"state\"]}", NULL);
+    check("vm.list", "{\"members\":[\"nam\"]}", "did you mean 'name'?");
+    check("vm.list", "{\"members\":[\"\\u001b\"]}", "'members': unknown member '\\x1b' of 'VM'");
+    check("vm.list", "{\"members\":[1]}", "'members' must be a string");
+    check("vm.list", "{\"members\":\"name\"}", "'members' must be an array");
+    check("vm.list", "{\"after\":{\"id\":\"x\",\"created_at\":\"2026-11-23T16:02:03.004Z\"}}",
+          "'id' must be an id");
+    check("vm.list", "{\"after\":{\"id\":\"0123456789abcdef0123456789abcdef\"}}", "created_at");
     check("vm.list", "{\"\\u001b\":true}", "\\x1b");
     check("vm.show", "{}", "'vm' of 'vm.show' is missing");
     check("vm.show", "{\"vm\":\"\"}", "1 to 64 bytes, not 0");

@@ -142,6 +142,25 @@ static int do_break(struct rpc_call *call, void *ctx, const json_t *params, json
     return 0;
 }
 
+/* Writes `limit` VMs; with all false, what no VM is. */
+static int do_write(struct rpc_call *call, void *ctx, const json_t *params, json_t **ret_result,
+                    struct err *err)
+{
+    struct api_writer *w = rpc_call_writer(call, json_object_get(params, "members"));
+
+    (void)ctx;
+    (void)ret_result;
+    (void)err;
+    for (long long i = 0; i < api_int(params, "limit"); i++) {
+        api_write_open(w, NULL);
+        api_write_str(w, "id", "0123456789abcdef0123456789abcdef");
+        api_write_str(w, "state", api_flag(params, "all") ? "running" : "unheard of");
+        api_write_close(w);
+        (void)api_write_fits(w);
+    }
+    return 0;
+}
+
 static int do_notify(struct rpc_call *call, void *ctx, const json_t *params, json_t **ret_result,
                      struct err *err)
 {
@@ -271,17 +290,10 @@ static int do_later(struct rpc_call *call, void *ctx, const json_t *params, json
 }
 
 static const struct rpc_handler special[] = {
-    {"vm.show", do_fail},
-    {"vm.wait", do_wait},
-    {"vm.stop", do_hold},
-    {"op.watch", do_notify},
-    {"daemon.status", do_hook},
-    {"session.wait", do_hook_late},
-    {"session.attach", do_attach},
-    {"vm.ping", do_later},
-    {"vm.start", do_break},
-    {"vm.logs", do_defaults},
-    {NULL, NULL},
+    {"vm.show", do_fail},          {"vm.wait", do_wait},       {"vm.stop", do_hold},
+    {"op.watch", do_notify},       {"daemon.status", do_hook}, {"session.wait", do_hook_late},
+    {"session.attach", do_attach}, {"vm.ping", do_later},      {"vm.start", do_break},
+    {"vm.list", do_write},         {"vm.logs", do_defaults},   {NULL, NULL},
 };
 static struct rpc_handler handlers[64];
 
@@ -717,6 +729,26 @@ static void replies_that_break_the_protocol_are_not_sent(void **state)
     expect_empty(&c, 2);
 }
 
+static void written_replies_are_held_to_the_protocol_too(void **state)
+{
+    _cleanup_client_ struct client c = client_new(*state);
+    json_t *list;
+
+    request(&c, 1, "vm.list", "{\"members\":[\"state\"],\"limit\":2}");
+    list = expect_result(&c, 1);
+    assert_int_equal(json_array_size(list), 2);
+    assert_string_equal(json_str(json_array_get(list, 1), "state", ""), "running");
+    json_decref(list);
+    request(&c, 2, "vm.list", "{\"members\":[\"state\"],\"limit\":2,\"all\":false}");
+    expect_error(&c, 2, "internal", NULL, "this is a bug in banger");
+    request(&c, 3, "vm.list", "{\"limit\":1}"); /* and where is the name? */
+    expect_error(&c, 3, "internal",
+                 "the reply to 'vm.list' breaks the protocol: member 'name' of 'VM' is missing",
+                 "this is a bug in banger");
+    request(&c, 4, "daemon.ping", "{}");
+    expect_empty(&c, 4);
+}
+
 /* do_defaults answers with an error that holds what it got. */
 static void handlers_find_defaults_in_their_params(void **state)
 {
@@ -890,6 +922,7 @@ int main(void)
         TEST(hooks_run_once_when_the_connection_ends),
         TEST(notifications_come_before_the_reply),
         TEST(replies_that_break_the_protocol_are_not_sent),
+        TEST(written_replies_are_held_to_the_protocol_too),
         TEST(handlers_find_defaults_in_their_params),
         TEST(too_many_requests_at_once_are_refused),
         TEST(taking_over_hands_on_what_came_after_the_request),

@@ -96,7 +96,7 @@ static struct vmm *vmm_new(struct loop *loop, const struct vmm_process *process,
     if (latch_init(&vmm->exited) < 0) {
         abort();
     }
-    loop_call(loop, attach, vmm);
+    loop_post(loop, attach, vmm); /* before whatever else is asked of that loop */
     return vmm;
 }
 

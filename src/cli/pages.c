@@ -1,0 +1,57 @@
+#include "cli/pages.h"
+
+#include "base/str.h"
+
+#include <string.h>
+
+#define PAGE 1000
+
+static json_t *names(const char *members)
+{
+    json_t *array = json_array();
+
+    while (*members) {
+        size_t len = strcspn(members, "|");
+
+        json_array_append_new(array, json_stringn(members, len));
+        members += len + (members[len] == '|');
+    }
+    return array;
+}
+
+/* Of a page's last VM. */
+static json_t *position(const json_t *vm)
+{
+    json_t *after = json_object();
+
+    json_put_str(after, "created_at", json_str(vm, "created_at", ""));
+    json_put_str(after, "id", json_str(vm, "id", ""));
+    return after;
+}
+
+int pages_list_vms(struct client *c, bool all, const char *members, json_t **ret_vms,
+                   struct err *err)
+{
+    _cleanup_json_ json_t *vms = json_array(), *params = json_object();
+    size_t count;
+
+    json_put_bool(params, "all", all);
+    json_put_int(params, "limit", PAGE);
+    if (members) {
+        json_put(params, "members", names(members));
+    }
+    do {
+        _cleanup_json_ json_t *page = NULL;
+
+        if (client_call(c, "vm.list", json_copy(params), &page, err) < 0) {
+            return -1;
+        }
+        count = json_array_size(page);
+        if (count > 0) {
+            json_put(params, "after", position(json_array_get(page, count - 1)));
+            json_array_extend(vms, page);
+        }
+    } while (count > 0);
+    *ret_vms = STEAL_PTR(vms);
+    return 0;
+}
