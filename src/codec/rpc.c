@@ -70,16 +70,17 @@ void rpc_message_done(struct rpc_message *m)
 
 static char *print_line(json_t *root)
 {
-    char *text = json_print(root);
+    _cleanup_free_ char *text = json_print(root);
     size_t len = strlen(text);
+    char *line = realloc(text, len + 2);
 
-    json_decref(root);
-    text = realloc(text, len + 2);
-    if (!text) {
+    if (!line) {
         abort();
     }
-    memcpy(text + len, "\n", 2);
-    return text;
+    (void)STEAL_PTR(text);
+    json_decref(root);
+    memcpy(line + len, "\n", 2);
+    return line;
 }
 
 static json_t *message_new(void)
