@@ -66,8 +66,8 @@ def groups():
                 continue
             if rel.suffix == ".h":
                 if rel.parts[:2] in (("src", "agent"), ("src", "base"), ("src", "codec"),
-                                    ("src", "archive"), ("src", "fakevmm"), ("src", "vmm"),
-                                    ("tests", "guest")):
+                                    ("src", "archive"), ("src", "fakevmm"), ("src", "launch"),
+                                    ("src", "vmm"), ("tests", "guest")):
                     yield "agent-header", rel.as_posix()
                 continue
             yield group_of(rel), rel.as_posix()

@@ -113,6 +113,7 @@ static int open_vms(struct daemon *d, struct err *err)
         .images = d->images,
         .space = d->space,
         .vmm = d->params.vmm,
+        .host = d->params.host,
         .fakevmm_path = d->params.fakevmm_path,
         .control_loop = d->control_loop,
         .guest_loop = d->guest_loop,

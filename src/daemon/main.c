@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "daemon/daemon.h"
 #include "daemon/path_settings.h"
+#include "host/host.h"
 #include "version.h"
 #include "vmm/fake/fake_process.h"
 
@@ -23,6 +24,9 @@ static const char usage[] =
     "\n"
     "The daemon that owns microVMs, images and guest sessions. `banger` starts it when it is\n"
     "needed; it runs until `banger daemon stop`, SIGTERM or SIGINT.\n";
+
+/* The last two ids mean "no change" and, in 16 bits, "no such id". */
+#define UID_END 0xFFFFFFFEU
 
 enum { OPT_DEBUG = 100, OPT_READY_FD, OPT_VERSION, OPT_HELP };
 
@@ -100,6 +104,25 @@ static void say_ready(int fd, const char *text)
     }
 }
 
+/* With root, VMMs get uids of their own. */
+static int make_host(const struct config *c, const struct paths *paths, struct host **ret_host,
+                     struct err *err)
+{
+    _cleanup_free_ char *launcher = find_helper("banger-launch");
+    struct host_local_params params = {.launcher = launcher, .name = paths->runtime_dir};
+
+    if (geteuid() == 0) {
+        params.uid_first = (uid_t)c->vmm_uid_first;
+        params.uid_count = (uid_t)c->vmm_uid_count;
+    }
+    if (c->vmm_uid_first + c->vmm_uid_count > UID_END) {
+        return err_set(err, ERR_INVALID, "'vmm_uid_first' and 'vmm_uid_count' go beyond %u",
+                       UID_END - 1);
+    }
+    *ret_host = host_local_new(&params);
+    return 0;
+}
+
 static int run(const struct options *o, struct err *err)
 {
     _cleanup_free_ char *agent = find_helper("banger-agent");
@@ -110,6 +133,7 @@ static int run(const struct options *o, struct err *err)
     _cleanup_paths_ struct paths paths = {0};
     _cleanup_json_ json_t *path_list = NULL;
     struct paths_env env = paths_process_env();
+    _cleanup_(host_free_p) struct host *host = NULL;
     struct daemon *d = NULL;
     int r;
 
@@ -117,7 +141,8 @@ static int run(const struct options *o, struct err *err)
         return -1;
     }
     path_list = path_settings_json(&env, &paths, o->paths_given);
-    if (paths_become_owner(&paths, err) < 0 || config_load(paths.config, &config, err) < 0) {
+    if (paths_become_owner(&paths, err) < 0 || config_load(paths.config, &config, err) < 0 ||
+        make_host(&config, &paths, &host, err) < 0) {
         return -1;
     }
     if (daemon_open(
@@ -125,6 +150,7 @@ static int run(const struct options *o, struct err *err)
                                     .path_settings = path_list,
                                     .config = &config,
                                     .vmm = &vmm_qemu_ops,
+                                    .host = host,
                                     .fakevmm_path = fake && str_eq(fake, "1") ? fakevmm : NULL,
                                     .agent_path = agent,
                                     .mkroot_path = mkroot},

@@ -96,7 +96,7 @@ def own_programs(banger, agent=None):
     """Gives an instance copies of the programs, so that a test can exchange the agent's."""
     directory = banger.root / "bin"
     directory.mkdir()
-    for name in ("banger", "bangerd", "banger-agent", "banger-mkroot"):
+    for name in ("banger", "bangerd", "banger-agent", "banger-mkroot", "banger-launch"):
         shutil.copy2(BUILD / name, directory / name)
     if agent is not None:
         (directory / "banger-agent").write_bytes(agent)

@@ -48,7 +48,7 @@ def test_boot_floor_runs_true_in_a_guest_and_leaves_nothing(measuring):
     assert head(line.fresh_disk) != head(line.unused_disk)
     # It was the machine that banger starts.
     original.remove("-S")
-    original[original.index("-pidfile") + 1] = str(line.directory / "pid")
+    original[original.index("-L") + 1] = str(line.directory)
     assert line.argv == original
     assert sorted(what.split(":")[0] for what in line.fds.values()) == \
         ["a", "agent", "listen", "r", "r", "r", "w"]

@@ -136,7 +136,9 @@ int qemu_cmdline_build(const struct vmm_spec *spec, struct qemu_cmdline *ret, st
     }
     option(&c, QEMU_PROGRAM, NULL);
     option_f(&c, "-name", "guest=%s,debug-threads=on", spec->name);
-    option_f(&c, "-pidfile", "%s/pid", spec->run_dir);
+    /* Where firmware would be looked for first, and is not: by it the process is known to be ours.
+     */
+    option(&c, "-L", spec->run_dir);
     option(&c, "-sandbox",
            "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     option(&c, "-nodefaults", NULL);

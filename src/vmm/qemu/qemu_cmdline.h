@@ -1,6 +1,6 @@
 /*
  * QEMU's command line from a VM's specification. Pure. Whatever QEMU opens it gets by descriptor;
- * the only path is that of the pid file, by which a process is known to be ours.
+ * the run directory is named only so that the process is known to be ours.
  */
 #pragma once
 
