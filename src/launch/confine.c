@@ -214,6 +214,12 @@ static int own_root(const struct launch_options *o)
     return o->own_root ? launch_own_root(o) : 0;
 }
 
+static int filter(const struct launch_options *o)
+{
+    (void)o;
+    return launch_filter();
+}
+
 int launch_confine(const struct launch_options *o, const char **ret_step)
 {
     static const struct {
@@ -230,6 +236,7 @@ int launch_confine(const struct launch_options *o, const char **ret_step)
         {"no_new_privs", no_new_privileges},
         {LAUNCH_STEP_ALONE, check_alone},
         {"limits", set_limits},
+        {"system call filter", filter},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(steps); i++) {

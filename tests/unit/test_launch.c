@@ -168,6 +168,52 @@ static void a_step_that_fails_is_reported_with_its_error(void **state)
     assert_string_equal(report.step, "cgroup");
 }
 
+/* Runs a shell command in a confined process: its status, 0 when it was allowed to. */
+static int run_inside(const char *command)
+{
+    _cleanup_scratch_ struct scratch s = scratch_new();
+    _cleanup_free_ char *script = x_asprintf("#!/bin/sh\n%s\n", command);
+    _cleanup_free_ char *path = x_asprintf("%s/script", s.path);
+    char self[4000] = "", launcher[4096];
+    int status, pidfd;
+    pid_t child;
+
+    scratch_write(&s, "script", script);
+    assert_int_equal(fchmodat(s.fd, "script", 0700, 0), 0);
+    assert_true(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0);
+    (void)snprintf(launcher, sizeof(launcher), "%s/banger-launch", dirname(self));
+    assert_int_equal(
+        spawn_process(&(struct spawn_params){.argv = (const char *const[]){launcher, "report=3",
+                                                                           "--", path, path, NULL},
+                                             .fds = &(struct spawn_fd){STDERR_FILENO, 3},
+                                             .fd_count = 1},
+                      &child, &pidfd),
+        0);
+    (void)close(pidfd);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return status;
+}
+
+static void no_other_process_can_be_signalled(void **state)
+{
+    char parent[32];
+
+    (void)state;
+    (void)snprintf(parent, sizeof(parent), "kill -0 %d", getpid());
+    assert_int_equal(run_inside("kill -0 $$"), 0);
+    assert_int_not_equal(run_inside(parent), 0);
+    assert_int_not_equal(run_inside("kill -0 0"), 0);
+    assert_int_not_equal(run_inside("kill -0 -1"), 0);
+}
+
+static void no_file_becomes_writable(void **state)
+{
+    (void)state;
+    assert_int_equal(run_inside("test -x $0"), 0);
+    assert_int_not_equal(run_inside("chmod 0777 $0"), 0);
+    assert_int_not_equal(run_inside("chown 0 $0"), 0);
+}
+
 static void assert_file(const struct scratch *s, const char *path, const char *content)
 {
     _cleanup_free_ char *text = NULL;
@@ -262,6 +308,8 @@ int main(void)
         cmocka_unit_test(nothing_that_is_wrong_or_missing_is_accepted),
         cmocka_unit_test(there_are_no_more_binds_than_have_room),
         cmocka_unit_test(a_step_that_fails_is_reported_with_its_error),
+        cmocka_unit_test(no_other_process_can_be_signalled),
+        cmocka_unit_test(no_file_becomes_writable),
         cmocka_unit_test(a_vmm_gets_a_group_with_limits),
         cmocka_unit_test(groups_are_removed_when_nobody_is_in_them),
         cmocka_unit_test(without_the_controllers_there_is_a_reason),
