@@ -23,6 +23,7 @@ PROGRAMS = {
     "src/agent": "banger-agent",
     "src/disk": "banger-mkroot",
     "src/launch": "banger-launch",
+    "src/host": "banger-helper",
     "src/fakevmm": "banger-fakevmm",
 }
 # The agent is static and shares only these with the rest (tools/layers.txt says the same); so is the

@@ -1,5 +1,6 @@
 /* struct host_ops, done by this process: it starts banger-launch, which becomes the VMM. */
 #include "base/clock.h"
+#include "base/fs.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "host/cgroup.h"
@@ -18,9 +19,9 @@
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 
-#define QEMU_PROGRAM "qemu-system-x86_64"
 #define REPORT_DEADLINE_MS 20000
 #define UID_TRIES 64U
+#define STATUS_MAX 65536
 /* Options of banger-launch, binds, "--", program. */
 #define LAUNCHER_ARGS_MAX 48
 #define MIB (1024ULL * 1024)
@@ -249,7 +250,7 @@ static int try_once(const struct attempt *t, struct launch_report *ret_report,
         reap(pid);
         return 1;
     }
-    *ret_vmm = (struct host_vmm){.process = process, .pidfd = STEAL_FD(pidfd)};
+    *ret_vmm = (struct host_vmm){.process = process, .pidfd = STEAL_FD(pidfd), .exit_fd = -1};
     return 0;
 }
 
@@ -287,10 +288,10 @@ static int try_all(struct local *l, struct attempt *t, struct launch_report *ret
 static int not_confined(const struct local *l, const struct launch_report *report, struct err *err)
 {
     if (str_eq(report->step, LAUNCH_STEP_ALONE)) {
-        (void)err_set(err, ERR_VMM, "cannot confine '" QEMU_PROGRAM "': " LAUNCH_STEP_ALONE);
+        (void)err_set(err, ERR_VMM, "cannot confine '" HOST_QEMU_PROGRAM "': " LAUNCH_STEP_ALONE);
         return err_hint(err, "all uids of the range seem to be in use: a larger vmm_uid_count");
     }
-    err_set_errno(err, ERR_VMM, report->errnum, "cannot confine '" QEMU_PROGRAM "': %s",
+    err_set_errno(err, ERR_VMM, report->errnum, "cannot confine '" HOST_QEMU_PROGRAM "': %s",
                   report->step);
     if (l->uid_count > 0 && report->errnum == EINVAL) {
         return err_hint(err,
@@ -305,14 +306,14 @@ static int local_launch(struct host *host, const struct host_launch *params,
                         struct host_vmm *ret_vmm, struct err *err)
 {
     struct local *l = (struct local *)host;
-    _cleanup_free_ char *program = host_find_program(QEMU_PROGRAM);
+    _cleanup_free_ char *program = host_find_program(HOST_QEMU_PROGRAM);
     struct launch_report report = {.errnum = 0};
     struct attempt t = {.local = l, .params = params, .program = program, .report_fd = 3};
     int r;
 
     assert(params->fd_count < SPAWN_FDS_MAX);
     if (!program) {
-        (void)err_set(err, ERR_UNSUPPORTED, "'" QEMU_PROGRAM "' is not installed");
+        (void)err_set(err, ERR_UNSUPPORTED, "'" HOST_QEMU_PROGRAM "' is not installed");
         return err_hint(err, "install qemu-system-x86 (apt-get install qemu-system-x86)");
     }
     for (size_t i = 0; i < params->fd_count; i++) {
@@ -332,20 +333,63 @@ static int local_launch(struct host *host, const struct host_launch *params,
     return r == 0 ? 0 : not_confined(l, &report, err);
 }
 
+/* The real uid of a process, or -1. */
+static int64_t uid_of(pid_t pid)
+{
+    _cleanup_free_ char *path = x_asprintf("/proc/%d/status", pid);
+    _cleanup_free_ char *text = NULL;
+    const char *line;
+    unsigned uid;
+    size_t len;
+
+    if (fs_read_file(AT_FDCWD, path, STATUS_MAX, &text, &len) < 0) {
+        return -1;
+    }
+    line = strstr(text, "\nUid:");
+    return line && sscanf(line, "\nUid: %u", &uid) == 1 ? (int64_t)uid : -1;
+}
+
+/* One of ours alone has a uid of our range: a run directory may stand on anybody's command line. */
+static bool may_kill(const struct local *l, pid_t pid)
+{
+    int64_t uid = l->uid_count > 0 ? uid_of(pid) : 0;
+
+    return l->uid_count == 0 ||
+           (uid >= (int64_t)l->uid_first && uid - (int64_t)l->uid_first < (int64_t)l->uid_count);
+}
+
 static int local_kill(struct host *host, const struct vmm_process *process, const char *run_dir,
                       struct err *err)
 {
     _cleanup_close_ int pidfd = process_open(process, run_dir);
 
-    (void)host;
     if (pidfd == -ESRCH) {
         return 0;
+    }
+    if (pidfd >= 0 && !may_kill((struct local *)host, process->pid)) {
+        return err_set(err, ERR_DENIED, "process %d has no uid of a VM", process->pid);
     }
     if (pidfd < 0 || (pidfd_send_signal(pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)) {
         return err_set_errno(err, ERR_DENIED, pidfd < 0 ? pidfd : errno, "cannot end process %d",
                              process->pid);
     }
     return 0;
+}
+
+static int local_status(struct host *host, struct host_status *ret_status, struct err *err)
+{
+    struct local *l = (struct local *)host;
+
+    (void)err;
+    *ret_status =
+        (struct host_status){.pid = getpid(), .uid_first = l->uid_first, .uid_count = l->uid_count};
+    return 0;
+}
+
+static int local_watch_fd(struct host *host)
+{
+    (void)host;
+    return -1;
 }
 
 static void local_free(struct host *host)
@@ -361,6 +405,8 @@ static const struct host_ops local_ops = {
     .mode = "in process",
     .launch = local_launch,
     .kill = local_kill,
+    .status = local_status,
+    .watch_fd = local_watch_fd,
     .free = local_free,
 };
 

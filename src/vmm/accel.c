@@ -208,7 +208,7 @@ static int decide(struct loop *loop, const struct vmm_ops *ops,
     _cleanup_free_ char *key = NULL;
     char version[32];
 
-    if (kvm_fd < 0) {
+    if (kvm_fd < 0 && !(errno == EACCES && params->host && params->host->ops->gives_kvm)) {
         set_tcg(ret, "%s: %s", kvm_path, strerror(errno));
         return 0;
     }

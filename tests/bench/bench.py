@@ -178,7 +178,7 @@ def measure_cold(bench):
         floors.append(floor(banger, "boot", *line.arguments()))
 
     def by_banger():
-        runs.append(floor(banger, "run", banger.daemon_pid(), "--", *command))
+        runs.append(floor(banger, "run", banger.vmm_parent_pid(), "--", *command))
         left = banger.run("vm", "list", "-q").out
         if left:
             raise FloorFailed(f"the VM is still listed: {left}")
@@ -225,7 +225,7 @@ def measure_version(bench):
 def private_dirty_mib(banger):
     """Of all processes of the daemon."""
     kib = 0
-    for pid in banger.pids("bangerd"):
+    for pid in banger.pids("bangerd") + banger.pids("banger-helper"):
         text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
         kib += int(re.search(r"^Private_Dirty:\s*(\d+) kB", text, re.M)[1])
     return kib / 1024

@@ -7,25 +7,11 @@ import subprocess
 
 import pytest
 from banger import BUILD, DEFAULT_CONFIG
-from steps import assert_error, call, needs_root, own_programs, vms
+from steps import (NOBODY, assert_error, call, needs_root, own_programs, read_status, start, uids,
+                   vms, without_root)
 
-NOBODY = 65534
 UID_FIRST, UID_COUNT = 2100000000, 1048576  # the configuration's defaults
 NO_CAPABILITIES = {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"}
-
-
-def start(banger, name, *flags):
-    """A VM that runs for as long as nobody ends it; the pid of its QEMU."""
-    before = set(banger.qemu_pids())
-    banger.ok("vm", "create", "--name", name, *flags)
-    (pid,) = set(banger.qemu_pids()) - before
-    return pid
-
-
-def read_status(pid):
-    """{key: value} of /proc/PID/status."""
-    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
-        return dict(line.rstrip("\n").split(":\t", 1) for line in status)
 
 
 def read_limits(pid):
@@ -33,10 +19,6 @@ def read_limits(pid):
     with open(f"/proc/{pid}/limits", encoding="ascii") as limits:
         lines = [re.split(r"  +", line.strip()) for line in list(limits)[1:]]
     return {line[0].removeprefix("Max "): (line[1], line[2]) for line in lines}
-
-
-def uids(pid):
-    return {int(uid) for uid in read_status(pid)["Uid"].split()}
 
 
 def uid_of(pid):
@@ -68,6 +50,7 @@ def assert_confined(pid):
     assert {key: int(status[key], 16) for key in NO_CAPABILITIES} == dict.fromkeys(
         NO_CAPABILITIES, 0)
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert status["Seccomp_filters"] == "2"  # the launcher's and QEMU's
     assert not set(namespaces(pid, "mnt", "ipc", "net")) & set(
         namespaces("self", "mnt", "ipc", "net"))
     with open(f"/proc/{pid}/environ", "rb") as environ:
@@ -193,25 +176,13 @@ def test_a_uid_that_somebody_has_is_not_used(make_banger):
     banger.ok("run", "--rm", "--", "true")
 
 
-def test_uids_beyond_the_last_one_are_refused(make_banger):
-    banger = make_banger(f"vmm_uid_first = {2**32 - 3}\nvmm_uid_count = 2\n", assets=False)
-    assert_error(banger.run("ps"), "'vmm_uid_first' and 'vmm_uid_count' go beyond 4294967293",
-                 hint=False)
-
-
-def without_root(banger):
-    """Everything of the instance is nobody's, and so are the commands."""
-    programs = own_programs(banger)
-    wrappers = banger.root / "nobody"
-    wrappers.mkdir()
-    for program in programs.iterdir():
-        wrapper = wrappers / program.name
-        wrapper.write_text("#!/bin/sh\nexec setpriv --reuid 65534 --regid 65534 --clear-groups "
-                           f"{program} \"$@\"\n")
-        wrapper.chmod(0o755)
-    subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", banger.root], check=True)
-    banger.program = lambda name="banger": str(wrappers / name)
-    return programs
+@needs_root
+@pytest.mark.parametrize("first, count, said", [
+    (2**32 - 3, 2, "go beyond 4294967293"), (NOBODY - 5, 10, "include the daemon's owner")])
+def test_uids_that_cannot_be_used_are_refused(make_banger, first, count, said):
+    banger = make_banger(f"vmm_uid_first = {first}\nvmm_uid_count = {count}\n", assets=False)
+    without_root(banger)
+    assert_error(banger.run("ps"), f"'vmm_uid_first' and 'vmm_uid_count' {said}", hint=False)
 
 
 @needs_root
@@ -224,6 +195,18 @@ def test_without_root_a_vmm_is_the_users_in_namespaces_of_its_own(banger):
     assert namespaces(pid, "user") != namespaces("self", "user")
     assert read_limits(pid)["core file size"] == ("0", "0")
     assert banger.ok("exec", "one", "--", "echo", "there").out == "there\n"
+
+
+@needs_root
+def test_a_users_vmm_writes_to_nothing_that_vms_share(banger):
+    without_root(banger)
+    pid = start(banger, "one")
+    shared = [f"/proc/{pid}/fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd")
+              if re.search(r"/(images|kernels)/|/initramfs-", os.readlink(f"/proc/{pid}/fd/{fd}"))]
+    assert len(shared) >= 3
+    for fd in shared:
+        assert stat.S_IMODE(os.stat(fd).st_mode) & 0o222 == 0
+        assert opens(NOBODY, os.readlink(fd)) and not opens(NOBODY, os.readlink(fd), "r+")
 
 
 @needs_root

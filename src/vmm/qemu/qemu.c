@@ -46,6 +46,7 @@ struct vmm {
     int pidfd;
 
     /* loop thread only */
+    int exit_fd;                     /* struct host_vmm; -1 once it has told */
     struct loop_source *exit_source; /* NULL once it has exited */
     struct qmp *qmp;                 /* NULL: the socket could not be connected to */
     bool starting;                   /* the RESUME that comes next is the start's */
@@ -157,17 +158,35 @@ static void on_status(void *arg, const json_t *result, const struct err *err)
     }
 }
 
+static void on_exit_readable(void *arg, uint32_t events);
+
+static void watch_exit(struct vmm *vmm)
+{
+    vmm->exit_source = loop_add_io(vmm->loop, vmm->exit_fd >= 0 ? vmm->exit_fd : vmm->pidfd,
+                                   EPOLLIN, on_exit_readable, vmm);
+}
+
 static void on_exit_readable(void *arg, uint32_t events)
 {
     struct vmm *vmm = arg;
+    bool told = vmm->exit_fd >= 0 && host_take_exit(vmm->exit_fd, &vmm->exit);
 
     (void)events;
     loop_source_free(vmm->exit_source);
     vmm->exit_source = NULL;
+    if (vmm->exit_fd >= 0) {
+        close_p(&vmm->exit_fd);
+        if (!told) {
+            watch_exit(vmm);
+            return;
+        }
+    }
     if (vmm->qmp) {
         qmp_drain(vmm->qmp);
     }
-    process_collect(vmm->pidfd, &vmm->exit);
+    if (!told) {
+        process_collect(vmm->pidfd, &vmm->exit);
+    }
     latch_set(&vmm->exited);
     emit(vmm, VMM_EXITED);
 }
@@ -186,7 +205,7 @@ static void attach(void *arg)
     struct vmm *vmm = a->vmm;
     struct err err;
 
-    vmm->exit_source = loop_add_io(vmm->loop, vmm->pidfd, EPOLLIN, on_exit_readable, vmm);
+    watch_exit(vmm);
     if (a->qmp_fd >= 0) {
         const struct qmp_handler handler = {
             .greeting = on_greeting, .event = on_qmp_event, .arg = vmm};
@@ -236,6 +255,7 @@ static struct vmm *vmm_new(const struct making *m)
     vmm->run_dir = x_strdup(m->run_dir);
     vmm->process = m->process.process;
     vmm->pidfd = m->process.pidfd;
+    vmm->exit_fd = m->process.exit_fd;
     if (latch_init(&vmm->exited) < 0) {
         abort();
     }
@@ -255,6 +275,7 @@ static void qemu_free(struct vmm *vmm)
         process_collect(vmm->pidfd, &unused); /* in case it ended just now: leave no zombie */
     }
     close_p(&vmm->pidfd);
+    close_p(&vmm->exit_fd);
     latch_done(&vmm->exited);
     free(vmm->run_dir);
     free(vmm);
@@ -303,7 +324,7 @@ static void launching_done(struct launching *l)
 }
 
 /* QEMU opens these two again, by /proc/self/fd, and its uid is not ours. Nobody else gets that far:
- * they lie in directories that are ours alone. 0 or -errno. */
+ * they lie in directories that are ours alone. Where it is ours it must not write. 0 or -errno. */
 static int let_read(int fd)
 {
     struct stat st;
@@ -314,7 +335,7 @@ static int let_read(int fd)
     if (fstat(fd, &st) < 0) {
         return -errno;
     }
-    return (st.st_mode & 0444) == 0444 || fchmod(fd, (st.st_mode & 07777) | 0444) == 0 ? 0 : -errno;
+    return (st.st_mode & 0777) == 0444 || fchmod(fd, 0444) == 0 ? 0 : -errno;
 }
 
 static int prepare(const struct vmm_spec *spec, struct launching *l, struct err *err)
@@ -428,14 +449,15 @@ static int qemu_adopt(struct loop *loop, struct host *host, const char *run_dir,
     }
     /* Without its socket (somebody removed it) the VM still can be watched and killed. */
     qmp_fd = fs_unix_connect(run_dir_fd, QMP_SOCKET);
-    *ret_vmm = vmm_new(&(struct making){.loop = loop,
-                                        .host = host,
-                                        .run_dir = run_dir,
-                                        .process = {.process = *process, .pidfd = pidfd},
-                                        .qmp_fd = qmp_fd < 0 ? -1 : qmp_fd,
-                                        .adopted = true,
-                                        .fn = fn,
-                                        .arg = arg});
+    *ret_vmm =
+        vmm_new(&(struct making){.loop = loop,
+                                 .host = host,
+                                 .run_dir = run_dir,
+                                 .process = {.process = *process, .pidfd = pidfd, .exit_fd = -1},
+                                 .qmp_fd = qmp_fd < 0 ? -1 : qmp_fd,
+                                 .adopted = true,
+                                 .fn = fn,
+                                 .arg = arg});
     return 0;
 }
 

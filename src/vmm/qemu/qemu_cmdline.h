@@ -6,7 +6,7 @@
 
 #include "vmm/vmm.h"
 
-#define QEMU_PROGRAM "qemu-system-x86_64"
+#define QEMU_PROGRAM HOST_QEMU_PROGRAM
 #define QEMU_ARGS_MAX 64
 
 /* Descriptors of the process; those of absent disks are not open. 1 and 2 go to vmm.log. */
