@@ -8,7 +8,7 @@ DATADIR = $(DESTDIR)$(PREFIX)/share
 
 # Installed where they exist: a build makes the programs that its sources have.
 BIN_PROGRAMS = banger bangerd
-LIBEXEC_PROGRAMS = banger-agent banger-mkroot banger-launch
+LIBEXEC_PROGRAMS = banger-agent banger-mkroot banger-launch banger-helper
 MAN_PAGES = man1/banger.1 man5/banger.toml.5 man8/bangerd.8
 # SHELL:FILE, as `banger completion SHELL` prints it.
 COMPLETIONS = bash:bash-completion/completions/banger zsh:zsh/site-functions/_banger \

@@ -23,6 +23,7 @@ PROGRAMS = {
     "src/agent": "banger-agent",
     "src/disk": "banger-mkroot",
     "src/launch": "banger-launch",
+    "src/host": "banger-helper",
     "src/fakevmm": "banger-fakevmm",
 }
 # The agent is static and shares only these with the rest (tools/layers.txt says the same); so is the
@@ -66,8 +67,8 @@ def groups():
                 continue
             if rel.suffix == ".h":
                 if rel.parts[:2] in (("src", "agent"), ("src", "base"), ("src", "codec"),
-                                    ("src", "archive"), ("src", "fakevmm"), ("src", "vmm"),
-                                    ("tests", "guest")):
+                                    ("src", "archive"), ("src", "fakevmm"), ("src", "launch"),
+                                    ("src", "vmm"), ("tests", "guest")):
                     yield "agent-header", rel.as_posix()
                 continue
             yield group_of(rel), rel.as_posix()

@@ -247,7 +247,8 @@ int paths_open_dir(const struct paths *p, const char *path, struct err *err)
     return STEAL_FD(fd);
 }
 
-int paths_become_owner(const struct paths *p, struct err *err)
+/* saved: the uid that one may go back to. */
+static int become(const struct paths *p, uid_t saved, struct err *err)
 {
     struct passwd *user;
 
@@ -262,8 +263,26 @@ int paths_become_owner(const struct paths *p, struct err *err)
     }
     if (initgroups(user->pw_name, user->pw_gid) < 0 ||
         setresgid(user->pw_gid, user->pw_gid, user->pw_gid) < 0 ||
-        setresuid(p->owner_uid, p->owner_uid, p->owner_uid) < 0) {
+        setresuid(p->owner_uid, p->owner_uid, saved) < 0) {
         return err_set_errno(err, ERR_DENIED, errno, "cannot become user '%s'", user->pw_name);
     }
     return 0;
+}
+
+int paths_become_owner(const struct paths *p, struct err *err)
+{
+    return become(p, p->owner_uid, err);
+}
+
+int paths_act_as_owner(const struct paths *p, struct err *err)
+{
+    return become(p, 0, err);
+}
+
+bool paths_be_root_again(void)
+{
+    uid_t real, effective, saved;
+
+    return getresuid(&real, &effective, &saved) == 0 && effective != 0 && saved == 0 &&
+           setresuid(0, 0, 0) == 0;
 }

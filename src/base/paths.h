@@ -36,6 +36,10 @@ int paths_resolve(const struct paths_env *env, struct paths *ret_paths, struct e
  * what this process makes and reads from then on is as if he had run it. Before any thread starts.
  * Nothing to do otherwise. */
 int paths_become_owner(const struct paths *p, struct err *err);
+/* The same, but with a way back, for a command that may have to start a daemon that has root. */
+int paths_act_as_owner(const struct paths *p, struct err *err);
+/* That way: is root again, if it was, until paths_act_as_owner. Whether it is. */
+bool paths_be_root_again(void);
 void paths_done(struct paths *p);
 #define _cleanup_paths_ _cleanup_(paths_done)
 

@@ -51,7 +51,7 @@ static int resolve_paths(struct cli *cli, struct err *err)
     env.arg = cli;
     r = paths_resolve(&env, &cli->paths, err);
     if (r == 0) {
-        r = paths_become_owner(&cli->paths, err);
+        r = paths_act_as_owner(&cli->paths, err);
     }
     cli->socket = given;
     return r;

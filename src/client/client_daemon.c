@@ -237,11 +237,15 @@ static int spawn(const struct paths *paths, int log_fd, int ready_fd, struct err
     _cleanup_close_ int cwd = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     _cleanup_close_ int pidfd = -1;
     char **env = daemon_environment(paths);
+    struct err ignored;
     pid_t pid;
+    bool root;
     int r;
 
     /* The daemon must not keep the caller's directory busy, and spawn has no chdir. */
     r = cwd >= 0 && chdir("/") < 0 ? -errno : 0;
+    /* Under sudo the daemon is to have root, too, and gives it up by itself. */
+    root = paths_be_root_again();
     if (r == 0) {
         r = spawn_process(&(struct spawn_params){.argv = argv,
                                                  .env = (const char *const *)env,
@@ -249,6 +253,9 @@ static int spawn(const struct paths *paths, int log_fd, int ready_fd, struct err
                                                  .fd_count = ARRAY_LEN(fds),
                                                  .new_session = true},
                           &pid, &pidfd);
+    }
+    if (root && paths_act_as_owner(paths, &ignored) < 0) {
+        abort(); /* nothing may be done as root that is to be the user's */
     }
     if (cwd >= 0 && fchdir(cwd) < 0 && r == 0) {
         r = -errno;

@@ -242,8 +242,9 @@ const struct api_object api_operation = {
 
 static const struct api_object helper = {
     .name = "Helper",
-    .members = MEMBERS(HAS("mode", API_STRING, .choices = "none", .doc = "Always none so far.")),
-    .doc = "The daemon's privileged helper.",
+    .members = MEMBERS(HAS("mode", API_STRING, .choices = "root helper|in process",
+                           .doc = "Who starts VMs: a process that kept root, or the daemon.")),
+    .doc = "What the daemon has for what only root may do.",
 };
 
 const struct api_object api_daemon_status = {

@@ -72,6 +72,23 @@ const struct config_key config_keys[] = {
          "most a twentieth of such a filesystem. Creating a VM, registering an image and importing "
          "a kernel are refused when they would not leave it; running VMs may use it, and one that "
          "is paused because the disk was full goes on when it is there again. 0 keeps nothing."},
+    {.name = "vmm_uid_first",
+     .type = CONFIG_INT,
+     AT(vmm_uid_first),
+     .min = 1,
+     .max = 0xFFFFFFFD,
+     .int_default = 2100000000,
+     .doc =
+         "With root, each VM's QEMU runs under a user id (and group id) of its own that nobody else "
+         "has: this is the first of them. By default they lie where no distribution, container or "
+         "directory service puts any. Without root QEMU runs as the user."},
+    {.name = "vmm_uid_count",
+     .type = CONFIG_INT,
+     AT(vmm_uid_count),
+     .min = 1,
+     .max = 16777216,
+     .int_default = 1048576,
+     .doc = "How many of them there are. Several daemons may share them."},
     {0},
 };
 

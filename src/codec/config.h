@@ -35,7 +35,8 @@ struct config {
     char *default_kernel; /* "" = the newest */
     int64_t boot_slots;   /* guests that boot at once; 0 = one per core */
     int64_t boot_timeout_s, boot_silence_s;
-    int64_t min_free_mib; /* of the disk, for what fills it */
+    int64_t min_free_mib;                 /* of the disk, for what fills it */
+    int64_t vmm_uid_first, vmm_uid_count; /* of the VMMs of a daemon that has root */
 
     char *path;                      /* of the file, which need not exist */
     unsigned lines[CONFIG_KEYS_MAX]; /* where in it each key is; 0 = it is not */

@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -113,6 +114,7 @@ static int open_vms(struct daemon *d, struct err *err)
         .images = d->images,
         .space = d->space,
         .vmm = d->params.vmm,
+        .host = d->params.host,
         .fakevmm_path = d->params.fakevmm_path,
         .control_loop = d->control_loop,
         .guest_loop = d->guest_loop,
@@ -155,6 +157,36 @@ static int listen_fd(const struct daemon *d, struct err *err)
                   : fd;
 }
 
+/* Nobody can give us another one: root is gone from here. VMs go on, and so do clients with the
+ * next daemon, which has a helper again when root starts it. */
+static void on_helper_gone(void *arg, uint32_t events)
+{
+    struct daemon *d = arg;
+
+    (void)events;
+    loop_source_free(STEAL_PTR(d->helper_source));
+    atomic_store(&d->helper_gone, true);
+    cancel_trigger(d->stop);
+}
+
+static void watch_helper(void *arg)
+{
+    struct daemon *d = arg;
+    struct host *host = d->params.host;
+    int fd = host->ops->watch_fd(host);
+
+    if (fd >= 0) {
+        d->helper_source = loop_add_io(d->control_loop, fd, EPOLLIN, on_helper_gone, d);
+    }
+}
+
+static void unwatch_helper(void *arg)
+{
+    struct daemon *d = arg;
+
+    loop_source_free(STEAL_PTR(d->helper_source));
+}
+
 static int open_all(struct daemon *d, struct err *err)
 {
     int fd, r;
@@ -173,6 +205,7 @@ static int open_all(struct daemon *d, struct err *err)
     if (r < 0) {
         return err_set_errno(err, ERR_INTERNAL, r, "cannot start a loop");
     }
+    loop_call(d->control_loop, watch_helper, d);
     d->vm_creates = op_registry_new("vm.create", CREATES_MAX);
     d->image_ops = op_registry_new("image.register", IMAGE_OPS_MAX);
     d->kernel_ops = op_registry_new("kernel.import", IMAGE_OPS_MAX);
@@ -218,6 +251,9 @@ int daemon_serve(struct daemon *d, struct err *err)
         return err_set_errno(err, ERR_INTERNAL, errno, "cannot wait for signals");
     }
     r = cancel_wait_fd(d->stop, fd, POLLIN, -1);
+    if (atomic_load(&d->helper_gone)) {
+        return err_set(err, ERR_VMM, "stopping: the helper that has root is gone");
+    }
     log_info("stopping: %s", r == -ECANCELED ? "daemon.stop" : "signal");
     return 0;
 }
@@ -235,6 +271,9 @@ void daemon_close(struct daemon *d)
     op_registry_free(d->image_ops);
     op_registry_free(d->kernel_ops);
     vms_free(d->vms);
+    if (d->control_loop) {
+        loop_call(d->control_loop, unwatch_helper, d);
+    }
     loop_free(d->guest_loop);
     loop_free(d->control_loop);
     image_registry_free(d->images);

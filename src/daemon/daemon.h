@@ -17,6 +17,7 @@ struct daemon_params {
     json_t *path_settings;     /* where they are from (path_settings_json); it takes a reference */
     const struct config *config; /* borrowed for its life */
     const struct vmm_ops *vmm;
+    struct host *host;                    /* borrowed for its life */
     const char *fakevmm_path;             /* borrowed for its life; NULL = fake VMs are refused */
     const char *agent_path, *mkroot_path; /* helper programs, absolute; copied */
 };

@@ -11,13 +11,17 @@
 #include "store/store.h"
 #include "vm/vm.h"
 
+#include <stdatomic.h>
+
 struct daemon {
     struct daemon_params params;
     char *agent_path, *mkroot_path;
     char *run_dir; /* <runtime dir>/vms */
     int64_t started_ms;
     int state_fd, cache_fd, runtime_fd, run_fd, lock_fd;
-    struct cancel *stop; /* triggered by daemon.stop */
+    struct cancel *stop;               /* triggered by daemon.stop, and when the helper is gone */
+    struct loop_source *helper_source; /* control loop; or NULL */
+    atomic_bool helper_gone;
     struct store *store;
     struct space *space;
     struct loop *control_loop, *guest_loop;

@@ -4,6 +4,8 @@
 #include "base/str.h"
 #include "daemon/daemon.h"
 #include "daemon/path_settings.h"
+#include "daemon/split.h"
+#include "host/host.h"
 #include "version.h"
 #include "vmm/fake/fake_process.h"
 
@@ -12,6 +14,7 @@
 #include <getopt.h>
 #include <libgen.h>
 #include <malloc.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,12 +22,13 @@
 
 static const char usage[] =
     "usage: bangerd [--config FILE] [--state-dir DIR] [--cache-dir DIR] [--runtime-dir DIR]\n"
-    "               [--socket PATH] [--debug] [--ready-fd N] [--version] [--help]\n"
+    "               [--socket PATH] [--owner UID|NAME] [--debug] [--ready-fd N] [--version]\n"
+    "               [--help]\n"
     "\n"
     "The daemon that owns microVMs, images and guest sessions. `banger` starts it when it is\n"
     "needed; it runs until `banger daemon stop`, SIGTERM or SIGINT.\n";
 
-enum { OPT_DEBUG = 100, OPT_READY_FD, OPT_VERSION, OPT_HELP };
+enum { OPT_DEBUG = 100, OPT_OWNER, OPT_READY_FD, OPT_VERSION, OPT_HELP };
 
 struct options {
     int ready_fd;
@@ -32,10 +36,34 @@ struct options {
     unsigned paths_given; /* a bit for each of path_settings */
 };
 
+/* As far as paths_resolve is concerned, whom sudo acts for. */
+static int set_owner(const char *text)
+{
+    const struct passwd *user;
+    char uid_text[24];
+    uint64_t uid;
+
+    if (str_to_u64(text, UINT32_MAX - 2, &uid) < 0) {
+        user = getpwnam(text);
+        if (!user) {
+            (void)fprintf(stderr, "bangerd: there is no user '%s'\n", text);
+            return -1;
+        }
+        uid = user->pw_uid;
+    }
+    if (geteuid() != 0 && geteuid() != uid) {
+        (void)fprintf(stderr, "bangerd: only root can start a daemon for user '%s'\n", text);
+        return -1;
+    }
+    (void)snprintf(uid_text, sizeof(uid_text), "%llu", (unsigned long long)uid);
+    (void)setenv("SUDO_UID", uid_text, 1);
+    return 0;
+}
+
 /* -1: go on; else the exit status. */
 static int parse_options(int argc, char **argv, struct options *ret)
 {
-    struct option longs[PATH_SETTINGS + 5] = {{0}};
+    struct option longs[PATH_SETTINGS + 6] = {{0}};
     size_t n = 0;
     uint64_t fd;
     int c;
@@ -43,6 +71,7 @@ static int parse_options(int argc, char **argv, struct options *ret)
     for (; n < PATH_SETTINGS; n++) {
         longs[n] = (struct option){path_settings[n].flag, required_argument, NULL, (int)n + 1};
     }
+    longs[n++] = (struct option){"owner", required_argument, NULL, OPT_OWNER};
     longs[n++] = (struct option){"debug", no_argument, NULL, OPT_DEBUG};
     longs[n++] = (struct option){"ready-fd", required_argument, NULL, OPT_READY_FD};
     longs[n++] = (struct option){"version", no_argument, NULL, OPT_VERSION};
@@ -52,6 +81,10 @@ static int parse_options(int argc, char **argv, struct options *ret)
             /* As far as paths_resolve is concerned, these flags are variables. */
             (void)setenv(path_settings[c - 1].variable, optarg, 1);
             ret->paths_given |= 1u << (c - 1);
+        } else if (c == OPT_OWNER) {
+            if (set_owner(optarg) < 0) {
+                return 2;
+            }
         } else if (c == OPT_DEBUG) {
             ret->debug = true;
         } else if (c == OPT_READY_FD && str_to_u64(optarg, 1023, &fd) == 0) {
@@ -100,7 +133,24 @@ static void say_ready(int fd, const char *text)
     }
 }
 
-static int run(const struct options *o, struct err *err)
+/* Who starts VMMs. With root that is the helper, and this process is its owner's from then on. */
+static int make_host(const struct paths *paths, struct host **ret_host, struct err *err)
+{
+    _cleanup_free_ char *helper = find_helper("banger-helper");
+    _cleanup_free_ char *launcher = find_helper("banger-launch");
+
+    if (geteuid() == 0) {
+        return split_from_helper(paths, helper, ret_host, err);
+    }
+    if (split_not(err) < 0) {
+        return -1;
+    }
+    *ret_host = host_local_new(
+        &(struct host_local_params){.launcher = launcher, .name = paths->runtime_dir});
+    return 0;
+}
+
+static int run(struct options *o, struct err *err)
 {
     _cleanup_free_ char *agent = find_helper("banger-agent");
     _cleanup_free_ char *mkroot = find_helper("banger-mkroot");
@@ -110,6 +160,7 @@ static int run(const struct options *o, struct err *err)
     _cleanup_paths_ struct paths paths = {0};
     _cleanup_json_ json_t *path_list = NULL;
     struct paths_env env = paths_process_env();
+    _cleanup_(host_free_p) struct host *host = NULL;
     struct daemon *d = NULL;
     int r;
 
@@ -117,7 +168,8 @@ static int run(const struct options *o, struct err *err)
         return -1;
     }
     path_list = path_settings_json(&env, &paths, o->paths_given);
-    if (paths_become_owner(&paths, err) < 0 || config_load(paths.config, &config, err) < 0) {
+    if (make_host(&paths, &host, err) < 0 || config_load(paths.config, &config, err) < 0 ||
+        split_check_uids(host, &config, err) < 0) {
         return -1;
     }
     if (daemon_open(
@@ -125,6 +177,7 @@ static int run(const struct options *o, struct err *err)
                                     .path_settings = path_list,
                                     .config = &config,
                                     .vmm = &vmm_qemu_ops,
+                                    .host = host,
                                     .fakevmm_path = fake && str_eq(fake, "1") ? fakevmm : NULL,
                                     .agent_path = agent,
                                     .mkroot_path = mkroot},
@@ -133,6 +186,7 @@ static int run(const struct options *o, struct err *err)
     }
     log_info("bangerd %s listens on '%s'", BANGER_VERSION, paths.socket);
     say_ready(o->ready_fd, "ok\n");
+    o->ready_fd = -1; /* closed */
     r = daemon_serve(d, err);
     daemon_close(d);
     return r;

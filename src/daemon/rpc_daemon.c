@@ -66,7 +66,7 @@ HANDLER(rpc_daemon_status)
     json_put(o, "dns", json_null());
     json_put(o, "web_url", json_null());
     json_put_int(o, "owner", d->params.paths->owner_uid);
-    json_put_str(helper, "mode", "none");
+    json_put_str(helper, "mode", d->params.host->ops->mode);
     json_put(o, "helper", helper);
     json_put(o, "vms", vms_count_by_state(d->vms));
     clock_format_rfc3339(d->started_ms, time);

@@ -31,6 +31,7 @@ struct vms_params {
     struct image_registry *images;
     struct space *space;
     const struct vmm_ops *vmm; /* of VMs that name none */
+    struct host *host;         /* who starts VMMs */
     const char *fakevmm_path;  /* of the fake VMM; NULL = VMs that name it are refused */
     struct loop *control_loop; /* VMM events, timers */
     struct loop *guest_loop;   /* agent links and clients */

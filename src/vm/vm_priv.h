@@ -9,7 +9,7 @@
 #include "vm/console.h"
 #include "vm/vm.h"
 #include "vm/vm_locks.h"
-#include "vmm/process.h"
+#include "vmm/process_find.h"
 
 /* Reasons of a VM that the next daemon finds half made, or half deleted. */
 #define VM_REASON_CREATING "creating"

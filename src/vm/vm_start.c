@@ -153,6 +153,7 @@ static int probe_accel(struct boot *b, struct err *err)
 {
     struct vms *v = b->v;
     struct vmm_probe_params p = {
+        .host = v->params.host,
         .kernel_fd = b->kernel_fd,
         .initramfs_fd = b->initramfs_fd,
         .kernel_key = b->row.kernel_digest,
@@ -302,6 +303,7 @@ static int launch(struct boot *b, struct err *err)
     struct vm_run *run = x_calloc(1, sizeof(*run));
     _cleanup_free_ char *faults = read_faults(&b->row);
     struct vmm_spec spec = {
+        .host = v->params.host,
         .name = b->row.name,
         .run_dir = run_dir,
         .accel = b->accel,
@@ -684,8 +686,8 @@ int vm_adopt(struct vms *v, const char *id, struct err *err)
                              "the run directory cannot be opened");
     }
     run_dir = x_asprintf("%s/%s", v->run_dir, id);
-    if (run->ops->adopt(v->params.control_loop, run_dir, run->run_fd, &process, vm_on_vmm_event,
-                        run, &run->vmm, err) < 0) {
+    if (run->ops->adopt(v->params.control_loop, v->params.host, run_dir, run->run_fd, &process,
+                        vm_on_vmm_event, run, &run->vmm, err) < 0) {
         return -1;
     }
     fd = fs_unix_connect(run->run_fd, "agent.sock");

@@ -58,8 +58,8 @@ int vm_end_process(struct vms *v, const struct vmm_ops *ops, const char *name,
     struct vmm *vmm;
     int r;
 
-    if (ops->adopt(v->params.control_loop, run_dir, fd, process, ignore_event, NULL, &vmm, err) <
-        0) {
+    if (ops->adopt(v->params.control_loop, v->params.host, run_dir, fd, process, ignore_event, NULL,
+                   &vmm, err) < 0) {
         return err->code == ERR_NOT_FOUND ? 0 : -1;
     }
     ops->kill(vmm);

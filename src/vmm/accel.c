@@ -6,7 +6,7 @@
 #include "base/str.h"
 #include "codec/frame.h"
 #include "codec/json.h"
-#include "vmm/process.h"
+#include "host/process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -176,6 +176,7 @@ static int probe(struct loop *loop, const struct vmm_ops *ops,
         r = err_set_errno(err, ERR_IO, errno, "'%s/console.log'", run_dir);
     } else {
         const struct vmm_spec spec = {
+            .host = params->host,
             .name = PROBE_NAME,
             .run_dir = run_dir,
             .run_dir_fd = run_dir_fd,
@@ -207,7 +208,7 @@ static int decide(struct loop *loop, const struct vmm_ops *ops,
     _cleanup_free_ char *key = NULL;
     char version[32];
 
-    if (kvm_fd < 0) {
+    if (kvm_fd < 0 && !(errno == EACCES && params->host && params->host->ops->gives_kvm)) {
         set_tcg(ret, "%s: %s", kvm_path, strerror(errno));
         return 0;
     }

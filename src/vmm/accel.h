@@ -13,6 +13,7 @@
 
 /* Everything borrowed for the call. */
 struct vmm_probe_params {
+    struct host *host;
     int kernel_fd;
     int initramfs_fd; /* our agent's: without a root disk it says so on its port, which proves that
                        * the guest runs */

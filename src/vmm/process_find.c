@@ -1,5 +1,5 @@
 /* Finds VMMs by what is on their command lines: those that nobody could note before we died. */
-#include "vmm/process.h"
+#include "vmm/process_find.h"
 
 #include "base/fs.h"
 #include "base/str.h"

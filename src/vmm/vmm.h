@@ -14,6 +14,8 @@
 #include "base/err.h"
 #include "base/id.h"
 #include "base/loop.h"
+#include "host/host.h"
+#include "host/process.h"
 
 #include <stdint.h>
 #include <sys/types.h>
@@ -38,20 +40,9 @@ enum vmm_event {
 /* On the loop's thread. */
 typedef void (*vmm_event_fn)(void *arg, enum vmm_event event);
 
-/* What names a process beyond its pid, which the kernel reuses. */
-struct vmm_process {
-    pid_t pid;
-    uint64_t start_ticks;       /* field 22 of /proc/PID/stat, proc(5) */
-    char boot_id[BOOT_ID_SIZE]; /* /proc/sys/kernel/random/boot_id of the host */
-};
-
-struct vmm_exit {
-    int code;   /* exit status, -1 when unknown (adopted process) */
-    int signal; /* 0, or what killed it */
-};
-
 /* Everything borrowed for the call. */
 struct vmm_spec {
+    struct host *host;   /* who starts the process, and stays for the life of the VMM */
     const char *name;    /* of the VM, for the process title */
     const char *run_dir; /* absolute path, exists, ours, 0700 */
     int run_dir_fd;
@@ -89,7 +80,7 @@ struct vmm_ops {
                   struct vmm **ret_vmm, struct err *err);
 
     /* Takes over a process that is still there. ERR_NOT_FOUND when it is gone, or is not ours. */
-    int (*adopt)(struct loop *loop, const char *run_dir, int run_dir_fd,
+    int (*adopt)(struct loop *loop, struct host *host, const char *run_dir, int run_dir_fd,
                  const struct vmm_process *process, vmm_event_fn fn, void *arg,
                  struct vmm **ret_vmm, struct err *err);
 

@@ -56,7 +56,7 @@ class Line:
     """The command line and the files of a VM's QEMU, to start the same one by hand.
 
     It is taken from the running VM, so it is what banger starts whatever that becomes. Only what
-    belongs to the one VM is replaced: the pid file, the console and the data disk, of which each
+    belongs to the one VM is replaced: the run directory, the console and the data disk, of which each
     start gets a fresh copy. Without -S: the CPUs need not wait for anybody.
     """
 
@@ -70,14 +70,14 @@ class Line:
         self.argv = [a.decode() for a in args]
         self.fds = self.read_fds(pid)
         self.argv.remove("-S")
-        self.argv[self.argv.index("-pidfile") + 1] = str(self.directory / "pid")
+        self.argv[self.argv.index("-L") + 1] = str(self.directory)
         self.save_unused_disk(instance)
 
     @staticmethod
     def find_qemu(instance, vm):
         id = instance.json("vm", "show", vm)["id"]
         return next(p.pid for p in instance.processes()
-                    if p.program.startswith("qemu-system") and f"/{id}/pid" in p.command)
+                    if p.program.startswith("qemu-system") and f"/vms/{id} " in p.command)
 
     def read_fds(self, pid):
         """{number: what the floor program is to make of it}."""
@@ -178,7 +178,7 @@ def measure_cold(bench):
         floors.append(floor(banger, "boot", *line.arguments()))
 
     def by_banger():
-        runs.append(floor(banger, "run", banger.daemon_pid(), "--", *command))
+        runs.append(floor(banger, "run", banger.vmm_parent_pid(), "--", *command))
         left = banger.run("vm", "list", "-q").out
         if left:
             raise FloorFailed(f"the VM is still listed: {left}")
@@ -225,7 +225,7 @@ def measure_version(bench):
 def private_dirty_mib(banger):
     """Of all processes of the daemon."""
     kib = 0
-    for pid in banger.pids("bangerd"):
+    for pid in banger.pids("bangerd") + banger.pids("banger-helper"):
         text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
         kib += int(re.search(r"^Private_Dirty:\s*(\d+) kB", text, re.M)[1])
     return kib / 1024

@@ -68,7 +68,7 @@ class Child:
     """A running command. `tty` names the streams that are one pseudo-terminal (its controlling one),
     of `size` rows and columns."""
 
-    def __init__(self, args, env, cwd, tty=(), size=None):
+    def __init__(self, args, env, cwd, tty=(), size=None, keep=()):
         self.args = args
         self.output = {"stdout": b"", "stderr": b""}
         self.master = -1
@@ -85,7 +85,8 @@ class Child:
             if slave >= 0:
                 fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
 
-        self.process = subprocess.Popen(args, env=env, cwd=cwd, preexec_fn=own_terminal, **streams)
+        self.process = subprocess.Popen(args, env=env, cwd=cwd, preexec_fn=own_terminal,
+                                        pass_fds=keep, **streams)
         if slave >= 0:
             os.close(slave)
         self.sources = {}
@@ -362,9 +363,9 @@ class Instance:
         """Starts a command and returns its Child; it is killed with the test if it still runs."""
         return self.spawn_argv([self.program(program), *args], tty, size, env, cwd)
 
-    def spawn_argv(self, argv, tty=(), size=None, env=None, cwd=None):
+    def spawn_argv(self, argv, tty=(), size=None, env=None, cwd=None, keep=()):
         """The same with another program, such as a shell."""
-        child = Child(argv, self.environment | (env or {}), cwd or self.home, tty, size)
+        child = Child(argv, self.environment | (env or {}), cwd or self.home, tty, size, keep)
         self.children.append(child)
         return child
 
@@ -423,8 +424,12 @@ class Instance:
         """Process ids of this instance's processes of one program, e.g. "qemu-system-x86_64"."""
         return [p.pid for p in self.processes() if p.program == program]
 
+    def vmm_parent_pid(self):
+        """Whose child a QEMU is that is started now: the helper's when the daemon has one."""
+        return (self.pids("banger-helper") or [self.daemon_pid()])[0]
+
     def daemon_pid(self):
-        """The main process of the daemon (it may have a helper of the same program), or None."""
+        """The process that serves, or None."""
         pids = self.pids("bangerd")
         return min(pids) if pids else None
 

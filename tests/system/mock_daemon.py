@@ -46,7 +46,7 @@ KERNEL = {"id": "sha256:" + "cd" * 32, "digest": "sha256:" + "cd" * 32, "names":
           "size_bytes": 30 << 20, "created_at": TIME, "version": "6.1.0"}
 STATUS = {"pid": 1, "version": "1", "socket": "/run/banger/banger.sock",
           "state_dir": "/var/lib/banger", "dns": None, "web_url": None, "owner": 0,
-          "helper": {"mode": "none"}, "vms": {"running": 1}, "started_at": TIME}
+          "helper": {"mode": "in process"}, "vms": {"running": 1}, "started_at": TIME}
 CONFIGURATION = {
     "settings": [{"key": "accel", "value": "tcg", "default": "auto", "origin": "file",
                   "source": "/etc/banger/config.toml:1"},

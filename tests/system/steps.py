@@ -11,6 +11,7 @@ from banger import BUILD, ROOT, SLOWNESS, Result
 
 SHARED_VM = "shared"
 FAKE_PROGRAM = "banger-fakevmm"
+NOBODY = 65534
 
 QUICK_BOOT = 'accel = "tcg"\nboot_silence_s = {silence}\nboot_timeout_s = {timeout}\n'
 STAGE = re.compile(r"banger: [a-z ]+\.\.\.")
@@ -96,12 +97,51 @@ def own_programs(banger, agent=None):
     """Gives an instance copies of the programs, so that a test can exchange the agent's."""
     directory = banger.root / "bin"
     directory.mkdir()
-    for name in ("banger", "bangerd", "banger-agent", "banger-mkroot"):
+    for name in ("banger", "bangerd", "banger-agent", "banger-mkroot", "banger-launch",
+                 "banger-helper"):
         shutil.copy2(BUILD / name, directory / name)
     if agent is not None:
         (directory / "banger-agent").write_bytes(agent)
     banger.program = lambda name="banger": str(directory / name)
     return directory
+
+
+def start(banger, name, *flags):
+    """A VM that runs for as long as nobody ends it; the pid of its QEMU."""
+    before = set(banger.qemu_pids())
+    banger.ok("vm", "create", "--name", name, *flags)
+    (pid,) = set(banger.qemu_pids()) - before
+    return pid
+
+
+def read_status(pid):
+    """{key: value} of /proc/PID/status."""
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in status)
+
+
+def uids(pid):
+    return {int(uid) for uid in read_status(pid)["Uid"].split()}
+
+
+def wrap_for_nobody(banger, programs):
+    """From now on the instance's commands are run by nobody."""
+    wrappers = banger.root / "nobody"
+    wrappers.mkdir(mode=0o755)
+    for program in programs.iterdir():
+        wrapper = wrappers / program.name
+        wrapper.write_text("#!/bin/sh\nexec setpriv --reuid 65534 --regid 65534 --clear-groups "
+                           f"{program} \"$@\"\n")
+        wrapper.chmod(0o755)
+    banger.program = lambda name="banger": str(wrappers / name)
+
+
+def without_root(banger):
+    """Everything of the instance is nobody's, and so are the commands. Where the programs are."""
+    programs = own_programs(banger)
+    wrap_for_nobody(banger, programs)
+    subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", banger.root], check=True)
+    return programs
 
 
 def broken_agent(make_banger, mode, silence=15, timeout=60):

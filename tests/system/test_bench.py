@@ -48,7 +48,7 @@ def test_boot_floor_runs_true_in_a_guest_and_leaves_nothing(measuring):
     assert head(line.fresh_disk) != head(line.unused_disk)
     # It was the machine that banger starts.
     original.remove("-S")
-    original[original.index("-pidfile") + 1] = str(line.directory / "pid")
+    original[original.index("-L") + 1] = str(line.directory)
     assert line.argv == original
     assert sorted(what.split(":")[0] for what in line.fds.values()) == \
         ["a", "agent", "listen", "r", "r", "r", "w"]
@@ -83,12 +83,12 @@ def test_ping_floor_asks_both_guests_and_reaps_its_own(measuring):
 def test_run_floor_waits_until_the_vm_is_gone(measuring):
     banger = measuring.instance
     banger.ok("image", "list")
-    done = bench.floor(banger, "run", banger.daemon_pid(), "--", banger.program(), *TRUE)
+    done = bench.floor(banger, "run", banger.vmm_parent_pid(), "--", banger.program(), *TRUE)
     assert done["status"] == 0 and done["exited_ms"] <= done["gone_ms"]
     assert banger.qemu_pids() == []
     # A command that leaves its VM running for a moment: the daemon removes it.
-    done = bench.floor(banger, "run", banger.daemon_pid(), "--", banger.program(), "run", "--rm",
-                       "--detach", "--quiet", "--", "true")
+    done = bench.floor(banger, "run", banger.vmm_parent_pid(), "--", banger.program(), "run",
+                       "--rm", "--detach", "--quiet", "--", "true")
     assert done["status"] == 0
     assert banger.qemu_pids() == []
 

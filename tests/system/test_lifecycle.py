@@ -226,7 +226,9 @@ def test_directories_and_sockets_are_private(shared):
     for base in (shared.state_dir, shared.runtime_dir):
         for path in base.rglob("*"):
             if not path.is_symlink():
-                assert path.stat().st_mode & 0o077 == 0, path
+                # QEMU, which has a uid of its own, opens the kernel once more, by a descriptor.
+                readable = 0o044 if path.name == "vmlinux" else 0
+                assert path.stat().st_mode & 0o077 & ~readable == 0, path
 
 
 @needs_root

@@ -164,9 +164,9 @@ static void an_adopted_one_is_watched_and_killed(void **state)
     fixture_init(&f);
     vmm = launch(&f, NULL);
     process = *ops->process(vmm);
-    assert_int_equal(
-        ops->adopt(f.loop, f.scratch.path, f.scratch.fd, &process, on_event, &f, &adopted, &err),
-        0);
+    assert_int_equal(ops->adopt(f.loop, NULL, f.scratch.path, f.scratch.fd, &process, on_event, &f,
+                                &adopted, &err),
+                     0);
     ops->kill(adopted);
     /* Whoever is first takes the exit of our child; for the other one it is not its own. */
     ended = await_exit(adopted);
@@ -175,9 +175,9 @@ static void an_adopted_one_is_watched_and_killed(void **state)
     ops->free(adopted);
     ops->free(vmm);
     assert_int_equal(f.exited, 2);
-    assert_int_equal(
-        ops->adopt(f.loop, f.scratch.path, f.scratch.fd, &process, on_event, &f, &adopted, &err),
-        -1);
+    assert_int_equal(ops->adopt(f.loop, NULL, f.scratch.path, f.scratch.fd, &process, on_event, &f,
+                                &adopted, &err),
+                     -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
     fixture_done(&f);
 }

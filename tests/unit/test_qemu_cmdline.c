@@ -45,7 +45,7 @@ static char *build(const struct vmm_spec *spec)
 #define BEGIN                                                                                      \
     "qemu-system-x86_64\n"                                                                         \
     "-name\nguest=web-1,debug-threads=on\n"                                                        \
-    "-pidfile\n/run/banger/vms/0123/pid\n"                                                         \
+    "-L\n/run/banger/vms/0123\n"                                                                   \
     "-sandbox\non,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny\n"          \
     "-nodefaults\n-no-user-config\n-display\nnone\n-no-reboot\n-S\n"                               \
     "-machine\nmicrovm,acpi=on,rtc=on,pit=off,pic=off,x-option-roms=off,dump-guest-core=off\n"

@@ -17,6 +17,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -118,6 +119,7 @@ struct fixture {
     char dir[64];
     int dir_fd;
     struct loop *loop;
+    struct host *host;
     int kernel_fd, initramfs_fd, console_fd, data_fd;
     struct vmm *vmm;
 
@@ -155,6 +157,19 @@ static void skip_without_qemu(void)
     }
 }
 
+/* As a daemon has it; the launcher lies beside this program. */
+static struct host *host_new(const char *name)
+{
+    char self[4000] = "", launcher[4096];
+
+    assert_true(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0);
+    (void)snprintf(launcher, sizeof(launcher), "%s/banger-launch", dirname(self));
+    return host_local_new(&(struct host_local_params){.launcher = launcher,
+                                                      .uid_first = 2100000000,
+                                                      .uid_count = geteuid() == 0 ? 1048576 : 0,
+                                                      .name = name});
+}
+
 static int setup(void **state)
 {
     struct fixture *f = x_calloc(1, sizeof(*f));
@@ -168,6 +183,7 @@ static int setup(void **state)
     f->data_fd = memfd_create("data", MFD_CLOEXEC);
     assert_int_equal(ftruncate(f->data_fd, 1 << 20), 0);
     f->kernel_fd = -1;
+    f->host = host_new(f->dir);
     assert_int_equal(latch_init(&f->event), 0);
     assert_int_equal(latch_init(&f->exited), 0);
     assert_int_equal(loop_new("vmm", &f->loop), 0);
@@ -187,6 +203,7 @@ static int teardown(void **state)
     }
     ops->free(f->vmm);
     loop_free(f->loop);
+    host_free(f->host);
     latch_done(&f->event);
     latch_done(&f->exited);
     close_p(&f->dir_fd);
@@ -204,6 +221,7 @@ static struct vmm_spec spec_of(struct fixture *f, const uint8_t *code, size_t le
     close_p(&f->kernel_fd);
     f->kernel_fd = kernel_new(code, len);
     return (struct vmm_spec){
+        .host = f->host,
         .name = "tiny",
         .run_dir = f->dir,
         .run_dir_fd = f->dir_fd,
@@ -329,15 +347,19 @@ static void a_later_handle_takes_over(void **state)
 
     assert_int_equal(loop_new("second", &other), 0);
     process.start_ticks++;
-    assert_int_equal(ops->adopt(other, f->dir, f->dir_fd, &process, on_event, f, &vmm, &err), -1);
+    assert_int_equal(
+        ops->adopt(other, f->host, f->dir, f->dir_fd, &process, on_event, f, &vmm, &err), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
     process.start_ticks--;
-    assert_int_equal(ops->adopt(other, "/tmp", f->dir_fd, &process, on_event, f, &vmm, &err), 0);
+    assert_int_equal(
+        ops->adopt(other, f->host, "/tmp", f->dir_fd, &process, on_event, f, &vmm, &err), 0);
     ops->free(vmm); /* the test's directory is inside /tmp: that is "ours" too */
-    assert_int_equal(ops->adopt(other, "/run", f->dir_fd, &process, on_event, f, &vmm, &err), -1);
+    assert_int_equal(
+        ops->adopt(other, f->host, "/run", f->dir_fd, &process, on_event, f, &vmm, &err), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
 
-    assert_int_equal(ops->adopt(other, f->dir, f->dir_fd, &process, on_event, f, &vmm, &err), 0);
+    assert_int_equal(
+        ops->adopt(other, f->host, f->dir, f->dir_fd, &process, on_event, f, &vmm, &err), 0);
     assert_int_equal(ops->process(vmm)->pid, process.pid);
     assert_int_equal(ops->pause(vmm, NULL, soon(), &err), 0);
     assert_int_equal(ops->resume(vmm, NULL, soon(), &err), 0);
@@ -346,7 +368,8 @@ static void a_later_handle_takes_over(void **state)
     assert_int_equal(latch_wait(&f->exited, NULL, soon()), 0);
     assert_string_equal(f->events, "resumed exited ");
     ops->free(vmm);
-    assert_int_equal(ops->adopt(other, f->dir, f->dir_fd, &process, on_event, f, &vmm, &err), -1);
+    assert_int_equal(
+        ops->adopt(other, f->host, f->dir, f->dir_fd, &process, on_event, f, &vmm, &err), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
     loop_free(other);
 }
@@ -399,8 +422,8 @@ static void a_process_of_an_earlier_daemon_is_adopted(void **state)
     f->loop = NULL;
     child = launch_elsewhere(f, &spec, &process);
     assert_int_equal(loop_new("vmm", &f->loop), 0);
-    assert_int_equal(ops->adopt(f->loop, f->dir, f->dir_fd, &process, on_event, f, &f->vmm, &err),
-                     0);
+    assert_int_equal(
+        ops->adopt(f->loop, f->host, f->dir, f->dir_fd, &process, on_event, f, &f->vmm, &err), 0);
     assert_int_equal(ops->pause(f->vmm, NULL, soon(), &err), 0);
     ops->kill(f->vmm);
     assert_int_equal(ops->wait_exit(f->vmm, NULL, soon(), &end), 0);
@@ -427,8 +450,8 @@ static void a_guest_that_was_never_started_is_started_by_adoption(void **state)
     assert_int_equal(waitid(P_PID, (id_t)process.pid, &info, WSTOPPED | WNOWAIT), 0);
     ops->free(f->vmm);
     f->vmm = NULL;
-    assert_int_equal(ops->adopt(f->loop, f->dir, f->dir_fd, &process, on_event, f, &f->vmm, &err),
-                     0);
+    assert_int_equal(
+        ops->adopt(f->loop, f->host, f->dir, f->dir_fd, &process, on_event, f, &f->vmm, &err), 0);
     assert_int_equal(kill(process.pid, SIGCONT), 0);
     assert_int_equal(ops->wait_exit(f->vmm, NULL, soon(), &end), 0);
     assert_int_equal(end.code, 0);

@@ -8,9 +8,9 @@
 #include "base/fs.h"
 #include "base/spawn.h"
 #include "base/str.h"
+#include "host/process.h"
 #include "version.h"
 #include "vmm/fake/fake_process.h"
-#include "vmm/process.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -204,12 +204,13 @@ static int fake_launch(struct loop *loop, const struct vmm_spec *spec, vmm_event
     return 0;
 }
 
-static int fake_adopt(struct loop *loop, const char *run_dir, int run_dir_fd,
+static int fake_adopt(struct loop *loop, struct host *host, const char *run_dir, int run_dir_fd,
                       const struct vmm_process *process, vmm_event_fn fn, void *arg,
                       struct vmm **ret_vmm, struct err *err)
 {
     int pidfd = process_open(process, run_dir);
 
+    (void)host; /* it runs as who we are, unconfined */
     (void)run_dir_fd;
     if (pidfd == -ESRCH) {
         return err_set(err, ERR_NOT_FOUND, "no process %d of '%s'", process->pid, run_dir);

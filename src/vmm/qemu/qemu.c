@@ -7,10 +7,11 @@
 
 #include "base/clock.h"
 #include "base/fs.h"
+#include "base/log.h"
 #include "base/spawn.h"
 #include "base/str.h"
 #include "codec/json.h"
-#include "vmm/process.h"
+#include "host/process.h"
 #include "vmm/qemu/qemu_cmdline.h"
 #include "vmm/qemu/qmp.h"
 
@@ -23,6 +24,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/pidfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define AGENT_SOCKET "agent.sock"
@@ -38,10 +40,13 @@ struct vmm {
     struct loop *loop;
     vmm_event_fn fn;
     void *arg;
+    struct host *host;
+    char *run_dir;
     struct vmm_process process;
     int pidfd;
 
     /* loop thread only */
+    int exit_fd;                     /* struct host_vmm; -1 once it has told */
     struct loop_source *exit_source; /* NULL once it has exited */
     struct qmp *qmp;                 /* NULL: the socket could not be connected to */
     bool starting;                   /* the RESUME that comes next is the start's */
@@ -153,17 +158,35 @@ static void on_status(void *arg, const json_t *result, const struct err *err)
     }
 }
 
+static void on_exit_readable(void *arg, uint32_t events);
+
+static void watch_exit(struct vmm *vmm)
+{
+    vmm->exit_source = loop_add_io(vmm->loop, vmm->exit_fd >= 0 ? vmm->exit_fd : vmm->pidfd,
+                                   EPOLLIN, on_exit_readable, vmm);
+}
+
 static void on_exit_readable(void *arg, uint32_t events)
 {
     struct vmm *vmm = arg;
+    bool told = vmm->exit_fd >= 0 && host_take_exit(vmm->exit_fd, &vmm->exit);
 
     (void)events;
     loop_source_free(vmm->exit_source);
     vmm->exit_source = NULL;
+    if (vmm->exit_fd >= 0) {
+        close_p(&vmm->exit_fd);
+        if (!told) {
+            watch_exit(vmm);
+            return;
+        }
+    }
     if (vmm->qmp) {
         qmp_drain(vmm->qmp);
     }
-    process_collect(vmm->pidfd, &vmm->exit);
+    if (!told) {
+        process_collect(vmm->pidfd, &vmm->exit);
+    }
     latch_set(&vmm->exited);
     emit(vmm, VMM_EXITED);
 }
@@ -182,7 +205,7 @@ static void attach(void *arg)
     struct vmm *vmm = a->vmm;
     struct err err;
 
-    vmm->exit_source = loop_add_io(vmm->loop, vmm->pidfd, EPOLLIN, on_exit_readable, vmm);
+    watch_exit(vmm);
     if (a->qmp_fd >= 0) {
         const struct qmp_handler handler = {
             .greeting = on_greeting, .event = on_qmp_event, .arg = vmm};
@@ -208,22 +231,35 @@ static void detach(void *arg)
     vmm->qmp = NULL;
 }
 
-/* Takes over both descriptors; qmp_fd may be -1. */
-static struct vmm *vmm_new(struct loop *loop, const struct vmm_process *process, int pidfd,
-                           int qmp_fd, bool adopted, vmm_event_fn fn, void *arg)
+/* What a handle is made of: taken over are the two descriptors, of which qmp_fd may be -1. */
+struct making {
+    struct loop *loop;
+    struct host *host;
+    const char *run_dir;
+    struct host_vmm process;
+    int qmp_fd;
+    bool adopted;
+    vmm_event_fn fn;
+    void *arg;
+};
+
+static struct vmm *vmm_new(const struct making *m)
 {
     struct vmm *vmm = x_calloc(1, sizeof(*vmm));
-    struct attaching a = {.vmm = vmm, .qmp_fd = qmp_fd, .adopted = adopted};
+    struct attaching a = {.vmm = vmm, .qmp_fd = m->qmp_fd, .adopted = m->adopted};
 
-    vmm->loop = loop;
-    vmm->fn = fn;
-    vmm->arg = arg;
-    vmm->process = *process;
-    vmm->pidfd = pidfd;
+    vmm->loop = m->loop;
+    vmm->fn = m->fn;
+    vmm->arg = m->arg;
+    vmm->host = m->host;
+    vmm->run_dir = x_strdup(m->run_dir);
+    vmm->process = m->process.process;
+    vmm->pidfd = m->process.pidfd;
+    vmm->exit_fd = m->process.exit_fd;
     if (latch_init(&vmm->exited) < 0) {
         abort();
     }
-    loop_call(loop, attach, &a);
+    loop_call(vmm->loop, attach, &a);
     return vmm;
 }
 
@@ -239,7 +275,9 @@ static void qemu_free(struct vmm *vmm)
         process_collect(vmm->pidfd, &unused); /* in case it ended just now: leave no zombie */
     }
     close_p(&vmm->pidfd);
+    close_p(&vmm->exit_fd);
     latch_done(&vmm->exited);
+    free(vmm->run_dir);
     free(vmm);
 }
 
@@ -285,10 +323,34 @@ static void launching_done(struct launching *l)
     close_p(&l->qmp_fd);
 }
 
+/* QEMU opens these two again, by /proc/self/fd, and its uid is not ours. Nobody else gets that far:
+ * they lie in directories that are ours alone. Where it is ours it must not write. 0 or -errno. */
+static int let_read(int fd)
+{
+    struct stat st;
+
+    if (fd < 0) {
+        return 0;
+    }
+    if (fstat(fd, &st) < 0) {
+        return -errno;
+    }
+    return (st.st_mode & 0777) == 0444 || fchmod(fd, 0444) == 0 ? 0 : -errno;
+}
+
 static int prepare(const struct vmm_spec *spec, struct launching *l, struct err *err)
 {
+    int r;
+
     if (qemu_cmdline_build(spec, &l->cmdline, err) < 0 || check_descriptors(spec, err) < 0) {
         return -1;
+    }
+    r = let_read(spec->kernel_fd);
+    if (r == 0) {
+        r = let_read(spec->initramfs_fd);
+    }
+    if (r < 0) {
+        return err_set_errno(err, ERR_IO, r, "cannot let QEMU read kernel and initramfs");
     }
     l->log_fd = openat(spec->run_dir_fd, "vmm.log",
                        O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -312,17 +374,15 @@ static int prepare(const struct vmm_spec *spec, struct launching *l, struct err 
     return 0;
 }
 
-static int spawn_error(int r, struct err *err)
+static uint64_t disk_bytes(int fd)
 {
-    if (r == -ENOENT) {
-        (void)err_set(err, ERR_UNSUPPORTED, "'" QEMU_PROGRAM "' is not installed");
-        return err_hint(err, "install qemu-system-x86 (apt-get install qemu-system-x86)");
-    }
-    return err_set_errno(err, ERR_VMM, r, "cannot start '" QEMU_PROGRAM "'");
+    struct stat st;
+
+    return fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0 ? (uint64_t)st.st_size : 0;
 }
 
-static int spawn_qemu(const struct vmm_spec *spec, const struct launching *l, pid_t *ret_pid,
-                      int *ret_pidfd, struct err *err)
+static int start_qemu(const struct vmm_spec *spec, const struct launching *l,
+                      struct host_vmm *ret_process, struct err *err)
 {
     const struct spawn_fd all[] = {
         {.fd = l->log_fd, .as = STDOUT_FILENO},
@@ -336,26 +396,22 @@ static int spawn_qemu(const struct vmm_spec *spec, const struct launching *l, pi
         {.fd = l->agent_listen_fd, .as = QEMU_FD_AGENT},
     };
     struct spawn_fd fds[ARRAY_LEN(all)];
-    struct spawn_params params = {
+    struct host_launch params = {
         .argv = (const char *const *)l->cmdline.argv,
         .fds = fds,
-        .new_session = true,
+        .run_dir = spec->run_dir,
+        .memory_mib = spec->memory_mib,
+        .vcpus = spec->vcpus,
+        .disk_bytes = disk_bytes(spec->data_disk_fd),
+        .kvm = spec->accel == VMM_ACCEL_KVM,
     };
-    int r;
 
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
         if (all[i].fd >= 0) {
             fds[params.fd_count++] = all[i];
         }
     }
-    r = spawn_process(&params, ret_pid, ret_pidfd);
-    return r < 0 ? spawn_error(r, err) : 0;
-}
-
-static void reap(pid_t pid)
-{
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
-    }
+    return spec->host->ops->launch(spec->host, &params, ret_process, err);
 }
 
 static int qemu_launch(struct loop *loop, const struct vmm_spec *spec, vmm_event_fn fn, void *arg,
@@ -367,25 +423,18 @@ static int qemu_launch(struct loop *loop, const struct vmm_spec *spec, vmm_event
         .agent_listen_fd = -1,
         .qmp_fd = -1,
     };
-    _cleanup_close_ int pidfd = -1;
-    struct vmm_process process;
-    pid_t pid;
-    int r;
+    struct making m = {
+        .loop = loop, .host = spec->host, .run_dir = spec->run_dir, .fn = fn, .arg = arg};
 
-    if (prepare(spec, &l, err) < 0 || spawn_qemu(spec, &l, &pid, &pidfd, err) < 0) {
+    if (prepare(spec, &l, err) < 0 || start_qemu(spec, &l, &m.process, err) < 0) {
         return -1;
     }
-    r = process_identify(pid, &process);
-    if (r < 0) {
-        (void)pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
-        reap(pid);
-        return err_set_errno(err, ERR_VMM, r, "cannot read the start time of process %d", pid);
-    }
-    *ret_vmm = vmm_new(loop, &process, STEAL_FD(pidfd), STEAL_FD(l.qmp_fd), false, fn, arg);
+    m.qmp_fd = STEAL_FD(l.qmp_fd);
+    *ret_vmm = vmm_new(&m);
     return 0;
 }
 
-static int qemu_adopt(struct loop *loop, const char *run_dir, int run_dir_fd,
+static int qemu_adopt(struct loop *loop, struct host *host, const char *run_dir, int run_dir_fd,
                       const struct vmm_process *process, vmm_event_fn fn, void *arg,
                       struct vmm **ret_vmm, struct err *err)
 {
@@ -400,11 +449,34 @@ static int qemu_adopt(struct loop *loop, const char *run_dir, int run_dir_fd,
     }
     /* Without its socket (somebody removed it) the VM still can be watched and killed. */
     qmp_fd = fs_unix_connect(run_dir_fd, QMP_SOCKET);
-    *ret_vmm = vmm_new(loop, process, pidfd, qmp_fd < 0 ? -1 : qmp_fd, true, fn, arg);
+    *ret_vmm =
+        vmm_new(&(struct making){.loop = loop,
+                                 .host = host,
+                                 .run_dir = run_dir,
+                                 .process = {.process = *process, .pidfd = pidfd, .exit_fd = -1},
+                                 .qmp_fd = qmp_fd < 0 ? -1 : qmp_fd,
+                                 .adopted = true,
+                                 .fn = fn,
+                                 .arg = arg});
     return 0;
 }
 
 /* Version ------------------------------------------------------------------------------------- */
+
+static int spawn_error(int r, struct err *err)
+{
+    if (r == -ENOENT) {
+        (void)err_set(err, ERR_UNSUPPORTED, "'" QEMU_PROGRAM "' is not installed");
+        return err_hint(err, "install qemu-system-x86 (apt-get install qemu-system-x86)");
+    }
+    return err_set_errno(err, ERR_VMM, r, "cannot start '" QEMU_PROGRAM "'");
+}
+
+static void reap(pid_t pid)
+{
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
+    }
+}
 
 /* Everything until the end of the stream. 0 or -errno. */
 static int read_output(int fd, struct buf *out)
@@ -572,9 +644,29 @@ static int qemu_resume(struct vmm *vmm, struct cancel *cancel, int64_t deadline_
     return execute(vmm, "cont", cancel, deadline_ms, err);
 }
 
+static void quit(void *arg)
+{
+    struct vmm *vmm = arg;
+    struct err err;
+
+    if (vmm->exit_source && vmm->qmp) {
+        (void)qmp_execute(vmm->qmp, "quit", NULL, NULL, NULL, &err);
+    }
+}
+
+/* It may run as another uid than ours. A host that has no rights over it (a daemon without root,
+ * after one with it) can still ask, and a QEMU that does not hang obeys. */
 static void qemu_kill(struct vmm *vmm)
 {
-    (void)pidfd_send_signal(vmm->pidfd, SIGKILL, NULL, 0);
+    struct err err;
+
+    if (pidfd_send_signal(vmm->pidfd, SIGKILL, NULL, 0) == 0 || errno == ESRCH) {
+        return;
+    }
+    if (vmm->host->ops->kill(vmm->host, &vmm->process, vmm->run_dir, &err) < 0) {
+        log_warn("%s: asking it to quit", err.message);
+        loop_post(vmm->loop, quit, vmm);
+    }
 }
 
 static int qemu_wait_exit(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms,

@@ -136,9 +136,10 @@ int qemu_cmdline_build(const struct vmm_spec *spec, struct qemu_cmdline *ret, st
     }
     option(&c, QEMU_PROGRAM, NULL);
     option_f(&c, "-name", "guest=%s,debug-threads=on", spec->name);
-    option_f(&c, "-pidfile", "%s/pid", spec->run_dir);
-    option(&c, "-sandbox",
-           "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    /* Where firmware would be looked for first, and is not: by it the process is known to be ours.
+     */
+    option(&c, "-L", spec->run_dir);
+    option(&c, "-sandbox", HOST_QEMU_SANDBOX);
     option(&c, "-nodefaults", NULL);
     option(&c, "-no-user-config", NULL);
     option(&c, "-display", "none");

@@ -1,12 +1,12 @@
 /*
  * QEMU's command line from a VM's specification. Pure. Whatever QEMU opens it gets by descriptor;
- * the only path is that of the pid file, by which a process is known to be ours.
+ * the run directory is named only so that the process is known to be ours.
  */
 #pragma once
 
 #include "vmm/vmm.h"
 
-#define QEMU_PROGRAM "qemu-system-x86_64"
+#define QEMU_PROGRAM HOST_QEMU_PROGRAM
 #define QEMU_ARGS_MAX 64
 
 /* Descriptors of the process; those of absent disks are not open. 1 and 2 go to vmm.log. */

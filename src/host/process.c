@@ -1,4 +1,4 @@
-#include "vmm/process.h"
+#include "host/process.h"
 
 #include "base/fs.h"
 #include "base/str.h"

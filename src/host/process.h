@@ -1,15 +1,28 @@
 /*
  * Whose process is that? A pid alone names nothing for long, so a VMM is ours only when pid, start
  * time, host boot and the run directory on its own command line all agree.
- * For back ends, and for who looks for processes that no row names. Stateless; any thread; 0 or
- * -errno.
+ * Stateless; any thread; 0 or -errno.
  */
 #pragma once
 
-#include "vmm/vmm.h"
+#include "base/id.h"
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* What names a process beyond its pid, which the kernel reuses. */
+struct vmm_process {
+    pid_t pid;
+    uint64_t start_ticks;       /* field 22 of /proc/PID/stat, proc(5) */
+    char boot_id[BOOT_ID_SIZE]; /* /proc/sys/kernel/random/boot_id of the host */
+};
+
+struct vmm_exit {
+    int code;   /* exit status, -1 when unknown (adopted process) */
+    int signal; /* 0, or what killed it */
+};
 
 /* Field 22 of a /proc/PID/stat text, whose second field (comm) may hold spaces and parentheses.
  * 0 or -EPROTO. */
@@ -21,13 +34,6 @@ bool process_cmdline_has_path(const char *cmdline, size_t len, const char *path)
 
 /* The id that the host's kernel has had since it booted. */
 int process_boot_id(char ret_id[BOOT_ID_SIZE]);
-
-/* Calls fn for each process that is a VMM of a run directory below run_dirs: its program is one of
- * a back end, and run_dirs/NAME is on its command line. Zombies are none. 0 or -errno: not all
- * could be looked at. */
-typedef void (*process_found_fn)(void *arg, const struct vmm_process *process,
-                                 const struct vmm_ops *ops, const char *name);
-int process_find_all(const char *run_dirs, process_found_fn fn, void *arg);
 
 /* Notes who pid is now. For a child that is not reaped yet, so that it can be nobody else. */
 int process_identify(pid_t pid, struct vmm_process *ret_process);

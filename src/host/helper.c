@@ -1,0 +1,271 @@
+#include "host/helper.h"
+
+#include "base/log.h"
+#include "base/str.h"
+#include "host/host_priv.h"
+#include "host/wire.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#define VMMS_MAX 16384U
+
+/* A VMM that runs: who waits for its end. */
+struct child {
+    pid_t pid;
+    int exit_fd; /* a pipe */
+};
+
+struct helper {
+    const struct helper_params *params;
+    int signal_fd;
+    struct child *children;
+    size_t count, room;
+};
+
+static void helper_done(struct helper *h)
+{
+    for (size_t i = 0; i < h->count; i++) {
+        close_p(&h->children[i].exit_fd);
+    }
+    free(h->children);
+    close_p(&h->signal_fd);
+}
+
+/* Ends ----------------------------------------------------------------------------------------- */
+
+static void add_child(struct helper *h, pid_t pid, int exit_fd)
+{
+    if (h->count == h->room) {
+        h->room = h->room ? h->room * 2 : 16;
+        h->children = reallocarray(h->children, h->room, sizeof(*h->children));
+        if (!h->children) {
+            abort();
+        }
+    }
+    h->children[h->count++] = (struct child){.pid = pid, .exit_fd = exit_fd};
+}
+
+static void tell_exit(struct helper *h, pid_t pid, const struct wire_exit *exit)
+{
+    for (size_t i = 0; i < h->count; i++) {
+        if (h->children[i].pid == pid) {
+            /* Nobody may be listening any more, or the pipe be somebody's joke. */
+            (void)!write(h->children[i].exit_fd, exit, sizeof(*exit));
+            close_p(&h->children[i].exit_fd);
+            h->children[i] = h->children[--h->count];
+            return;
+        }
+    }
+}
+
+static void collect_exits(struct helper *h)
+{
+    struct signalfd_siginfo info;
+
+    while (read(h->signal_fd, &info, sizeof(info)) > 0) {
+    }
+    for (;;) {
+        siginfo_t ended = {0};
+        struct wire_exit exit = {.code = -1};
+
+        if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG) < 0 || ended.si_pid == 0) {
+            return;
+        }
+        if (ended.si_code == CLD_EXITED) {
+            exit.code = ended.si_status;
+        } else {
+            exit.signal = ended.si_status;
+        }
+        tell_exit(h, ended.si_pid, &exit);
+    }
+}
+
+/* Verbs ---------------------------------------------------------------------------------------- */
+
+/* What came with a request; all closed in the end. */
+struct received {
+    int fds[WIRE_FDS_MAX];
+    size_t count;
+};
+
+static void received_done(struct received *r)
+{
+    for (size_t i = 0; i < r->count; i++) {
+        close_p(&r->fds[i]);
+    }
+}
+
+/* Whether it was taken. */
+static bool answer(int fd, const struct wire_reply *reply, const int *fds, size_t count)
+{
+    int r = wire_send(fd, reply, sizeof(*reply), fds, count);
+
+    if (r < 0) {
+        log_warn("a reply is not wanted any more: %s", strerror(-r));
+    }
+    return r == 0;
+}
+
+static void do_launch(struct helper *h, const struct wire_request *q, int reply_fd)
+{
+    struct host *host = h->params->host;
+    struct wire_reply reply = {0};
+    struct host_vmm vmm = {.pidfd = -1, .exit_fd = -1};
+    int ends[2];
+
+    if (h->count >= VMMS_MAX || pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) {
+        reply.result = err_set_errno(&reply.err, ERR_LIMIT, h->count >= VMMS_MAX ? EAGAIN : errno,
+                                     "%zu VMs run", h->count);
+        (void)answer(reply_fd, &reply, NULL, 0);
+        return;
+    }
+    reply.result = host->ops->launch(host, &q->launch, &vmm, &reply.err);
+    if (reply.result == 0) {
+        const int fds[] = {vmm.pidfd, ends[0]};
+
+        reply.process = vmm.process;
+        add_child(h, vmm.process.pid, ends[1]);
+        if (!answer(reply_fd, &reply, fds, ARRAY_LEN(fds))) {
+            /* Nobody will ever know of it. */
+            (void)pidfd_send_signal(vmm.pidfd, SIGKILL, NULL, 0);
+        }
+        (void)close(vmm.pidfd);
+    } else {
+        (void)answer(reply_fd, &reply, NULL, 0);
+        (void)close(ends[1]);
+    }
+    (void)close(ends[0]);
+}
+
+static void do_kill(struct helper *h, const struct wire_request *q, int reply_fd)
+{
+    struct host *host = h->params->host;
+    struct wire_reply reply = {0};
+
+    reply.result = host->ops->kill(host, &q->process, q->run_dir, &reply.err);
+    (void)answer(reply_fd, &reply, NULL, 0);
+}
+
+static void do_status(struct helper *h, int reply_fd)
+{
+    struct wire_reply reply = {.status = h->params->status};
+
+    reply.status.vmms = (uint32_t)h->count;
+    (void)answer(reply_fd, &reply, NULL, 0);
+}
+
+/* What is wrong with a request, or NULL. */
+static const char *check(const struct helper *h, const struct wire_request *q,
+                         const struct received *got)
+{
+    size_t fds = got->count - 1;
+
+    switch (q->verb) {
+    case WIRE_LAUNCH:
+        return fds == q->launch.fd_count ? host_check_launch(&q->launch, h->params->runtime_dir)
+                                         : "the number of descriptors";
+    case WIRE_KILL:
+        return fds == 0 ? host_check_kill(&q->process, q->run_dir, h->params->runtime_dir)
+                        : "the number of descriptors";
+    case WIRE_STATUS:
+    case WIRE_VERB_END:
+        break;
+    }
+    return fds == 0 ? NULL : "the number of descriptors";
+}
+
+static void serve_request(struct helper *h, struct wire_request *q, const struct received *got)
+{
+    switch (q->verb) {
+    case WIRE_LAUNCH:
+        for (size_t i = 0; i < q->launch.fd_count; i++) {
+            q->fds[i].fd = got->fds[i + 1];
+        }
+        do_launch(h, q, got->fds[0]);
+        break;
+    case WIRE_KILL:
+        do_kill(h, q, got->fds[0]);
+        break;
+    case WIRE_STATUS:
+        do_status(h, got->fds[0]);
+        break;
+    case WIRE_VERB_END:
+        break;
+    }
+}
+
+/* 1 = served, 0 = the daemon has ended, or -1. */
+static int serve_one(struct helper *h, struct err *err)
+{
+    _cleanup_(received_done) struct received got = {.count = WIRE_FDS_MAX};
+    _cleanup_free_ uint8_t *packet = x_calloc(1, WIRE_REQUEST_MAX);
+    struct wire_request q;
+    const char *wrong;
+    ssize_t n = wire_receive(h->params->fd, packet, WIRE_REQUEST_MAX, got.fds, &got.count);
+
+    if (n <= 0) {
+        got.count = 0;
+    }
+    if (n == -EAGAIN) {
+        return 1;
+    }
+    if (n == 0 || n == -ECONNRESET) {
+        return 0;
+    }
+    if (n < 0 && n != -EPROTO) {
+        return err_set_errno(err, ERR_IO, (int)n, "cannot read a request");
+    }
+    if (n < 0 || got.count < 1 || wire_parse(packet, (size_t)n, &q) < 0) {
+        return err_set(err, ERR_INVALID, "what the daemon sent is no request");
+    }
+    wrong = check(h, &q, &got);
+    if (wrong) {
+        return err_set(err, ERR_DENIED, "the daemon may not ask for this: %s", wrong);
+    }
+    serve_request(h, &q, &got);
+    return 1;
+}
+
+static int loop(struct helper *h, struct err *err)
+{
+    struct pollfd fds[] = {
+        {.fd = h->params->fd, .events = POLLIN},
+        {.fd = h->signal_fd, .events = POLLIN},
+    };
+    int r = 1;
+
+    while (r > 0) {
+        if (poll(fds, ARRAY_LEN(fds), -1) < 0 && errno != EINTR) {
+            return err_set_errno(err, ERR_INTERNAL, errno, "poll");
+        }
+        if (fds[1].revents) {
+            collect_exits(h);
+        }
+        if (fds[0].revents) {
+            r = serve_one(h, err);
+        }
+    }
+    return r;
+}
+
+int helper_serve(const struct helper_params *params, struct err *err)
+{
+    _cleanup_(helper_done) struct helper h = {.params = params, .signal_fd = -1};
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    h.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (h.signal_fd < 0) {
+        return err_set_errno(err, ERR_INTERNAL, errno, "cannot wait for children");
+    }
+    return loop(&h, err);
+}

@@ -1,0 +1,428 @@
+/* struct host_ops, done by this process: it starts banger-launch, which becomes the VMM. */
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "host/cgroup.h"
+#include "host/host_priv.h"
+#include "launch/launch.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+
+#define REPORT_DEADLINE_MS 20000
+#define UID_TRIES 64U
+#define STATUS_MAX 65536
+/* Options of banger-launch, binds, "--", program. */
+#define LAUNCHER_ARGS_MAX 48
+#define MIB (1024ULL * 1024)
+/* Beside the guest's memory: libraries, translated code, stacks, allocation arenas. */
+#define ADDRESS_SPACE_MIB 8192U
+#define ADDRESS_SPACE_MIB_PER_VCPU 128U
+#define CGROUP_MEMORY_MIB 1024U
+/* Beside the vcpus: QEMU's main and RCU threads, and up to 64 that work on disks. */
+#define TASKS 128U
+#define FILES_MAX 256U
+/* The console and the log are bounded at far less. */
+#define FILE_BYTES_MIN (64 * MIB)
+
+/* What QEMU needs of the host's files, where they are: libraries, its firmware. */
+static const char *const qemu_files[] = {
+    "/lib",
+    "/lib64",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/etc/ld.so.cache",
+    "/usr/share/qemu",
+    "/usr/share/seabios",
+    "/usr/local/share/qemu",
+};
+
+struct local {
+    struct host host;
+    /* immutable */
+    char *launcher, *cgroup;
+    uid_t uid_first, uid_count;
+
+    atomic_bool no_user_namespace; /* one was refused, and that was said */
+};
+
+uint64_t host_hash(const char *text)
+{
+    uint64_t h = 0xcbf29ce484222325ULL;
+
+    for (; *text; text++) {
+        h = (h ^ (unsigned char)*text) * 0x100000001b3ULL;
+    }
+    return h;
+}
+
+uid_t host_vmm_uid(const char *run_dir, unsigned try, uid_t first, uid_t count)
+{
+    return first + (uid_t)((host_hash(run_dir) + try) % count);
+}
+
+char *host_find_program(const char *name)
+{
+    _cleanup_free_ char *path = x_strdup(getenv("PATH"));
+    char *rest = path, *dir;
+
+    while ((dir = strsep(&rest, ":"))) {
+        _cleanup_free_ char *file = x_asprintf("%s/%s", dir, name);
+
+        if (dir[0] == '/' && access(file, X_OK) == 0) {
+            return realpath(file, NULL);
+        }
+    }
+    return NULL;
+}
+
+/* The command line of banger-launch ------------------------------------------------------------ */
+
+struct args {
+    char *own[LAUNCHER_ARGS_MAX];
+    size_t count;
+};
+
+static void args_done(struct args *a)
+{
+    for (size_t i = 0; i < a->count; i++) {
+        free(a->own[i]);
+    }
+}
+
+static void add(struct args *a, const char *fmt, ...) _printf_(2, 3);
+static void add(struct args *a, const char *fmt, ...)
+{
+    va_list ap;
+
+    assert(a->count < LAUNCHER_ARGS_MAX);
+    va_start(ap, fmt);
+    if (vasprintf(&a->own[a->count++], fmt, ap) < 0) {
+        abort();
+    }
+    va_end(ap);
+}
+
+/* One start: as whom, and in what. */
+struct attempt {
+    const struct local *local;
+    const struct host_launch *params;
+    const char *program;
+    uid_t uid; /* 0 = as who we are */
+    bool user_namespace;
+    int report_fd; /* its number in the child */
+};
+
+static void add_limits(struct args *a, const struct attempt *t)
+{
+    const struct host_launch *p = t->params;
+    uint64_t file_bytes = p->disk_bytes > FILE_BYTES_MIN ? p->disk_bytes : FILE_BYTES_MIN;
+
+    add(a, "as=%llu",
+        (p->memory_mib + ADDRESS_SPACE_MIB + p->vcpus * (uint64_t)ADDRESS_SPACE_MIB_PER_VCPU) *
+            MIB);
+    add(a, "fsize=%llu", (unsigned long long)file_bytes);
+    add(a, "nofile=%u", FILES_MAX);
+    if (t->uid != 0) {
+        add(a, "nproc=%u", TASKS + p->vcpus);
+    }
+}
+
+static void add_options(struct args *a, const struct attempt *t)
+{
+    const struct host_launch *p = t->params;
+
+    add(a, "%s", t->local->launcher);
+    add(a, "report=%d", t->report_fd);
+    if (t->uid != 0) {
+        add(a, "uid=%u", t->uid);
+        add(a, "gid=%u", t->uid);
+    }
+    add(a, "userns=%d", t->user_namespace);
+    if (t->uid != 0 || t->user_namespace) {
+        add(a, "root=1");
+        add(a, "kvm=%d", p->kvm);
+        for (size_t i = 0; i < ARRAY_LEN(qemu_files); i++) {
+            add(a, "bind=%s", qemu_files[i]);
+        }
+        add(a, "bind=%s", t->program);
+    }
+    add_limits(a, t);
+    if (t->local->cgroup) {
+        add(a, "cgroup=%s/%s", t->local->cgroup, strrchr(p->run_dir, '/') + 1);
+        add(a, "cgroup_memory=%llu", (unsigned long long)(p->memory_mib + CGROUP_MEMORY_MIB) * MIB);
+    }
+    add(a, "--");
+    add(a, "%s", t->program);
+}
+
+/* Starting ------------------------------------------------------------------------------------- */
+
+static void reap(pid_t pid)
+{
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
+    }
+}
+
+static int spawn_launcher(const struct attempt *t, int report_fd, pid_t *ret_pid, int *ret_pidfd)
+{
+    const struct host_launch *p = t->params;
+    const char *argv[LAUNCHER_ARGS_MAX + HOST_ARGS_MAX + 1];
+    struct spawn_fd fds[SPAWN_FDS_MAX];
+    _cleanup_(args_done) struct args a = {0};
+    size_t n = 0;
+
+    add_options(&a, t);
+    for (size_t i = 0; i < a.count; i++) {
+        argv[n++] = a.own[i];
+    }
+    for (const char *const *arg = p->argv; *arg; arg++) {
+        assert(n < ARRAY_LEN(argv) - 1);
+        argv[n++] = *arg;
+    }
+    argv[n] = NULL;
+    memcpy(fds, p->fds, p->fd_count * sizeof(*fds));
+    fds[p->fd_count] = (struct spawn_fd){.fd = report_fd, .as = t->report_fd};
+    return spawn_process(
+        &(struct spawn_params){
+            .argv = argv, .fds = fds, .fd_count = p->fd_count + 1, .new_session = true},
+        ret_pid, ret_pidfd);
+}
+
+/* Waits for the exec. 0, or -errno with what the launcher said. */
+static int await_exec(int report_fd, struct launch_report *ret_report)
+{
+    int64_t deadline_ms = clock_mono_ms() + REPORT_DEADLINE_MS;
+    ssize_t n;
+    int r = cancel_wait_fd(NULL, report_fd, POLLIN, deadline_ms);
+
+    (void)snprintf(ret_report->step, sizeof(ret_report->step), "start of " LAUNCH_PROGRAM);
+    if (r < 0) {
+        return r;
+    }
+    n = read(report_fd, ret_report, sizeof(*ret_report));
+    if (n == 0) {
+        return 0;
+    }
+    ret_report->step[sizeof(ret_report->step) - 1] = '\0';
+    return n == (ssize_t)sizeof(*ret_report) && ret_report->errnum > 0 ? -ret_report->errnum
+                                                                       : -EPROTO;
+}
+
+/* 0; 1 = the launcher could not confine itself, see ret_report; or -errno: it cannot be started. */
+static int try_once(const struct attempt *t, struct launch_report *ret_report,
+                    struct host_vmm *ret_vmm)
+{
+    _cleanup_close_ int read_fd = -1, write_fd = -1, pidfd = -1;
+    struct vmm_process process;
+    int fds[2], r;
+    pid_t pid;
+
+    if (pipe2(fds, O_CLOEXEC) < 0) {
+        return -errno;
+    }
+    read_fd = fds[0];
+    write_fd = fds[1];
+    r = spawn_launcher(t, write_fd, &pid, &pidfd);
+    if (r < 0) {
+        return r;
+    }
+    close_p(&write_fd);
+    r = await_exec(read_fd, ret_report);
+    if (r == 0) {
+        r = process_identify(pid, &process);
+        (void)snprintf(ret_report->step, sizeof(ret_report->step), "start time");
+    }
+    if (r < 0) {
+        ret_report->errnum = -r;
+        (void)pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+        reap(pid);
+        return 1;
+    }
+    *ret_vmm = (struct host_vmm){.process = process, .pidfd = STEAL_FD(pidfd), .exit_fd = -1};
+    return 0;
+}
+
+/* As try_once, with the next uid while the one before is taken, and without a user namespace where
+ * there may be none. */
+static int try_all(struct local *l, struct attempt *t, struct launch_report *ret_report,
+                   struct host_vmm *ret_vmm)
+{
+    unsigned tries = l->uid_count < UID_TRIES ? l->uid_count : UID_TRIES;
+    int r;
+
+    if (l->uid_count > 0) {
+        for (unsigned i = 0; i < tries; i++) {
+            t->uid = host_vmm_uid(t->params->run_dir, i, l->uid_first, l->uid_count);
+            r = try_once(t, ret_report, ret_vmm);
+            if (r != 1 || !str_eq(ret_report->step, LAUNCH_STEP_ALONE)) {
+                return r;
+            }
+        }
+        return 1;
+    }
+    t->user_namespace = !atomic_load(&l->no_user_namespace);
+    r = try_once(t, ret_report, ret_vmm);
+    if (r == 1 && t->user_namespace && str_eq(ret_report->step, LAUNCH_STEP_USER_NAMESPACE)) {
+        if (!atomic_exchange(&l->no_user_namespace, true)) {
+            log_warn("VMs are not kept from this user's files: no user namespace: %s",
+                     strerror(ret_report->errnum));
+        }
+        t->user_namespace = false;
+        r = try_once(t, ret_report, ret_vmm);
+    }
+    return r;
+}
+
+static int not_confined(const struct local *l, const struct launch_report *report, struct err *err)
+{
+    if (str_eq(report->step, LAUNCH_STEP_ALONE)) {
+        (void)err_set(err, ERR_VMM, "cannot confine '" HOST_QEMU_PROGRAM "': " LAUNCH_STEP_ALONE);
+        return err_hint(err, "all uids of the range seem to be in use: a larger vmm_uid_count");
+    }
+    err_set_errno(err, ERR_VMM, report->errnum, "cannot confine '" HOST_QEMU_PROGRAM "': %s",
+                  report->step);
+    if (l->uid_count > 0 && report->errnum == EINVAL) {
+        return err_hint(err,
+                        "does this machine or container have the uids from %u? vmm_uid_first "
+                        "and vmm_uid_count name others",
+                        l->uid_first);
+    }
+    return -1;
+}
+
+static int local_launch(struct host *host, const struct host_launch *params,
+                        struct host_vmm *ret_vmm, struct err *err)
+{
+    struct local *l = (struct local *)host;
+    _cleanup_free_ char *program = host_find_program(HOST_QEMU_PROGRAM);
+    struct launch_report report = {.errnum = 0};
+    struct attempt t = {.local = l, .params = params, .program = program, .report_fd = 3};
+    int r;
+
+    assert(params->fd_count < SPAWN_FDS_MAX);
+    if (!program) {
+        (void)err_set(err, ERR_UNSUPPORTED, "'" HOST_QEMU_PROGRAM "' is not installed");
+        return err_hint(err, "install qemu-system-x86 (apt-get install qemu-system-x86)");
+    }
+    for (size_t i = 0; i < params->fd_count; i++) {
+        t.report_fd = params->fds[i].as >= t.report_fd ? params->fds[i].as + 1 : t.report_fd;
+    }
+    if (l->cgroup) {
+        cgroup_sweep(l->cgroup);
+    }
+    r = try_all(l, &t, &report, ret_vmm);
+    if (r == -ENOENT) {
+        (void)err_set(err, ERR_UNSUPPORTED, "'%s' is not installed", l->launcher);
+        return err_hint(err, LAUNCH_PROGRAM " belongs beside bangerd, or in ../libexec/banger");
+    }
+    if (r < 0) {
+        return err_set_errno(err, ERR_VMM, r, "cannot start '%s'", l->launcher);
+    }
+    return r == 0 ? 0 : not_confined(l, &report, err);
+}
+
+/* The real uid of a process, or -1. */
+static int64_t uid_of(pid_t pid)
+{
+    _cleanup_free_ char *path = x_asprintf("/proc/%d/status", pid);
+    _cleanup_free_ char *text = NULL;
+    const char *line;
+    unsigned uid;
+    size_t len;
+
+    if (fs_read_file(AT_FDCWD, path, STATUS_MAX, &text, &len) < 0) {
+        return -1;
+    }
+    line = strstr(text, "\nUid:");
+    return line && sscanf(line, "\nUid: %u", &uid) == 1 ? (int64_t)uid : -1;
+}
+
+/* One of ours alone has a uid of our range: a run directory may stand on anybody's command line. */
+static bool may_kill(const struct local *l, pid_t pid)
+{
+    int64_t uid = l->uid_count > 0 ? uid_of(pid) : 0;
+
+    return l->uid_count == 0 ||
+           (uid >= (int64_t)l->uid_first && uid - (int64_t)l->uid_first < (int64_t)l->uid_count);
+}
+
+static int local_kill(struct host *host, const struct vmm_process *process, const char *run_dir,
+                      struct err *err)
+{
+    _cleanup_close_ int pidfd = process_open(process, run_dir);
+
+    if (pidfd == -ESRCH) {
+        return 0;
+    }
+    if (pidfd >= 0 && !may_kill((struct local *)host, process->pid)) {
+        return err_set(err, ERR_DENIED, "process %d has no uid of a VM", process->pid);
+    }
+    if (pidfd < 0 || (pidfd_send_signal(pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)) {
+        return err_set_errno(err, ERR_DENIED, pidfd < 0 ? pidfd : errno, "cannot end process %d",
+                             process->pid);
+    }
+    return 0;
+}
+
+static int local_status(struct host *host, struct host_status *ret_status, struct err *err)
+{
+    struct local *l = (struct local *)host;
+
+    (void)err;
+    *ret_status =
+        (struct host_status){.pid = getpid(), .uid_first = l->uid_first, .uid_count = l->uid_count};
+    return 0;
+}
+
+static int local_watch_fd(struct host *host)
+{
+    (void)host;
+    return -1;
+}
+
+static void local_free(struct host *host)
+{
+    struct local *l = (struct local *)host;
+
+    cgroup_close(l->cgroup);
+    free(l->launcher);
+    free(l);
+}
+
+static const struct host_ops local_ops = {
+    .mode = "in process",
+    .launch = local_launch,
+    .kill = local_kill,
+    .status = local_status,
+    .watch_fd = local_watch_fd,
+    .free = local_free,
+};
+
+struct host *host_local_new(const struct host_local_params *params)
+{
+    struct local *l = x_calloc(1, sizeof(*l));
+    char why[CGROUP_WHY_SIZE];
+
+    l->host.ops = &local_ops;
+    l->launcher = x_strdup(params->launcher);
+    l->uid_first = params->uid_first;
+    l->uid_count = params->uid_count;
+    atomic_init(&l->no_user_namespace, false);
+    l->cgroup = cgroup_open(params->cgroup_root, params->name, why);
+    if (!l->cgroup) {
+        log_info("VMs get no cgroup of their own: %s", why);
+    }
+    return &l->host;
+}

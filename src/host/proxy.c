@@ -1,0 +1,164 @@
+/* struct host_ops, asked of the helper. Any number of threads at once: each request has a socket of
+ * its own for the reply. */
+#include "base/clock.h"
+#include "base/str.h"
+#include "host/host_priv.h"
+#include "host/wire.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* The helper does one thing after the other, and a start may take as long as local.c lets it. */
+#define REPLY_DEADLINE_MS 60000
+
+struct proxy {
+    struct host host;
+    int fd; /* immutable */
+};
+
+static int gone(struct err *err)
+{
+    (void)err_set(err, ERR_VMM, "the helper that has root is gone");
+    return err_hint(err, "this daemon ends, too; the next command starts both anew");
+}
+
+static int send_request(int fd, const struct buf *request, const int *fds, size_t fd_count,
+                        int64_t deadline_ms)
+{
+    for (;;) {
+        int r = wire_send(fd, buf_head(request), request->len, fds, fd_count);
+
+        if (r != -EAGAIN) {
+            return r;
+        }
+        r = cancel_wait_fd(NULL, fd, POLLOUT, deadline_ms);
+        if (r < 0) {
+            return r;
+        }
+    }
+}
+
+static int receive_reply(int fd, struct wire_reply *ret, int *ret_fds, size_t *fd_count,
+                         int64_t deadline_ms)
+{
+    int r = cancel_wait_fd(NULL, fd, POLLIN, deadline_ms);
+    ssize_t n = r < 0 ? r : wire_receive(fd, ret, sizeof(*ret), ret_fds, fd_count);
+
+    return n == (ssize_t)sizeof(*ret) ? 0 : n < 0 ? (int)n : -EPIPE;
+}
+
+/* One request and its reply, with the descriptors of both. */
+static int ask(struct proxy *p, const struct buf *request, const struct spawn_fd *fds,
+               size_t fd_count, struct wire_reply *ret, int *ret_fds, size_t *ret_fd_count,
+               struct err *err)
+{
+    int64_t deadline_ms = clock_mono_ms() + REPLY_DEADLINE_MS;
+    _cleanup_close_ int mine = -1, theirs = -1;
+    int ends[2], all[WIRE_FDS_MAX], r;
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
+        return err_set_errno(err, ERR_INTERNAL, errno, "cannot ask the helper");
+    }
+    mine = ends[0];
+    theirs = ends[1];
+    all[0] = theirs;
+    for (size_t i = 0; i < fd_count; i++) {
+        all[i + 1] = fds[i].fd;
+    }
+    r = send_request(p->fd, request, all, fd_count + 1, deadline_ms);
+    close_p(&theirs); /* so that its end is seen when the helper ends */
+    if (r == 0) {
+        r = receive_reply(mine, ret, ret_fds, ret_fd_count, deadline_ms);
+    }
+    if (r == -EPIPE || r == -ECONNRESET || r == -ENOTCONN) {
+        return gone(err);
+    }
+    if (r < 0) {
+        return err_set_errno(err, ERR_VMM, r, "the helper that has root does not answer");
+    }
+    if (ret->result < 0) {
+        *err = ret->err;
+        return -1;
+    }
+    return 0;
+}
+
+static int proxy_launch(struct host *host, const struct host_launch *params,
+                        struct host_vmm *ret_vmm, struct err *err)
+{
+    struct proxy *p = (struct proxy *)host;
+    _cleanup_buf_ struct buf request = {.max = WIRE_REQUEST_MAX};
+    struct wire_reply reply;
+    int fds[2] = {-1, -1};
+    size_t count = ARRAY_LEN(fds);
+
+    if (wire_put_launch(&request, params) < 0) {
+        return err_set(err, ERR_INVALID, "the command line of the VMM is too long");
+    }
+    if (ask(p, &request, params->fds, params->fd_count, &reply, fds, &count, err) < 0) {
+        return -1;
+    }
+    *ret_vmm = (struct host_vmm){.process = reply.process, .pidfd = fds[0], .exit_fd = fds[1]};
+    return 0;
+}
+
+static int proxy_kill(struct host *host, const struct vmm_process *process, const char *run_dir,
+                      struct err *err)
+{
+    _cleanup_buf_ struct buf request = {.max = WIRE_REQUEST_MAX};
+    struct wire_reply reply;
+    size_t none = 0;
+
+    if (wire_put_kill(&request, process, run_dir) < 0) {
+        return err_set(err, ERR_INVALID, "the path of the run directory is too long");
+    }
+    return ask((struct proxy *)host, &request, NULL, 0, &reply, NULL, &none, err);
+}
+
+static int proxy_status(struct host *host, struct host_status *ret, struct err *err)
+{
+    _cleanup_buf_ struct buf request = {.max = WIRE_REQUEST_MAX};
+    struct wire_reply reply;
+    size_t none = 0;
+
+    if (wire_put_status(&request) < 0 ||
+        ask((struct proxy *)host, &request, NULL, 0, &reply, NULL, &none, err) < 0) {
+        return -1;
+    }
+    *ret = reply.status;
+    return 0;
+}
+
+static int proxy_watch_fd(struct host *host)
+{
+    return ((struct proxy *)host)->fd;
+}
+
+static void proxy_free(struct host *host)
+{
+    struct proxy *p = (struct proxy *)host;
+
+    close_p(&p->fd);
+    free(p);
+}
+
+static const struct host_ops proxy_ops = {
+    .mode = "root helper",
+    .gives_kvm = true,
+    .launch = proxy_launch,
+    .kill = proxy_kill,
+    .status = proxy_status,
+    .watch_fd = proxy_watch_fd,
+    .free = proxy_free,
+};
+
+struct host *host_proxy_new(int fd)
+{
+    struct proxy *p = x_calloc(1, sizeof(*p));
+
+    p->host.ops = &proxy_ops;
+    p->fd = fd;
+    return &p->host;
+}

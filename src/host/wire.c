@@ -1,0 +1,277 @@
+#include "host/wire.h"
+
+#include "base/str.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* Says that the packet is one of ours at all. */
+#define MAGIC 0x62687031U
+
+/* Texts are NUL-terminated. */
+static int put_text(struct buf *b, const char *text)
+{
+    return buf_append(b, text, strlen(text) + 1);
+}
+
+static int put_head(struct buf *b, enum wire_verb verb)
+{
+    int r = buf_append_le32(b, MAGIC);
+
+    return r < 0 ? r : buf_append_le32(b, verb);
+}
+
+int wire_put_status(struct buf *b)
+{
+    return put_head(b, WIRE_STATUS);
+}
+
+static int put_numbers(struct buf *b, const struct host_launch *p)
+{
+    int r = buf_append_le64(b, p->memory_mib);
+
+    if (r == 0) {
+        r = buf_append_le64(b, p->disk_bytes);
+    }
+    if (r == 0) {
+        r = buf_append_le32(b, p->vcpus);
+    }
+    return r < 0 ? r : buf_append_u8(b, p->kvm);
+}
+
+int wire_put_launch(struct buf *b, const struct host_launch *p)
+{
+    size_t argc = 0;
+    int r = put_head(b, WIRE_LAUNCH);
+
+    while (p->argv[argc]) {
+        argc++;
+    }
+    if (argc > HOST_ARGS_MAX || p->fd_count > SPAWN_FDS_MAX) {
+        return -ENOBUFS;
+    }
+    if (r == 0) {
+        r = put_numbers(b, p);
+    }
+    if (r == 0) {
+        r = put_text(b, p->run_dir);
+    }
+    if (r == 0) {
+        r = buf_append_u8(b, (uint8_t)p->fd_count);
+    }
+    for (size_t i = 0; i < p->fd_count && r == 0; i++) {
+        r = buf_append_u8(b, (uint8_t)p->fds[i].as);
+    }
+    if (r == 0) {
+        r = buf_append_u8(b, (uint8_t)argc);
+    }
+    for (size_t i = 0; i < argc && r == 0; i++) {
+        r = put_text(b, p->argv[i]);
+    }
+    return r;
+}
+
+int wire_put_kill(struct buf *b, const struct vmm_process *process, const char *run_dir)
+{
+    int r = put_head(b, WIRE_KILL);
+
+    if (r == 0) {
+        r = buf_append_le32(b, (uint32_t)process->pid);
+    }
+    if (r == 0) {
+        r = buf_append_le64(b, process->start_ticks);
+    }
+    if (r == 0) {
+        r = put_text(b, process->boot_id);
+    }
+    return r < 0 ? r : put_text(b, run_dir);
+}
+
+/* Reading -------------------------------------------------------------------------------------- */
+
+struct reader {
+    const uint8_t *at;
+    size_t left;
+    bool failed; /* for good: whatever is taken then is 0 or "" */
+};
+
+static uint64_t take_number(struct reader *r, size_t bytes)
+{
+    uint64_t value = 0;
+
+    if (r->left < bytes) {
+        r->failed = true;
+        return 0;
+    }
+    for (size_t i = 0; i < bytes; i++) {
+        value |= (uint64_t)r->at[i] << (8 * i);
+    }
+    r->at += bytes;
+    r->left -= bytes;
+    return value;
+}
+
+static const char *take_text(struct reader *r)
+{
+    const char *text = (const char *)r->at;
+    const uint8_t *end = r->left > 0 ? memchr(r->at, '\0', r->left) : NULL;
+
+    if (!end) {
+        r->failed = true;
+        return "";
+    }
+    r->left -= (size_t)(end + 1 - r->at);
+    r->at = end + 1;
+    return text;
+}
+
+static void take_launch(struct reader *r, struct wire_request *q)
+{
+    struct host_launch *p = &q->launch;
+    uint64_t kvm, argc;
+
+    p->memory_mib = take_number(r, 8);
+    p->disk_bytes = take_number(r, 8);
+    p->vcpus = (unsigned)take_number(r, 4);
+    kvm = take_number(r, 1);
+    p->run_dir = q->run_dir = take_text(r);
+    p->fd_count = take_number(r, 1);
+    if (kvm > 1 || p->fd_count > SPAWN_FDS_MAX) {
+        r->failed = true;
+        return;
+    }
+    p->kvm = kvm == 1;
+    for (size_t i = 0; i < p->fd_count; i++) {
+        q->fds[i] = (struct spawn_fd){.fd = -1, .as = (int)take_number(r, 1)};
+    }
+    argc = take_number(r, 1);
+    if (argc > HOST_ARGS_MAX) {
+        r->failed = true;
+        return;
+    }
+    for (size_t i = 0; i < argc; i++) {
+        q->argv[i] = take_text(r);
+    }
+    q->argv[argc] = NULL;
+    p->argv = q->argv;
+    p->fds = q->fds;
+}
+
+static void take_kill(struct reader *r, struct wire_request *q)
+{
+    const char *boot_id;
+    uint32_t pid = (uint32_t)take_number(r, 4);
+
+    q->process.start_ticks = take_number(r, 8);
+    boot_id = take_text(r);
+    q->run_dir = take_text(r);
+    if (pid == 0 || pid > INT32_MAX || strlen(boot_id) >= sizeof(q->process.boot_id)) {
+        r->failed = true;
+        return;
+    }
+    q->process.pid = (pid_t)pid;
+    (void)snprintf(q->process.boot_id, sizeof(q->process.boot_id), "%s", boot_id);
+}
+
+int wire_parse(const uint8_t *packet, size_t len, struct wire_request *ret)
+{
+    struct reader r = {.at = packet, .left = len};
+    struct wire_request *q = ret;
+    uint64_t verb;
+
+    memset(q, 0, sizeof(*q));
+    if (take_number(&r, 4) != MAGIC) {
+        return -EPROTO;
+    }
+    verb = take_number(&r, 4);
+    switch (verb) {
+    case WIRE_STATUS:
+        break;
+    case WIRE_LAUNCH:
+        take_launch(&r, q);
+        break;
+    case WIRE_KILL:
+        take_kill(&r, q);
+        break;
+    default:
+        return -EPROTO;
+    }
+    q->verb = (enum wire_verb)verb;
+    return r.failed || r.left > 0 ? -EPROTO : 0;
+}
+
+/* Packets -------------------------------------------------------------------------------------- */
+
+union control {
+    struct cmsghdr header; /* for its alignment */
+    char bytes[CMSG_SPACE(sizeof(int) * WIRE_FDS_MAX)];
+};
+
+int wire_send(int fd, const void *data, size_t len, const int *fds, size_t fd_count)
+{
+    struct iovec part = {.iov_base = (void *)data, .iov_len = len};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    union control control;
+    struct cmsghdr *c;
+
+    if (fd_count > WIRE_FDS_MAX) {
+        return -EINVAL;
+    }
+    if (fd_count > 0) {
+        memset(&control, 0, sizeof(control));
+        message.msg_control = &control;
+        message.msg_controllen = CMSG_SPACE(sizeof(int) * fd_count);
+        c = CMSG_FIRSTHDR(&message);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int) * fd_count);
+        memcpy(CMSG_DATA(c), fds, sizeof(int) * fd_count);
+    }
+    return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+}
+
+/* The descriptors of a message, as many as there are. */
+static size_t take_fds(struct msghdr *message, int ret_fds[WIRE_FDS_MAX])
+{
+    size_t n = 0;
+
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+            size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+            memcpy(ret_fds + n, CMSG_DATA(c), count * sizeof(int));
+            n += count;
+        }
+    }
+    return n;
+}
+
+ssize_t wire_receive(int fd, void *data, size_t size, int *ret_fds, size_t *fd_count)
+{
+    struct iovec part = {.iov_base = data, .iov_len = size};
+    union control control;
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof(control)};
+    int fds[WIRE_FDS_MAX];
+    ssize_t n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    size_t count;
+
+    if (n < 0) {
+        return -errno;
+    }
+    count = take_fds(&message, fds);
+    if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || count > *fd_count) {
+        for (size_t i = 0; i < count; i++) {
+            (void)close(fds[i]);
+        }
+        return -EPROTO;
+    }
+    for (size_t i = 0; i < count; i++) {
+        ret_fds[i] = fds[i];
+    }
+    *fd_count = count;
+    return n;
+}
