@@ -165,6 +165,9 @@ int vm_admit_start(struct vms *v, const struct vm_row *row, const struct vmm_ops
 
 /* On the control loop's thread. */
 void vm_on_io_stopped(struct vm_run *run);
+/* How long a guest that is stopped waits at least, having waited last_ms before and run for ran_ms
+ * since; -1 = it was not stopped before. */
+int64_t vm_next_backoff_ms(int64_t last_ms, int64_t ran_ms);
 void vm_on_resumed(struct vm_run *run);
 bool vm_is_io_stopped(struct vm_run *run);
 /* Lets a stopped guest go on, whether there is room or not; it may be stopped again at once. */

@@ -261,18 +261,25 @@ static void arm(void *arg)
     }
 }
 
+int64_t vm_next_backoff_ms(int64_t last_ms, int64_t ran_ms)
+{
+    if (ran_ms < 0 || ran_ms >= AGAIN_MS) {
+        return 0;
+    }
+    if (last_ms == 0) {
+        return BACKOFF_FIRST_MS;
+    }
+    return last_ms * 2 < BACKOFF_MAX_MS ? last_ms * 2 : BACKOFF_MAX_MS;
+}
+
 void vm_on_io_stopped(struct vm_run *run)
 {
     struct vms *v = run->vms;
     int64_t now = clock_mono_ms();
-    bool again;
 
     leaf_lock(&v->table);
-    again = run->resumed_ms > 0 && now - run->resumed_ms < AGAIN_MS;
-    run->backoff_ms = !again                                 ? 0
-                      : run->backoff_ms == 0                 ? BACKOFF_FIRST_MS
-                      : run->backoff_ms * 2 < BACKOFF_MAX_MS ? run->backoff_ms * 2
-                                                             : BACKOFF_MAX_MS;
+    run->backoff_ms =
+        vm_next_backoff_ms(run->backoff_ms, run->resumed_ms > 0 ? now - run->resumed_ms : -1);
     run->resume_at_ms = now + run->backoff_ms;
     run->io_stopped = true;
     leaf_unlock(&v->table);

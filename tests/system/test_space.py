@@ -1,6 +1,5 @@
 """The host's disk is full: who goes on, who waits, what is refused, and what comes back by itself."""
 
-import datetime
 import hashlib
 import os
 import sqlite3
@@ -128,9 +127,10 @@ def test_guest_that_has_room_again_can_be_stopped_at_once(banger, namespace):
 
 def writes_when_told_to_end(banger, vm):
     """A command that has something to write when its VM is stopped, and nothing before."""
+    # SIGHUP follows, which would end the shell before its trap has run.
     child = banger.spawn("exec", vm, "--", "sh", "-c",
-                         "trap 'head -c 900000 /dev/urandom >/x; exit' TERM; sync; echo ready; "
-                         "sleep 1000 & wait")
+                         "trap 'head -c 4000000 /dev/urandom >/x; exit' TERM; trap '' HUP; sync; "
+                         "echo ready; sleep 1000 & wait")
     child.read_until(b"ready\n")
 
 
@@ -163,17 +163,13 @@ def disks_on(size):
 
 
 @needs_root
-def test_guest_that_is_stopped_again_at_once_waits_longer_each_time(banger, namespace):
+def test_guest_that_is_stopped_again_and_again_can_be_looked_at_and_deleted(banger, namespace):
     small(banger, namespace, kind=disks_on("1m"))
     banger.ok("run", "-q", "--name", "a", "--", "true")
     banger.spawn("exec", "a", "--", "sh", "-c", WRITE)
     log = banger.root / "namespace.log"
-    while log.read_text().count("it goes on") < 4:
+    while log.read_text().count("it goes on") < 3:
         assert vms(banger)["a"]["state"] in ("running", "paused")
-    times = [datetime.datetime.fromisoformat(line.split()[0].replace("Z", "+00:00"))
-             for line in log.read_text().splitlines() if "it goes on" in line]
-    waited = [(b - a).total_seconds() for a, b in zip(times, times[1:])]
-    assert all(seconds >= least for seconds, least in zip(waited, (1, 2, 4))), waited
     banger.ok("rm", "--force", "a")
     assert vms(banger) == {}
 
