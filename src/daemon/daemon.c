@@ -17,18 +17,39 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
+#include <sys/pidfd.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/sysinfo.h>
 
 #define CREATES_MAX 512
 #define IMAGE_OPS_MAX 16
+#define HOLDER_END_MS 10000
 
-/* A kernel lock, which dies with its holder; the pid inside is only for the message. */
+/* Whether the lock's holder, who does not listen any more, has ended. It takes a moment to let go
+ * of everything, and who starts a daemon in that moment is not to be told that one runs. */
+static bool holder_has_ended(const struct daemon *d, const char *pid_text)
+{
+    _cleanup_close_ int socket_fd = fs_unix_connect(AT_FDCWD, d->params.paths->socket);
+    _cleanup_close_ int pidfd = -1;
+    uint64_t pid;
+
+    if (socket_fd >= 0 || str_to_u64(pid_text, INT32_MAX, &pid) < 0) {
+        return false;
+    }
+    pidfd = pidfd_open((pid_t)pid, 0);
+    if (pidfd < 0) {
+        return errno == ESRCH;
+    }
+    return cancel_wait_fd(NULL, pidfd, POLLIN, clock_mono_ms() + HOLDER_END_MS) == 0;
+}
+
+/* A kernel lock, which dies with its holder; the pid inside is for finding and naming it. */
 static int take_lock(struct daemon *d, struct err *err)
 {
     char text[32];
     ssize_t n;
+    int r;
 
     d->lock_fd = openat(d->state_fd, "daemon.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (d->lock_fd < 0) {
@@ -36,9 +57,14 @@ static int take_lock(struct daemon *d, struct err *err)
                       d->params.paths->state_dir);
         return err_hint(err, "the state directory must be writable and have free space");
     }
-    if (flock(d->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+    r = flock(d->lock_fd, LOCK_EX | LOCK_NB);
+    if (r < 0) {
         n = pread(d->lock_fd, text, sizeof(text) - 1, 0);
-        text[n > 0 ? strcspn(text, "\n") : 0] = '\0';
+        text[n > 0 ? n : 0] = '\0';
+        text[strcspn(text, "\n")] = '\0';
+        r = holder_has_ended(d, text) ? flock(d->lock_fd, LOCK_EX | LOCK_NB) : r;
+    }
+    if (r < 0) {
         /* One that has just begun has not written it yet. */
         return text[0] ? err_set(err, ERR_BUSY, "a daemon for '%s' is already running (pid %s)",
                                  d->params.paths->state_dir, text)

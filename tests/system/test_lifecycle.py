@@ -202,6 +202,22 @@ def test_second_daemon_is_refused_and_told_who_runs(shared):
     assert sh_ok(shared, "echo fine") == "fine\n"
 
 
+def test_daemon_that_is_ending_is_waited_for(banger):
+    """It has stopped listening, and still has its lock: SIGSTOP holds that moment."""
+    banger.ok("ps")
+    pid = banger.daemon_pid()
+    os.kill(pid, signal.SIGSTOP)
+    banger.socket_path.unlink()
+    # It cannot start before that one has gone, and is not refused.
+    ps = banger.spawn("ps")
+    while len(banger.pids("bangerd")) < 2:
+        assert ps.process.poll() is None, repr(ps.finish())
+    os.kill(pid, signal.SIGKILL)
+    result = ps.finish()
+    assert result.returncode == 0, repr(result)
+    assert banger.daemon_pid() != pid
+
+
 def test_daemon_does_not_hold_the_callers_directory_or_terminal(shared):
     pid = shared.daemon_pid()
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
