@@ -21,7 +21,8 @@ static void add_entry(struct vms *v, const struct vm_row *row)
 
 bool vm_is_half(const struct vm_row *row)
 {
-    return str_eq(row->reason, VM_REASON_CREATING) || str_eq(row->reason, VM_REASON_DELETING);
+    return str_starts_with(row->reason, VM_REASON_CREATING) ||
+           str_starts_with(row->reason, VM_REASON_DELETING);
 }
 
 /* What runs on is taken over; -1 when it does not run, or cannot be (then err is another code). */

@@ -11,7 +11,7 @@
 #include "vm/vm_locks.h"
 #include "vmm/process_find.h"
 
-/* Reasons of a VM that the next daemon finds half made, or half deleted. */
+/* How the reason of a VM begins that the next daemon finds half made, or half deleted. */
 #define VM_REASON_CREATING "creating"
 #define VM_REASON_DELETING "deleting"
 #define VM_REASON_DISK_FULL "disk_full" /* of a paused one: vm_space.c */

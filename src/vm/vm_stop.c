@@ -50,10 +50,20 @@ static void set_stopped(struct vm_row *row, void *arg)
     vm_row_drop_run(row);
 }
 
+/* What remains is in the error, and stays in the ledger. A deletion stays one: the next daemon goes
+ * on with it. */
+static void set_error(struct vms *v, const char *id, bool deleting, const struct err *err)
+{
+    _cleanup_free_ char *reason =
+        x_asprintf("%s%.200s", deleting ? VM_REASON_DELETING ": " : "", err->message);
+    struct err none;
+
+    (void)vm_set_state(v, id, VM_ERROR, reason, &none);
+}
+
 int vm_clean_up(struct vms *v, const char *id, const struct vm_ending *end, struct err *err)
 {
     _cleanup_vm_run_ struct vm_run *run = unpublish(v, id);
-    struct err none;
 
     if (run && run->link) {
         guest_link_end(run->link, "the VM has stopped");
@@ -61,7 +71,7 @@ int vm_clean_up(struct vms *v, const char *id, const struct vm_ending *end, stru
     CRASH_POINT("stop.exited");
     if (vm_undo(v, id, VM_UNDO_RUN, err) < 0) {
         /* What remains stays in the ledger, for the next that tries. */
-        (void)vm_set_state(v, id, VM_ERROR, err->message, &none);
+        set_error(v, id, str_eq(end->reason, VM_REASON_DELETING), err);
         err_wrap(err, "the VM has ended, but not all of it could be removed");
         return err_hint(err, "banger stop --force tries once more");
     }
@@ -112,8 +122,6 @@ static void forget_entry(struct vms *v, const char *id)
 
 int vm_remove(struct vms *v, const char *id, struct err *err)
 {
-    struct err none;
-
     /* Said first: a daemon that dies in the middle leaves a VM that the next one goes on
      * deleting, never half of one. */
     if (vm_kill(v, id, VM_REASON_DELETING, err) < 0 && err->code != ERR_NO_SPACE) {
@@ -123,8 +131,8 @@ int vm_remove(struct vms *v, const char *id, struct err *err)
     /* Without room even for that note, the files go all the same: deleting is what makes room. */
     session_forget_vm(v->sessions, id);
     if (vm_undo(v, id, VM_UNDO_ALL, err) < 0) {
-        (void)vm_set_state(v, id, VM_ERROR, err->message, &none);
-        return -1;
+        set_error(v, id, true, err);
+        return err_hint(err, "banger rm --force tries once more, and so does the next daemon");
     }
     CRASH_POINT("delete.undone");
     if (store_vm_delete(v->params.store, id, err) < 0) {

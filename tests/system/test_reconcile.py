@@ -7,7 +7,7 @@ import signal
 import sqlite3
 
 import pytest
-from steps import fake_banger, vm_main_pid, vm_files, vms
+from steps import assert_error, fake_banger, vm_main_pid, vm_files, vms
 
 CREATE = ["vm", "create", "-q", "--vmm", "fake"]
 FAKE = "banger-fakevmm"
@@ -155,6 +155,21 @@ def test_process_that_nobody_noted_is_ended_before_its_vm_starts_again(fake):
     assert (vm["state"], vm["reason"]) == ("stopped", "start interrupted")
     assert reconcile(fake) == []
     fake.ok("start", "x")
+
+
+@pytest.mark.sanitize
+def test_deletion_that_fails_says_what_remains_and_the_next_daemon_goes_on_with_it(fake):
+    fake.ok(*CREATE, "--name", "x")
+    directory = fake.state_dir / "vms" / vms(fake)["x"]["id"]
+    directory.chmod(0o500)
+    assert_error(fake.run("rm", "--force", "x"), "cannot remove its files", hint="next daemon")
+    vm = vms(fake)["x"]
+    assert vm["state"] == "error" and vm["reason"].startswith("deleting: cannot remove its files")
+    assert brief(reconcile(fake, "--dry-run")) == [("vm", "x", "remove")]
+    kill_daemon(fake)
+    directory.chmod(0o700)
+    fake.ok("ps")
+    assert vms(fake) == {} and vm_files(fake) == []
 
 
 def test_leftovers_of_a_test_of_kvm_are_removed(fake):
