@@ -220,7 +220,8 @@ def rpc_replies(rpc, ids, timeout=60):
     ("nonsense", "'nonsense' names no faults"),
     ("ignore@boot", "'ignore@boot' names no faults"),
 ])
-def test_fault_at_boot_is_told_and_leaves_nothing(fake, fault, said):
+def test_fault_at_boot_is_told_and_leaves_nothing(make_fake, fault, said):
+    fake = make_fake(silence=2)
     result = fake.run(*RUN, *faulty(fault), "--", "true")
     assert_error(result, said, status=125, hint=False)
     end_left(fake)

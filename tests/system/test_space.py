@@ -197,7 +197,8 @@ def test_guest_that_cannot_write_while_it_boots_is_told_as_that(banger, namespac
 def test_vm_that_filled_the_host_disk_can_be_deleted(banger, namespace):
     small(banger, namespace)
     banger.ok("run", "-q", "--name", "a", "--", "true")
-    child = banger.spawn("exec", "a", "--", "sh", "-c", "cat /dev/urandom >/root/big")
+    child = banger.spawn("exec", "a", "--", "sh", "-c",
+                         "while :; do head -c 8000000 /dev/urandom >>/root/big; sync; done")
     wait_paused(banger)
     namespace.fill()
     banger.ok("rm", "--force", "a")
