@@ -79,8 +79,10 @@ int vm_settle(struct vms *v, const struct vm_row *row, struct err *err)
         if (!adopted && err->code != ERR_NOT_FOUND && !vm_is_half(row)) {
             /* It may run on; the guest's work is not for us to end. */
             _cleanup_free_ char *reason = x_asprintf("cannot be taken over: %.200s", err->message);
+            struct err none;
 
-            return vm_set_state(v, row->id, VM_ERROR, reason, err);
+            (void)vm_set_state(v, row->id, VM_ERROR, reason, &none);
+            return -1;
         }
     }
     CRASH_POINT("reconcile.adopted");
@@ -125,7 +127,8 @@ int vms_load(struct vms *v, struct err *err)
 
     /* Without it every VM would seem to be of an earlier boot, and dead. */
     if (!v->boot_id[0]) {
-        return err_set(err, ERR_IO, "the host's boot id cannot be read");
+        err_set(err, ERR_IO, "the host's boot id cannot be read");
+        return err_hint(err, "it is in /proc/sys/kernel/random/boot_id: is /proc mounted?");
     }
     if (store_vm_list(v->params.store, &rows, &count, err) < 0) {
         return -1;

@@ -254,6 +254,21 @@ def test_any_call_of_a_daemon_that_starts_may_fail(faults):
     assert number > 10
 
 
+def test_vm_that_cannot_be_taken_over_is_told_and_runs_on_until_it_can(faults):
+    banger = faults.banger
+    faults.child.kill()
+    faults.file.write_text(f"process 1+ {errno.EIO}\n")
+    assert faults.start_daemon()
+    vm = vms(banger)["bystander"]
+    assert vm["state"] == "error" and vm["reason"].startswith("cannot be taken over: ")
+    result = banger.run("daemon", "reconcile")
+    assert result.returncode == 1 and ": not " in result.out, repr(result)
+    assert fake_main_pids(banger)["bystander"] == faults.bystander_pid
+    faults.file.write_text("")
+    assert banger.ok("daemon", "reconcile").out.endswith("runs without us: adopted\n")
+    faults.check_clean()
+
+
 def test_every_fault_point_is_known():
     """What the tests above come by, by the name; a new one is to be thought about."""
     found = set()
