@@ -104,6 +104,31 @@ int cmd_vm_stop(struct cli *cli, const struct cli_args *args)
     return change(cli, args, "vm.stop", "stop");
 }
 
+int cmd_vm_restart(struct cli *cli, const struct cli_args *args)
+{
+    return change(cli, args, "vm.restart", "restart");
+}
+
+int cmd_vm_kill(struct cli *cli, const struct cli_args *args)
+{
+    return change(cli, args, "vm.kill", "kill");
+}
+
+int cmd_vm_pause(struct cli *cli, const struct cli_args *args)
+{
+    return change(cli, args, "vm.pause", "pause");
+}
+
+int cmd_vm_resume(struct cli *cli, const struct cli_args *args)
+{
+    return change(cli, args, "vm.resume", "resume");
+}
+
+int cmd_vm_wait(struct cli *cli, const struct cli_args *args)
+{
+    return change(cli, args, "vm.wait", "wait for");
+}
+
 int cmd_vm_delete(struct cli *cli, const struct cli_args *args)
 {
     return change(cli, args, "vm.delete", "delete");

@@ -1,4 +1,5 @@
-/* Verbs on several things that are named: those that fail do not hold up the others. */
+/* Verbs on several things that are named, all at once: those that fail do not hold up the others,
+ * and what is named twice is done once. */
 #pragma once
 
 #include "cli/cli.h"
@@ -10,8 +11,8 @@ struct each {
 };
 
 /* Calls the method for each operand, with the flags that stand for its parameters, and prints
- * errors. *ret_results is set unless none could be called: an array of the results that came, the
- * caller's. The exit status. */
+ * errors. *ret_results is set unless none could be called: an array of the results that came, in
+ * the order of the operands, the caller's. The exit status. */
 int each_operand(struct cli *cli, const struct cli_args *args, const struct each *each,
                  json_t **ret_results);
 

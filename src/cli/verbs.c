@@ -113,6 +113,31 @@ static const struct cli_flag stop_flags[] = {
     END,
 };
 
+static const struct cli_flag restart_flags[] = {
+    FLAG_FORCE("vm.restart"),
+    {.name = "timeout",
+     .value = "TIME",
+     .method = "vm.restart",
+     .param = "timeout_ms",
+     .unit = UNIT_MS},
+    END,
+};
+
+static const struct cli_flag kill_flags[] = {
+    {.name = "signal", .letter = 's', .value = "SIGNAL", .method = "vm.kill", .param = "signal"},
+    END,
+};
+
+static const struct cli_flag wait_flags[] = {
+    {.name = "until", .value = "STATE", .method = "vm.wait", .param = "until"},
+    {.name = "timeout",
+     .value = "TIME",
+     .method = "vm.wait",
+     .param = "timeout_ms",
+     .unit = UNIT_MS},
+    END,
+};
+
 static const struct cli_flag delete_flags[] = {FLAG_FORCE("vm.delete"), END};
 
 static const struct cli_flag logs_flags[] = {
@@ -229,6 +254,56 @@ const struct cli_verb cli_verbs[] = {
         .flags = stop_flags,
         .doc = "Stop VMs; their guests sync and go down.",
         .run = cmd_vm_stop,
+    },
+    {
+        .path = "vm restart",
+        .alias = "restart",
+        .operands = "VM...",
+        .min = 1,
+        .max = UINT32_MAX,
+        .flags = restart_flags,
+        .doc = "Stop VMs, if they run, and start them.",
+        .run = cmd_vm_restart,
+    },
+    {
+        .path = "vm kill",
+        .alias = "kill",
+        .operands = "VM...",
+        .min = 1,
+        .max = UINT32_MAX,
+        .flags = kill_flags,
+        .doc = "End VMs at once, or send their main sessions a signal.",
+        .more = "What a guest has not written yet is lost when its VM is ended at once.",
+        .run = cmd_vm_kill,
+    },
+    {
+        .path = "vm pause",
+        .alias = "pause",
+        .operands = "VM...",
+        .min = 1,
+        .max = UINT32_MAX,
+        .doc = "Stop the CPUs of VMs.",
+        .more = "Nothing in a paused VM goes on, and its memory stays taken.",
+        .run = cmd_vm_pause,
+    },
+    {
+        .path = "vm resume",
+        .alias = "resume",
+        .operands = "VM...",
+        .min = 1,
+        .max = UINT32_MAX,
+        .doc = "Let paused VMs go on.",
+        .run = cmd_vm_resume,
+    },
+    {
+        .path = "vm wait",
+        .alias = "wait",
+        .operands = "VM...",
+        .min = 1,
+        .max = UINT32_MAX,
+        .flags = wait_flags,
+        .doc = "Wait until VMs are stopped, or in another state.",
+        .run = cmd_vm_wait,
     },
     {
         .path = "vm delete",

@@ -14,6 +14,7 @@
 /* For writing a request, and for the answer to a method that does not wait for anything. */
 #define ANSWER_MS 60000
 #define READ_CHUNK 65536
+#define AT_ONCE 64 /* calls on their way; the daemon takes 256 of a connection */
 
 struct client {
     int fd;
@@ -247,6 +248,89 @@ int client_call_watched(struct client *c, const char *method, json_t *params,
         /* Never parameters: they may hold secrets. */
         (void)fprintf(stderr, "debug: %s: %s in %.1f ms\n", method,
                       r < 0 ? err_code_name(err->code) : "done",
+                      (double)(clock_mono_us() - start_us) / 1000);
+    }
+    return r;
+}
+
+/* The reply to one of the calls with ids from first_id on, of which `sent` were sent. 1 if it was
+ * one, 0 if not, -1 when the daemon understood nothing. */
+static int take_reply(struct client *c, const struct rpc_message *m, long long first_id,
+                      size_t sent, struct client_reply *replies, struct err *err)
+{
+    struct client_reply *reply;
+    long long number;
+
+    if (m->method) {
+        return 0;
+    }
+    if (m->error && !m->id) {
+        return read_error(c, m->error, err);
+    }
+    number = json_is_integer(m->id) ? json_integer_value(m->id) - first_id : -1;
+    if (number < 0 || number >= (long long)sent || replies[number].answered) {
+        return 0;
+    }
+    reply = &replies[number];
+    reply->answered = true;
+    if (m->error) {
+        rpc_error_read(m->error, &reply->err);
+    } else {
+        reply->result = json_incref(m->result);
+    }
+    return 1;
+}
+
+/* Each time one has been answered the next is sent. */
+static int call_all(struct client *c, const char *method, json_t **params, size_t count,
+                    struct client_reply *replies, struct err *err)
+{
+    const struct api_method *m = api_method_find(method);
+    bool slow = m && m->flags & API_SLOW;
+    long long first_id = c->last_id + 1;
+    size_t sent = 0, answered = 0;
+    int64_t deadline = -1;
+
+    while (answered < count) {
+        _cleanup_rpc_message_ struct rpc_message reply = {0};
+        int r;
+
+        for (; sent < count && sent - answered < AT_ONCE; sent++) {
+            if (send_request(c, method, STEAL_PTR(params[sent]), err) < 0) {
+                return -1;
+            }
+            deadline = slow ? -1 : clock_mono_ms() + ANSWER_MS;
+        }
+        r = next_message(c, &reply, err);
+        if (r > 0) {
+            r = take_reply(c, &reply, first_id, sent, replies, err);
+            answered += r > 0;
+        } else if (r == 0) {
+            r = wait_input(c, NULL, deadline, err);
+        }
+        if (r < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int client_call_all(struct client *c, const char *method, json_t **params, size_t count,
+                    struct client_reply *replies, struct err *err)
+{
+    int64_t start_us = clock_mono_us();
+    int r;
+
+    c->error_op[0] = '\0';
+    for (size_t i = 0; i < count; i++) {
+        replies[i] = (struct client_reply){0};
+    }
+    r = call_all(c, method, params, count, replies, err);
+    for (size_t i = 0; i < count; i++) {
+        json_decref(STEAL_PTR(params[i])); /* of those that were not sent */
+    }
+    if (c->trace) {
+        (void)fprintf(stderr, "debug: %s: %zu calls in %.1f ms\n", method, count,
                       (double)(clock_mono_us() - start_us) / 1000);
     }
     return r;

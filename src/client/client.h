@@ -44,6 +44,20 @@ struct client_watch {
 int client_call_watched(struct client *c, const char *method, json_t *params,
                         const struct client_watch *watch, json_t **ret_result, struct err *err);
 
+/* How one of several calls ended: with a result (the caller's), or NULL and the error. Not
+ * `answered`: the connection broke before. */
+struct client_reply {
+    bool answered;
+    json_t *result;
+    struct err err;
+};
+
+/* Calls one method with each of the params, which are stolen, several at a time; the daemon may
+ * work on them in any order. replies has room for count. -1 when the connection broke: what it
+ * says is in err, and replies has what came before. */
+int client_call_all(struct client *c, const char *method, json_t **params, size_t count,
+                    struct client_reply *replies, struct err *err);
+
 /* Sends a request whose reply nobody waits for; usable within the callbacks above. */
 int client_send(struct client *c, const char *method, json_t *params, struct err *err);
 

@@ -276,6 +276,51 @@ const struct api_method api_methods[] = {
             "it (auto_remove).",
     },
     {
+        .name = "vm.restart",
+        .flags = API_SLOW,
+        .params =
+            PARAMS(P_VM,
+                   {.name = "force",
+                    .type = API_BOOL,
+                    .fallback = "false",
+                    .doc = "End the VM even if the guest does not agree; unwritten data of the "
+                           "guest is lost."},
+                   P_TIMEOUT("30000", "How long the guest may take to sync and go down.")),
+        .result = ONE(vm),
+        .doc = "Stops a VM as vm.stop does, if it runs, and boots it. One with auto_remove is "
+               "refused.",
+    },
+    {
+        .name = "vm.kill",
+        .flags = API_SLOW,
+        .params =
+            PARAMS(P_VM, {.name = "signal",
+                          .type = API_STRING,
+                          .min = 1,
+                          .max = 16,
+                          .fallback = "KILL",
+                          .doc = "KILL ends the VM at once, as vm.stop with force does. Any other "
+                                 "signal, such as TERM or 15, goes to its main session."}),
+        .result = {.object = &api_vm, .nullable = true},
+        .doc = "Ends a VM at once, or sends its main session a signal. The result is null when "
+               "the end deleted it (auto_remove).",
+    },
+    {
+        .name = "vm.pause",
+        .flags = API_SLOW,
+        .params = PARAMS(P_VM),
+        .result = ONE(vm),
+        .doc = "Stops the CPUs of a VM until vm.resume. What needs its guest is refused "
+               "meanwhile. One that is paused already is fine.",
+    },
+    {
+        .name = "vm.resume",
+        .flags = API_SLOW,
+        .params = PARAMS(P_VM),
+        .result = ONE(vm),
+        .doc = "Lets a paused VM go on. One that runs already is fine.",
+    },
+    {
         .name = "vm.delete",
         .flags = API_SLOW,
         .params = PARAMS(P_VM, {.name = "force",
@@ -292,8 +337,8 @@ const struct api_method api_methods[] = {
                          {.name = "until",
                           .type = API_STRING,
                           .max = 16,
-                          .required = true,
                           .choices = "running|stopped|deleted",
+                          .fallback = "stopped",
                           .doc = "What to wait for."},
                          P_TIMEOUT("0", "Give up after this time; 0 = never.")),
         .result = ONE(nothing),

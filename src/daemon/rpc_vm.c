@@ -1,8 +1,10 @@
 /* Handlers of vm.*: read params, call the owner, hand back its answer. */
 #include "base/clock.h"
+#include "base/signal_name.h"
 #include "base/str.h"
 #include "daemon/daemon_priv.h"
 
+#include <signal.h>
 #include <string.h>
 
 /* On CLOCK_MONOTONIC; -1 = none. */
@@ -67,20 +69,75 @@ HANDLER(rpc_vm_start)
     return show(d, params, ret_result, err);
 }
 
-HANDLER(rpc_vm_stop)
+static int stop(struct daemon *d, const json_t *params, bool force, int64_t deadline_ms,
+                struct cancel *cancel, json_t **ret_result, struct err *err)
 {
-    struct daemon *d = ctx;
     char id[ID_SIZE];
 
     if (vms_resolve(d->vms, api_str(params, "vm"), id, err) < 0 ||
-        vms_stop(d->vms, id, api_flag(params, "force"), rpc_call_cancel(call), deadline(params),
-                 err) < 0) {
+        vms_stop(d->vms, id, force, cancel, deadline_ms, err) < 0) {
         return -1;
     }
     if (vms_show(d->vms, id, ret_result, err) < 0) {
         *ret_result = json_null(); /* auto_remove: it is gone */
     }
     return 0;
+}
+
+HANDLER(rpc_vm_stop)
+{
+    return stop(ctx, params, api_flag(params, "force"), deadline(params), rpc_call_cancel(call),
+                ret_result, err);
+}
+
+HANDLER(rpc_vm_restart)
+{
+    struct daemon *d = ctx;
+
+    if (vms_restart(d->vms, api_str(params, "vm"), api_flag(params, "force"), rpc_call_cancel(call),
+                    deadline(params), err) < 0) {
+        return -1;
+    }
+    return show(d, params, ret_result, err);
+}
+
+HANDLER(rpc_vm_kill)
+{
+    struct daemon *d = ctx;
+    const char *name = api_str(params, "signal");
+    int signal = signal_parse(name);
+
+    if (signal < 0) {
+        err_set(err, ERR_INVALID, "signal: no signal is called '%s'", name);
+        return err_hint(err, "kill -l lists them");
+    }
+    if (signal == SIGKILL) {
+        return stop(d, params, true, -1, rpc_call_cancel(call), ret_result, err);
+    }
+    if (vms_signal(d->vms, api_str(params, "vm"), (unsigned)signal, err) < 0) {
+        return -1;
+    }
+    return show(d, params, ret_result, err);
+}
+
+HANDLER(rpc_vm_pause)
+{
+    struct daemon *d = ctx;
+
+    if (vms_pause(d->vms, api_str(params, "vm"), rpc_call_cancel(call), err) < 0) {
+        return -1;
+    }
+    return show(d, params, ret_result, err);
+}
+
+HANDLER(rpc_vm_resume)
+{
+    struct daemon *d = ctx;
+
+    if (vms_resume(d->vms, api_str(params, "vm"), rpc_call_cancel(call), err) < 0) {
+        return -1;
+    }
+    return show(d, params, ret_result, err);
 }
 
 HANDLER(rpc_vm_delete)

@@ -114,6 +114,15 @@ void vms_hold_closed(void *hold);
 int vms_start(struct vms *v, const char *ref, struct cancel *cancel, struct err *err);
 int vms_stop(struct vms *v, const char *ref, bool force, struct cancel *cancel, int64_t deadline_ms,
              struct err *err);
+/* Stops it, if it runs, and starts it, with nobody in between. Not a VM with auto_remove. */
+int vms_restart(struct vms *v, const char *ref, bool force, struct cancel *cancel,
+                int64_t deadline_ms, struct err *err);
+/* Sends a signal to the main session. */
+int vms_signal(struct vms *v, const char *ref, unsigned signal, struct err *err);
+/* Stops the guest's CPUs, which it does not notice but by its clock, and lets them go on; also one
+ * that waits for room on the disk. Either is content with what is so already. */
+int vms_pause(struct vms *v, const char *ref, struct cancel *cancel, struct err *err);
+int vms_resume(struct vms *v, const char *ref, struct cancel *cancel, struct err *err);
 int vms_delete(struct vms *v, const char *ref, bool force, struct cancel *cancel, struct err *err);
 /* Sends a ping to the VM's agent and returns at once. On success the caller frees *ret_ping, after
  * fn was called (guest/link.h) or vms_ping_forget said that it will not be. Loop threads too. */

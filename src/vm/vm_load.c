@@ -64,6 +64,10 @@ static void write_adopted(struct vms *v, const struct vm_row *row)
     struct err err;
     _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, row->id, &err);
 
+    if (vm_is_paused_by_user(row)) {
+        vm_keep_paused(v, row->id);
+        return;
+    }
     /* Mostly nothing is to be written then, and it is as long in its state as it was. */
     if (run && (as_it_was ? vm_record_paused(v, row->id, &err) : vm_set_up(v, run, "", &err)) < 0) {
         log_error("VM %.12s: %s", row->id, err.message);

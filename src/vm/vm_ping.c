@@ -16,7 +16,7 @@ int vms_ping(struct vms *v, const char *ref, guest_ping_fn fn, void *arg, struct
     if (vms_resolve(v, ref, vm_id, err) < 0) {
         return -1;
     }
-    run = vm_run_get(v, vm_id, err);
+    run = vm_run_get_awake(v, vm_id, err);
     if (!run) {
         return -1;
     }

@@ -14,7 +14,9 @@
 /* How the reason of a VM begins that the next daemon finds half made, or half deleted. */
 #define VM_REASON_CREATING "creating"
 #define VM_REASON_DELETING "deleting"
-#define VM_REASON_DISK_FULL "disk_full" /* of a paused one: vm_space.c */
+/* Of a paused one: vm_space.c, vm_pause.c. */
+#define VM_REASON_DISK_FULL "disk_full"
+#define VM_REASON_USER "user"
 
 /* One incarnation that runs: counted references, so that exec and the like may use its link while
  * somebody stops it. */
@@ -105,7 +107,9 @@ int vm_set_state(struct vms *v, const char *id, enum vm_state state, const char 
                  struct err *err);
 
 struct vm_run *vm_run_get(struct vms *v, const char *id, struct err *err); /* ERR_NOT_RUNNING */
-/* The same, and waits until its agent can be talked to: that of an adopted VM takes a moment. */
+/* The same, but ERR_NOT_RUNNING also when the user has paused it: its guest cannot answer. */
+struct vm_run *vm_run_get_awake(struct vms *v, const char *id, struct err *err);
+/* As that, and waits until its agent can be talked to: that of an adopted VM takes a moment. */
 struct vm_run *vm_run_get_up(struct vms *v, const char *id, struct cancel *cancel, struct err *err);
 void vm_run_put(struct vm_run *run);
 /* The same for loop threads, which must not wait: freeing the last reference is left to another. */
@@ -182,6 +186,15 @@ int vm_record_paused(struct vms *v, const char *id, struct err *err);
 void vm_adopt_paused(struct vm_run *run, const struct vm_row *row);
 /* When no worker runs any more, and no event comes. */
 void vm_space_done(struct vms *v);
+
+/* ---- vm_pause.c ---- */
+
+bool vm_is_paused_by_user(const struct vm_row *row);
+/* A paused VM, whatever for, goes on; it may be stopped again by a full disk at once. */
+int vm_go_on(struct vms *v, const char *id, struct cancel *cancel, struct err *err)
+    REQUIRES(rank_vm);
+/* Of an adopted one that is paused by the user. */
+void vm_keep_paused(struct vms *v, const char *id);
 
 /* ---- vm_stop.c ---- */
 

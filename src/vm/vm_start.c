@@ -598,14 +598,6 @@ static int boot_all(struct boot *b, struct err *err)
     return boot_in_slot(b, err);
 }
 
-/* A VM that is paused (its host disk was full) goes on instead of booting: the user says when. */
-static int resume(struct vms *v, const char *id, struct cancel *cancel, struct err *err)
-{
-    _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, id, err);
-
-    return run && vm_resume(run, cancel, err) == 0 ? vm_record_paused(v, id, err) : -1;
-}
-
 int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel, struct err *err)
 {
     _cleanup_(boot_done) struct boot b = {
@@ -628,7 +620,7 @@ int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel,
         return 0;
     }
     if (b.row.state == VM_PAUSED) {
-        return resume(v, id, cancel, err);
+        return vm_go_on(v, id, cancel, err);
     }
     /* Nothing of an earlier run may be left, a process least of all: it has the disk. */
     if (b.row.state == VM_ERROR && vm_undo(v, id, VM_UNDO_RUN, err) < 0) {

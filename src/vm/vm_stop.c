@@ -188,30 +188,36 @@ static int keeps_running(struct vms *v, struct vm_run *run, struct err *err)
     return err_hint(err, FORCE_HINT);
 }
 
-/* A guest that waits for room on the disk cannot even hear that it is to stop. */
-static int let_go_on(struct vms *v, const char *id, struct cancel *cancel, struct err *err)
+/* A guest that is paused, or waits for room on the disk, cannot even hear that it is to stop. */
+static int let_go_on(struct vms *v, const struct vm_row *row, struct cancel *cancel,
+                     struct err *err) REQUIRES(rank_vm)
 {
-    _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, id, err);
+    _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, row->id, err);
 
-    if (!run || !vm_is_io_stopped(run)) {
-        return run ? 0 : -1;
+    if (!run) {
+        return -1;
     }
-    return space_has_room(v->params.space, v->params.state_fd) ? vm_resume(run, cancel, err)
-                                                               : is_full(err);
+    if (vm_is_io_stopped(run) && !space_has_room(v->params.space, v->params.state_fd)) {
+        return is_full(err);
+    }
+    if (vm_is_paused_by_user(row)) {
+        return vm_go_on(v, row->id, cancel, err);
+    }
+    return vm_is_io_stopped(run) ? vm_resume(run, cancel, err) : 0;
 }
 
 /* The guest syncs and goes down by itself. */
 static int stop_gently(struct vms *v, const char *id, struct cancel *cancel, int64_t deadline_ms,
                        struct err *err) REQUIRES(rank_vm)
 {
-    struct vm_ending end = {.reason = "user", .exit = {.code = -1}};
+    struct vm_ending end = {.reason = VM_REASON_USER, .exit = {.code = -1}};
     _cleanup_vm_run_ struct vm_run *run = vm_run_get_up(v, id, cancel, err);
 
     if (!run) {
         return err_hint(err, FORCE_HINT);
     }
     /* A word for those who look, which the store may lack. */
-    if (vm_set_state(v, id, VM_STOPPING, "user", err) < 0) {
+    if (vm_set_state(v, id, VM_STOPPING, VM_REASON_USER, err) < 0) {
         log_warn("VM %.12s: %s", id, err->message);
     }
     CRASH_POINT("stop.begun");
@@ -221,7 +227,7 @@ static int stop_gently(struct vms *v, const char *id, struct cancel *cancel, int
     CRASH_POINT("stop.agreed");
     if (run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, &end.exit) < 0) {
         log_warn("VM %.12s: has synced, but its process does not end: killed", id);
-        return vm_kill(v, id, "user", err);
+        return vm_kill(v, id, VM_REASON_USER, err);
     }
     return vm_clean_up(v, id, &end, err);
 }
@@ -238,10 +244,10 @@ static int stop_locked(struct vms *v, const char *id, bool force, struct cancel 
         return 0;
     }
     if (force) {
-        if (vm_kill(v, id, "user", err) < 0) {
+        if (vm_kill(v, id, VM_REASON_USER, err) < 0) {
             return -1;
         }
-    } else if (let_go_on(v, id, cancel, err) < 0 ||
+    } else if (let_go_on(v, &row, cancel, err) < 0 ||
                stop_gently(v, id, cancel, deadline_ms, err) < 0) {
         return -1;
     }
@@ -267,6 +273,75 @@ int vms_stop(struct vms *v, const char *ref, bool force, struct cancel *cancel, 
     r = stop_locked(v, id, force, cancel, deadline_ms, err);
     vm_locks_release(token);
     return r;
+}
+
+/* ---- restart, kill ---- */
+
+static int restart_locked(struct vms *v, const char *id, bool force, struct cancel *cancel,
+                          int64_t deadline_ms, struct err *err) REQUIRES(rank_vm)
+{
+    _cleanup_vm_row_ struct vm_row row = {0};
+
+    if (vm_get_row(v, id, &row, err) < 0) {
+        return -1;
+    }
+    if (row.auto_remove) {
+        err_set(err, ERR_CONFLICT, "VM '%s' is deleted when it stops (--rm)", row.name);
+        return err_hint(err, "a VM that was created without --rm can be restarted");
+    }
+    if (stop_locked(v, id, force, cancel, deadline_ms, err) < 0) {
+        return -1;
+    }
+    CRASH_POINT("restart.stopped");
+    return vm_boot(v, id, NULL, cancel, err);
+}
+
+int vms_restart(struct vms *v, const char *ref, bool force, struct cancel *cancel,
+                int64_t deadline_ms, struct err *err)
+{
+    struct vm_token *token;
+    char id[ID_SIZE];
+    int r;
+
+    if (vms_resolve(v, ref, id, err) < 0) {
+        return -1;
+    }
+    if (force) {
+        vm_locks_cancel_holder(v->locks, id);
+    }
+    if (vm_locks_acquire(v->locks, id, "restart", cancel, deadline_ms, &token, err)) {
+        return -1;
+    }
+    r = restart_locked(v, id, force, cancel, deadline_ms, err);
+    vm_locks_release(token);
+    return r;
+}
+
+int vms_signal(struct vms *v, const char *ref, unsigned signal, struct err *err)
+{
+    _cleanup_vm_run_ struct vm_run *run = NULL;
+    char id[ID_SIZE], session[ID_SIZE] = "";
+    struct vm_entry *e;
+
+    if (vms_resolve(v, ref, id, err) < 0) {
+        return -1;
+    }
+    run = vm_run_get_awake(v, id, err);
+    if (!run) {
+        return -1;
+    }
+    leaf_lock(&v->table);
+    e = vm_find_locked(v, id);
+    if (e) {
+        memcpy(session, e->main_session, sizeof(session));
+    }
+    leaf_unlock(&v->table);
+    if (!session[0] || session_is_over(v->sessions, id, session)) {
+        err_set(err, ERR_CONFLICT, "it has no main session that runs");
+        return err_hint(err, "without --signal the VM itself is ended");
+    }
+    session_signal(v->sessions, id, session, signal);
+    return 0;
 }
 
 static int delete_locked(struct vms *v, const char *id, bool force, struct err *err)

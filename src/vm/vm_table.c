@@ -260,19 +260,22 @@ int vm_set_state(struct vms *v, const char *id, enum vm_state state, const char 
                      err);
 }
 
-struct vm_run *vm_run_get(struct vms *v, const char *id, struct err *err)
+/* awake: not one that is paused by its user. */
+static struct vm_run *run_get(struct vms *v, const char *id, bool awake, struct err *err)
 {
     enum vm_state state = VM_STOPPED;
     char name[sizeof(((struct vm_row *)NULL)->name)] = "";
     struct vm_run *run = NULL;
     struct vm_entry *e;
+    bool asleep = false;
 
     leaf_lock(&v->table);
     e = vm_find_locked(v, id);
     if (e) {
         state = e->row.state;
         memcpy(name, e->row.name, sizeof(name));
-        run = e->run;
+        asleep = awake && vm_is_paused_by_user(&e->row);
+        run = asleep ? NULL : e->run;
         if (run) {
             run->refs++;
         }
@@ -280,6 +283,9 @@ struct vm_run *vm_run_get(struct vms *v, const char *id, struct err *err)
     leaf_unlock(&v->table);
     if (!e) {
         (void)gone(id, err);
+    } else if (asleep) {
+        err_set(err, ERR_NOT_RUNNING, "VM '%s' is paused", name);
+        err_hint(err, "let it go on with: banger resume %s", name);
     } else if (!run) {
         err_set(err, ERR_NOT_RUNNING, "VM '%s' is not running (it is %s)", name,
                 vm_state_name(state));
@@ -288,9 +294,19 @@ struct vm_run *vm_run_get(struct vms *v, const char *id, struct err *err)
     return run;
 }
 
+struct vm_run *vm_run_get(struct vms *v, const char *id, struct err *err)
+{
+    return run_get(v, id, false, err);
+}
+
+struct vm_run *vm_run_get_awake(struct vms *v, const char *id, struct err *err)
+{
+    return run_get(v, id, true, err);
+}
+
 struct vm_run *vm_run_get_up(struct vms *v, const char *id, struct cancel *cancel, struct err *err)
 {
-    _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, id, err);
+    _cleanup_vm_run_ struct vm_run *run = vm_run_get_awake(v, id, err);
 
     if (!run || guest_link_wait_hello(run->link, cancel, clock_mono_ms() + HELLO_MS, err) < 0) {
         return NULL;

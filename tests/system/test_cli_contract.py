@@ -32,6 +32,14 @@ vm create
 vm start VM... = start
 vm stop VM... = stop
     -f/--force --timeout=TIME
+vm restart VM... = restart
+    -f/--force --timeout=TIME
+vm kill VM... = kill
+    -s/--signal=SIGNAL
+vm pause VM... = pause
+vm resume VM... = resume
+vm wait VM... = wait
+    --until=STATE(running|stopped|deleted) --timeout=TIME
 vm delete VM... = rm, vm rm, vm remove
     -f/--force
 vm logs VM = logs
@@ -85,6 +93,16 @@ CALLS = [
     ("vm stop a", "vm.stop", {"vm": "a"}, VM, "silence"),
     ("vm stop -f --timeout 2m a", "vm.stop", {"vm": "a", "force": True, "timeout_ms": 120000}, VM,
      "silence"),
+    ("vm restart a", "vm.restart", {"vm": "a"}, VM, "silence"),
+    ("vm restart -f --timeout 2m a", "vm.restart",
+     {"vm": "a", "force": True, "timeout_ms": 120000}, VM, "silence"),
+    ("vm kill a", "vm.kill", {"vm": "a"}, VM, "silence"),
+    ("vm kill -s TERM a", "vm.kill", {"vm": "a", "signal": "TERM"}, None, "silence"),
+    ("vm pause a", "vm.pause", {"vm": "a"}, VM, "silence"),
+    ("vm resume a", "vm.resume", {"vm": "a"}, VM, "silence"),
+    ("vm wait a", "vm.wait", {"vm": "a"}, {}, "silence"),
+    ("vm wait --until running --timeout 5s a", "vm.wait",
+     {"vm": "a", "until": "running", "timeout_ms": 5000}, {}, "silence"),
     ("vm delete a", "vm.delete", {"vm": "a"}, {}, "silence"),
     ("vm delete --force a", "vm.delete", {"vm": "a", "force": True}, {}, "silence"),
     ("vm logs a", "vm.logs", {"vm": "a"}, {"text": "said\n"}, "log"),
@@ -147,6 +165,7 @@ def flags_of(flags):
 def daemon(bare):
     with MockDaemon(bare.socket_path) as mock:
         mock.operation = Operation({"vm": VM, "session": SESSION})
+        mock.answers["vm.list"] = lambda params: []  # for those that look up several names
         yield mock
 
 
@@ -322,6 +341,8 @@ def test_command_calls_and_prints(bare, daemon, words, method, params, result, p
 @pytest.mark.parametrize("words, method, key, shown", [
     ("vm show", "vm.show", "vm", VM), ("start", "vm.start", "vm", VM),
     ("stop", "vm.stop", "vm", VM), ("rm", "vm.delete", "vm", None),
+    ("restart", "vm.restart", "vm", VM), ("kill", "vm.kill", "vm", VM),
+    ("pause", "vm.pause", "vm", VM), ("resume", "vm.resume", "vm", VM),
     ("op show", "op.status", "op", OP), ("op cancel", "op.cancel", "op", OP)])
 def test_several_operands_are_an_array_and_valid_ones_proceed(bare, daemon, words, method, key,
                                                               shown):

@@ -16,13 +16,14 @@ import frames
 import pytest
 from banger import ROOT
 from frames import STDERR, STDOUT
-from mock_daemon import IMAGE, SESSION, VM, VM_ID, MockDaemon, Operation, RpcError
+from mock_daemon import IMAGE, SESSION, VM, VM_ID, Gone, MockDaemon, Operation, RpcError
 
 
 @pytest.fixture
 def daemon(bare):
     with MockDaemon(bare.socket_path) as mock:
         mock.operation = Operation({"vm": VM, "session": SESSION})
+        mock.answers["vm.list"] = lambda params: []  # for those that look up several names
         yield mock
 
 
@@ -156,6 +157,36 @@ def test_stop_goes_on_after_a_failure(bare, daemon):
     assert result.err == "banger: cannot stop 'b': no VM 'b'\nhint: see: banger ps -a\n"
     assert daemon.called("vm.stop") == [
         {"vm": v, "timeout_ms": 90000, "force": True} for v in "abc"]
+
+
+def test_several_names_of_a_vm_are_one_call_by_its_id(bare, daemon):
+    other = VM | {"id": "1" * 32, "name": "0123"}
+    daemon.answers["vm.list"] = lambda params: [] if "after" in params else [VM, other]
+    known = {vm["id"]: vm for vm in (VM, other)}
+
+    def show(params):
+        if params["vm"] not in known:
+            raise RpcError("not_found", "no such VM")
+        return known[params["vm"]]
+    daemon.answers["vm.show"] = show
+    # A name that is the beginning of another's id is that name; one that is of none is the daemon's
+    # to explain.
+    result = bare.run("vm", "show", "quiet-fox", VM["id"][:8], "0123", "11", "nothing", "nothing",
+                      "--format", "jsonl")
+    assert [params["vm"] for params in daemon.called("vm.show")] == [*known, "nothing"]
+    assert [json.loads(line) for line in result.out.splitlines()] == [VM, other]
+    assert result.err == "banger: cannot show 'nothing': no such VM\n"
+
+
+def test_daemon_that_ends_while_several_are_asked_for_is_told_once(bare, daemon):
+    def show(params):
+        if params["vm"] == "b":
+            raise Gone
+        return VM
+    daemon.answers["vm.show"] = show
+    result = bare.run("vm", "show", "a", "b", "c", "--format", "jsonl")
+    assert result.returncode == 1 and len(result.out.splitlines()) == 1
+    assert result.err.count("banger: ") == 1 and "cannot show 'b'" in result.err
 
 
 @pytest.mark.parametrize("words", [["rm"], ["vm", "rm"], ["vm", "remove"], ["vm", "delete"]])

@@ -93,8 +93,8 @@ class World:
             assert now["bystander"][key] == self.bystander[key]
         assert fake_main_pids(banger)["bystander"] == self.bystander_pid
         self.speak()
-        running = {name for name, vm in now.items() if vm["state"] == "running"}
-        assert {vm["state"] for vm in now.values()} <= {"running", "stopped", "created"}
+        running = {name for name, vm in now.items() if vm["state"] in ("running", "paused")}
+        assert {vm["state"] for vm in now.values()} <= {"running", "paused", "stopped", "created"}
         assert set(fake_main_pids(banger)) == running
         runs = banger.runtime_dir / "vms"
         assert {p.name for p in runs.iterdir()} == {now[name]["id"] for name in running}
@@ -195,6 +195,29 @@ class Kill(Stop):
         world.banger.run("stop", "--force", "x")
 
 
+class Pause(Stop):
+    """And resume. Whatever it says that it is, it goes on when it is told to."""
+
+    @staticmethod
+    def act(world):
+        world.banger.run("pause", "x")
+        world.banger.run("resume", "x")
+
+    @staticmethod
+    def verify(world, now):
+        assert now["x"]["state"] in ("running", "paused")
+        assert now["x"]["incarnation"] == 1
+        world.banger.ok("resume", "x")
+        assert world.banger.ok("exec", "x", "--", "echo", "up").out == "up\n"
+        OfAStoppedVm.verify(world, now)
+
+
+class Restart(Stop):
+    @staticmethod
+    def act(world):
+        world.banger.run("restart", "x")
+
+
 class Delete(Stop):
     """One that runs, and one that is stopped."""
 
@@ -267,7 +290,7 @@ class Mend:
 
 
 SCENARIOS = {"create": Create, "create to remove": CreateToRemove, "start": Start, "stop": Stop,
-             "kill": Kill, "delete": Delete, "mend": Mend}
+             "kill": Kill, "pause": Pause, "restart": Restart, "delete": Delete, "mend": Mend}
 
 
 def clean(world):

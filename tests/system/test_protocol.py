@@ -143,6 +143,10 @@ def drive_vm(drive):
     assert drive("vm.ping", vm=vm, timeout_ms=60000)["us"] > 0
     assert drive("vm.logs", vm=vm, tail_bytes=100)["text"]
     assert drive("vm.wait", vm=vm, until="running") == {}
+    assert drive("vm.pause", vm=vm)["state"] == "paused"
+    assert drive("vm.resume", vm=vm)["state"] == "running"
+    assert drive("vm.kill", vm=vm, signal="SIGKILL")["state"] == "stopped"
+    assert drive("vm.restart", vm=vm, force=True)["incarnation"] == 2
 
 
 def drive_sessions(drive):
