@@ -2,12 +2,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/netlink.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -20,6 +22,11 @@
 /* They are all there when the modules are loaded, unless the kernel is not as we think. */
 #define PORT_TIMEOUT_MS 10000
 #define DISK_TIMEOUT_MS 2000
+#define DATA_BLOCK 4096 /* of the filesystem: disk/data_disk.c */
+/* Grows a mounted ext4 to so many blocks (fs/ext4/ext4.h of the kernel). */
+#ifndef EXT4_IOC_RESIZE_FS
+#define EXT4_IOC_RESIZE_FS _IOW('f', 16, uint64_t)
+#endif
 #define ORDER_MAX 65536
 #define NAME_LEN_MAX 64
 #define DEVICE_PATH_MAX 300
@@ -234,6 +241,22 @@ static int mount_disk(struct boot *b, const char *name, const char *where, unsig
     return 0;
 }
 
+/* To the size of its disk, which may have grown since the last boot; the kernel does nothing when
+ * it has not. A guest with less room than it might have is better than none. */
+static void grow_data(struct boot *b, const char *name)
+{
+    char path[DEVICE_PATH_MAX];
+    uint64_t bytes = 0, blocks;
+    _cleanup_close_ int fd = -1;
+
+    (void)snprintf(path, sizeof(path), "/dev/%s", name);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    blocks = fd >= 0 && ioctl(fd, BLKGETSIZE64, &bytes) == 0 ? bytes / DATA_BLOCK : 0;
+    if (blocks == 0 || ioctl(b->data_fd, EXT4_IOC_RESIZE_FS, &blocks) < 0) {
+        dprintf(STDERR_FILENO, "banger-agent: grow the data disk: %s\n", strerror(errno));
+    }
+}
+
 /* The writable layer. Disks are all found by the time that the first one is: a missing data disk
  * means memory, unless the host says that there must be one. */
 static int mount_data(struct boot *b)
@@ -263,7 +286,11 @@ static int mount_data(struct boot *b)
         return r;
     }
     b->data_fd = open("/data", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return b->data_fd < 0 ? boot_fail(b, errno, "open /data") : 0;
+    if (b->data_fd < 0) {
+        return boot_fail(b, errno, "open /data");
+    }
+    grow_data(b, name);
+    return 0;
 }
 
 int boot_root(struct boot *b)

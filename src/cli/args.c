@@ -489,7 +489,7 @@ static int put_param(const struct cli_given *g, const struct api_param *spec, js
         json_put_int(params, spec->name, number);
         return 0;
     case API_BYTES_LIST:
-        if (!find_equals(g, err)) {
+        if (strchr(g->flag->value, '=') && !find_equals(g, err)) {
             return -1;
         }
         json_array_append_new(member(params, spec->name, json_array),

@@ -182,6 +182,8 @@ int cmd_vm_kill(struct cli *cli, const struct cli_args *args);
 int cmd_vm_pause(struct cli *cli, const struct cli_args *args);
 int cmd_vm_resume(struct cli *cli, const struct cli_args *args);
 int cmd_vm_wait(struct cli *cli, const struct cli_args *args);
+int cmd_vm_set(struct cli *cli, const struct cli_args *args);
+int cmd_vm_rename(struct cli *cli, const struct cli_args *args);
 int cmd_vm_delete(struct cli *cli, const struct cli_args *args);
 int cmd_vm_logs(struct cli *cli, const struct cli_args *args);
 int cmd_image_list(struct cli *cli, const struct cli_args *args);

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define LINE_MAX_BYTES ((size_t)256 * 1024) /* 64 labels, before and after */
+
 /* Listings --------------------------------------------------------------------------------------*/
 
 static char *cell_reason(const json_t *vm)
@@ -132,6 +134,69 @@ int cmd_vm_wait(struct cli *cli, const struct cli_args *args)
 int cmd_vm_delete(struct cli *cli, const struct cli_args *args)
 {
     return change(cli, args, "vm.delete", "delete");
+}
+
+/* Changes ---------------------------------------------------------------------------------------*/
+
+static void print_change(const char *vm, const json_t *change)
+{
+    const char *applies = json_str(change, "applies", "");
+    const char *note = json_str(change, "note", NULL);
+    _cleanup_free_ char *line =
+        x_asprintf("%s: %s '%s' -> '%s'%s%s%s", vm, json_str(change, "field", ""),
+                   json_str(change, "from", ""), json_str(change, "to", ""),
+                   str_eq(applies, "refused")      ? ", refused"
+                   : str_eq(applies, "next_start") ? ", from its next start on"
+                                                   : "",
+                   note ? ": " : "", note ? note : "");
+
+    _cleanup_free_ char *safe = str_escape(line, strlen(line), LINE_MAX_BYTES);
+
+    (void)puts(safe);
+}
+
+static void print_changes(const json_t *results)
+{
+    const json_t *result, *change;
+    size_t i, k;
+
+    json_array_foreach ((json_t *)results, i, result) {
+        const char *vm = json_str(json_object_get(result, "vm"), "name", "");
+
+        json_array_foreach (json_object_get(result, "changes"), k, change) {
+            print_change(vm, change);
+        }
+    }
+}
+
+int cmd_vm_set(struct cli *cli, const struct cli_args *args)
+{
+    _cleanup_json_ json_t *results = NULL;
+    int status = each_operand(cli, args, &(struct each){"vm.set", "vm", "change"}, &results);
+
+    if (cli->format != FORMAT_TABLE) {
+        each_print(cli, args, results);
+    } else if (!cli->quiet) {
+        print_changes(results);
+    }
+    return status;
+}
+
+int cmd_vm_rename(struct cli *cli, const struct cli_args *args)
+{
+    const char *ref = args->operands[0], *name = args->operands[1];
+    _cleanup_json_ json_t *params = json_object(), *result = NULL;
+    struct err err;
+
+    json_put(params, "vm", json_bytes_new(ref, strlen(ref)));
+    json_put(params, "name", json_bytes_new(name, strlen(name)));
+    if (cli_call(cli, "vm.set", STEAL_PTR(params), &result, &err) < 0) {
+        return each_fail(cli, NULL, "rename", ref, &err);
+    }
+    if (cli->format != FORMAT_TABLE) {
+        out_json(cli, result);
+    }
+    return 0;
 }
 
 /* Logs ------------------------------------------------------------------------------------------*/

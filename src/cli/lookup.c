@@ -128,6 +128,8 @@ enum cli_kind cli_kind_of(const char *word)
         {"SIZE", KIND_TEXT},
         {"TIME", KIND_TEXT},
         {"WORD", KIND_TEXT},
+        {"TEXT", KIND_TEXT},
+        {"SIGNAL", KIND_TEXT},
     };
     size_t len = strcspn(word, ".");
 

@@ -41,6 +41,8 @@
      .doc = "Size of the data disk, such as 8G; it occupies what is written to it."}, \
     {.name = "label", .value = "NAME=VALUE", .method = "vm.create.begin", .param = "labels", \
      .doc = "Label the VM; may be repeated."}, \
+    {.name = "description", .value = "TEXT", .method = "vm.create.begin", \
+     .param = "description"}, \
     {.name = "timeout", .value = "TIME", .unit = UNIT_MS, \
      .doc = "How long creating and starting the VM may take, such as 90s or 5m. Default: as " \
             "long as it makes progress."}
@@ -135,6 +137,37 @@ static const struct cli_flag wait_flags[] = {
      .method = "vm.wait",
      .param = "timeout_ms",
      .unit = UNIT_MS},
+    END,
+};
+
+static const struct cli_flag set_flags[] = {
+    {.name = "name", .value = "NAME", .method = "vm.set", .param = "name"},
+    {.name = "description", .value = "TEXT", .method = "vm.set", .param = "description"},
+    {.name = "label",
+     .value = "NAME=VALUE",
+     .method = "vm.set",
+     .param = "labels",
+     .doc = "Add a label, or change its value; may be repeated."},
+    {.name = "unlabel",
+     .value = "NAME",
+     .method = "vm.set",
+     .param = "unlabel",
+     .doc = "Remove a label; may be repeated."},
+    {.name = "vcpus", .value = "N", .method = "vm.set", .param = "vcpus"},
+    {.name = "memory",
+     .letter = 'm',
+     .value = "SIZE",
+     .method = "vm.set",
+     .param = "memory_mib",
+     .unit = UNIT_MIB,
+     .doc = "Memory, in MiB or such as 2G, from the next start on."},
+    {.name = "disk",
+     .value = "SIZE",
+     .method = "vm.set",
+     .param = "disk_bytes",
+     .unit = UNIT_BYTES,
+     .doc = "Size of the data disk, such as 16G, from the next start on. It cannot shrink."},
+    {.name = "dry-run", .method = "vm.set", .param = "dry_run"},
     END,
 };
 
@@ -304,6 +337,25 @@ const struct cli_verb cli_verbs[] = {
         .flags = wait_flags,
         .doc = "Wait until VMs are stopped, or in another state.",
         .run = cmd_vm_wait,
+    },
+    {
+        .path = "vm set",
+        .operands = "VM...",
+        .min = 1,
+        .max = UINT32_MAX,
+        .flags = set_flags,
+        .doc = "Change VMs.",
+        .more = "Prints a line for each change: what it was, what it is, and from when on. All "
+                "that is asked for a VM is done, or nothing of it.",
+        .run = cmd_vm_set,
+    },
+    {
+        .path = "vm rename",
+        .operands = "VM NAME",
+        .min = 2,
+        .max = 2,
+        .doc = "Give a VM another name.",
+        .run = cmd_vm_rename,
     },
     {
         .path = "vm delete",

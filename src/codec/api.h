@@ -31,6 +31,8 @@ enum api_type {
     API_SCALAR,  /* a string, {"base64": "..."}, an integer, true or false */
 };
 
+#define API_VM_LABELS_MAX 64
+
 struct api_object;
 
 /* A named value: a parameter of a method, or a member of an object. */
@@ -91,7 +93,8 @@ extern const struct api_object *const api_objects[];      /* all of them; ends w
 /* Those that a method's row names. */
 extern const struct api_object api_document, api_nothing, api_session_spec, api_terminal, api_vm,
     api_vm_position, api_session, api_operation, api_image, api_kernel, api_daemon_status,
-    api_cancelled, api_log, api_ping, api_configuration, api_discrepancy, api_store_check;
+    api_cancelled, api_log, api_ping, api_vm_set, api_configuration, api_discrepancy,
+    api_store_check;
 
 /* "string", "integer", "boolean", "array of bytes"… for help and documents. */
 const char *api_type_name(enum api_type type);

@@ -119,8 +119,12 @@ const struct api_object api_vm = {
         HAS("vcpus", API_INT, COUNT, .doc = "Virtual CPUs."),
         HAS("memory_mib", API_INT, COUNT, .doc = "Memory in MiB."),
         HAS("disk_bytes", API_INT, COUNT, .doc = "Size of the data disk."),
+        HAS("pending", API_STRINGS,
+            .doc = "Which of the last three were changed since it was started, and count from its "
+                   "next start on."),
         HAS("init", API_STRING, .choices = "agent|image", .doc = "What is process 1 in it."),
-        HAS("labels", API_LABELS, .max = 64, .doc = "Labels, names to values."),
+        HAS("description", API_STRING, .doc = "For people; empty when there is none."),
+        HAS("labels", API_LABELS, .max = API_VM_LABELS_MAX, .doc = "Labels, names to values."),
         HAS("network", API_OBJECT, .object = &network, .doc = "How it is connected."),
         HAS("sessions", API_INT, COUNT, .doc = "Sessions that run."),
         HAS("created_at", API_TIME, .doc = "When it was created."),
@@ -130,6 +134,26 @@ const struct api_object api_vm = {
         MAY("workspace", API_STRING, .doc = "Always null so far."),
         HAS("timeline", API_LIST, .object = &phase, .doc = "Steps of its last start.")),
     .doc = "A microVM.",
+};
+
+static const struct api_object vm_change = {
+    .name = "VMChange",
+    .members = MEMBERS(
+        HAS("field", API_STRING, .doc = "What is changed: a parameter of vm.set."),
+        HAS("from", API_STRING, .doc = "What it was, as text."),
+        HAS("to", API_STRING, .doc = "What it becomes."),
+        HAS("applies", API_STRING, .choices = "live|next_start|refused",
+            .doc = "From when on: now, or the next start of the VM. Or not at all, see note."),
+        MAY("note", API_STRING, .doc = "Why it is refused, or what went not as it should.")),
+    .doc = "What vm.set does, or would do, to one field.",
+};
+
+const struct api_object api_vm_set = {
+    .name = "VMSet",
+    .members = MEMBERS(HAS("vm", API_OBJECT, .object = &api_vm, .doc = "The VM as it is now."),
+                       HAS("changes", API_LIST, .object = &vm_change,
+                           .doc = "Fields whose value is another now, or would be.")),
+    .doc = "Result of vm.set.",
 };
 
 const struct api_object api_vm_position = {
@@ -346,6 +370,8 @@ const struct api_object *const api_objects[] = {
     &api_configuration,
     &setting,
     &api_log,
+    &api_vm_set,
+    &vm_change,
     &api_ping,
     &api_cancelled,
     &error,

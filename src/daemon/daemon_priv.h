@@ -51,6 +51,7 @@ HANDLER(rpc_vm_restart);
 HANDLER(rpc_vm_kill);
 HANDLER(rpc_vm_pause);
 HANDLER(rpc_vm_resume);
+HANDLER(rpc_vm_set);
 HANDLER(rpc_vm_delete);
 HANDLER(rpc_vm_wait);
 HANDLER(rpc_vm_logs);

@@ -22,6 +22,7 @@ const struct rpc_handler daemon_handlers[] = {
     {"vm.kill", rpc_vm_kill},
     {"vm.pause", rpc_vm_pause},
     {"vm.resume", rpc_vm_resume},
+    {"vm.set", rpc_vm_set},
     {"vm.delete", rpc_vm_delete},
     {"vm.wait", rpc_vm_wait},
     {"vm.logs", rpc_vm_logs},

@@ -140,6 +140,13 @@ HANDLER(rpc_vm_resume)
     return show(d, params, ret_result, err);
 }
 
+HANDLER(rpc_vm_set)
+{
+    struct daemon *d = ctx;
+
+    return vms_set(d->vms, api_str(params, "vm"), params, rpc_call_cancel(call), ret_result, err);
+}
+
 HANDLER(rpc_vm_delete)
 {
     struct daemon *d = ctx;

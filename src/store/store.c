@@ -46,6 +46,11 @@ static const char *const migrations[] = {
     "ALTER TABLE vm DROP COLUMN pid;"
     "ALTER TABLE vm DROP COLUMN start_ticks;"
     "ALTER TABLE vm DROP COLUMN boot_id",
+    /* run_*: what the run that is up was started with; 0 = not known. */
+    "ALTER TABLE vm ADD COLUMN description TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE vm ADD COLUMN run_vcpus INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE vm ADD COLUMN run_memory_mib INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE vm ADD COLUMN run_disk_bytes INTEGER NOT NULL DEFAULT 0",
 };
 
 static bool is_duplicate(sqlite3 *db)

@@ -18,6 +18,7 @@
 #define STORE_NAME_MAX 128
 #define STORE_DIGEST_SIZE 72 /* "sha256:" and 64 hex digits, and the NUL */
 #define STORE_REASON_SIZE 256
+#define STORE_DESCRIPTION_SIZE 1025
 #define STORE_PHASES_MAX 16
 
 struct store;
@@ -92,6 +93,10 @@ struct vm_row {
     char vmm[16], vmm_version[32], accel[8], accel_why[160];
     unsigned vcpus;
     uint64_t memory_mib, disk_bytes;
+    /* The same of the run that is up, when they were changed since; 0 = not known. */
+    unsigned run_vcpus;
+    uint64_t run_memory_mib, run_disk_bytes;
+    char description[STORE_DESCRIPTION_SIZE];
     bool auto_remove;
     bool held; /* created on a connection that holds it: an auto_remove VM goes with its client */
     int64_t created_ms, started_ms;

@@ -80,12 +80,15 @@ static void read_timeline(struct vm_row *row, const char *text)
     }
 }
 
-/* Parameter numbers of both statements below. */
+/* In the order of bind_row and read_row. */
 #define VM_COLUMNS                                                                                 \
     "id, name, state, reason, state_since_ms, incarnation, image_name, image_digest,"              \
     " kernel_name, kernel_digest, vmm, vmm_version, accel, accel_why, vcpus, memory_mib,"          \
     " disk_bytes, auto_remove, created_ms, started_ms, exit_code, exit_signal, timeline, labels,"  \
-    " held"
+    " held, description, run_vcpus, run_memory_mib, run_disk_bytes"
+#define VM_VALUES                                                                                  \
+    "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,"   \
+    " ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29"
 
 static void bind_row(sqlite3_stmt *stmt, const struct vm_row *row)
 {
@@ -116,6 +119,10 @@ static void bind_row(sqlite3_stmt *stmt, const struct vm_row *row)
     sqlite3_bind_text(stmt, n++, timeline_text(row), -1, free);
     sqlite3_bind_text(stmt, n++, labels, -1, SQLITE_TRANSIENT);
     sqlite3_bind_int(stmt, n++, row->held);
+    sqlite3_bind_text(stmt, n++, row->description, -1, SQLITE_TRANSIENT);
+    sqlite3_bind_int(stmt, n++, (int)row->run_vcpus);
+    sqlite3_bind_int64(stmt, n++, (int64_t)row->run_memory_mib);
+    sqlite3_bind_int64(stmt, n++, (int64_t)row->run_disk_bytes);
 }
 
 static void read_row(sqlite3_stmt *stmt, struct vm_row *row)
@@ -150,6 +157,10 @@ static void read_row(sqlite3_stmt *stmt, struct vm_row *row)
     read_timeline(row, (const char *)sqlite3_column_text(stmt, c++));
     row->labels = x_strdup((const char *)sqlite3_column_text(stmt, c++));
     row->held = sqlite3_column_int(stmt, c++) != 0;
+    store_column_text(stmt, c++, row->description, sizeof(row->description));
+    row->run_vcpus = (unsigned)sqlite3_column_int(stmt, c++);
+    row->run_memory_mib = (uint64_t)sqlite3_column_int64(stmt, c++);
+    row->run_disk_bytes = (uint64_t)sqlite3_column_int64(stmt, c++);
 }
 
 /* One transaction. durable: synchronous=FULL, for what a power cut must not undo. */
@@ -180,11 +191,7 @@ static int end(struct store *s, bool durable, int r, struct err *err)
 static int insert_locked(struct store *s, const struct vm_row *row, struct err *err)
 {
     sqlite3_stmt *stmt =
-        store_prepare(s,
-                      "INSERT INTO vm (" VM_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,"
-                      " ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,"
-                      " ?23, ?24, ?25)",
-                      err);
+        store_prepare(s, "INSERT INTO vm (" VM_COLUMNS ") VALUES (" VM_VALUES ")", err);
 
     if (stmt) {
         bind_row(stmt, row);
@@ -210,14 +217,7 @@ int store_vm_insert(struct store *s, const struct vm_row *row, struct err *err)
 static int update_locked(struct store *s, const struct vm_row *row, struct err *err)
 {
     sqlite3_stmt *stmt =
-        store_prepare(s,
-                      "UPDATE vm SET name = ?2, state = ?3, reason = ?4, state_since_ms = ?5,"
-                      " incarnation = ?6, image_name = ?7, image_digest = ?8, kernel_name = ?9,"
-                      " kernel_digest = ?10, vmm = ?11, vmm_version = ?12, accel = ?13,"
-                      " accel_why = ?14, vcpus = ?15, memory_mib = ?16, disk_bytes = ?17,"
-                      " auto_remove = ?18, created_ms = ?19, started_ms = ?20, exit_code = ?21,"
-                      " exit_signal = ?22, timeline = ?23, labels = ?24, held = ?25 WHERE id = ?1",
-                      err);
+        store_prepare(s, "UPDATE vm SET (" VM_COLUMNS ") = (" VM_VALUES ") WHERE id = ?1", err);
 
     if (stmt) {
         bind_row(stmt, row);

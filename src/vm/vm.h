@@ -123,6 +123,9 @@ int vms_signal(struct vms *v, const char *ref, unsigned signal, struct err *err)
  * that waits for room on the disk. Either is content with what is so already. */
 int vms_pause(struct vms *v, const char *ref, struct cancel *cancel, struct err *err);
 int vms_resume(struct vms *v, const char *ref, struct cancel *cancel, struct err *err);
+/* Does what vm.set says, with its validated params; *ret: a VMSet object. */
+int vms_set(struct vms *v, const char *ref, const json_t *params, struct cancel *cancel,
+            json_t **ret, struct err *err);
 int vms_delete(struct vms *v, const char *ref, bool force, struct cancel *cancel, struct err *err);
 /* Sends a ping to the VM's agent and returns at once. On success the caller frees *ret_ping, after
  * fn was called (guest/link.h) or vms_ping_forget said that it will not be. Loop threads too. */

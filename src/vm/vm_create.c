@@ -89,7 +89,7 @@ void vms_hold_closed(void *arg)
 
 /* ---- checks, before anything is made ---- */
 
-static int check_name(const char *name, struct err *err)
+int vm_check_name(const char *name, struct err *err)
 {
     if (name && !str_is_dns_label(name)) {
         _cleanup_free_ char *safe = str_escape(name, strlen(name), 63);
@@ -162,7 +162,7 @@ static int resolve(struct create *c, struct err *err)
     const char *name = api_str(p, "name") ?: "";
     struct vm_row *row = &c->row;
 
-    if (check_name(api_str(p, "name"), err) < 0 ||
+    if (vm_check_name(api_str(p, "name"), err) < 0 ||
         vm_find_vmm(c->v, api_str(p, "vmm"), &c->vmm, err) < 0 ||
         (json_object_get(p, "main") && check_spec(json_object_get(p, "main"), err) < 0) ||
         image_find(c->v->params.images, STORE_IMAGE, image_ref, &image, err) < 0 ||
@@ -181,6 +181,7 @@ static int resolve(struct create *c, struct err *err)
     row->vcpus = (unsigned)api_int(p, "vcpus");
     row->memory_mib = (uint64_t)api_int(p, "memory_mib");
     row->disk_bytes = (uint64_t)api_int(p, "disk_bytes") & ~4095ull;
+    (void)snprintf(row->description, sizeof(row->description), "%s", api_str(p, "description"));
     row->auto_remove = api_flag(p, "auto_remove");
     row->held = c->hold != NULL;
     row->exit_code = -1;
@@ -190,7 +191,7 @@ static int resolve(struct create *c, struct err *err)
 
 /* ---- reserve ---- */
 
-static bool name_taken(struct vms *v, const char *name)
+bool vm_name_taken(struct vms *v, const char *name)
 {
     bool taken;
 
@@ -221,7 +222,8 @@ static int reserve(struct create *c, struct err *err)
     int r = 0;
 
     create_lock(&v->create);
-    while (c->row.name[0] == '\0' || (!api_str(c->params, "name") && name_taken(v, c->row.name))) {
+    while (c->row.name[0] == '\0' ||
+           (!api_str(c->params, "name") && vm_name_taken(v, c->row.name))) {
         vm_generate_name(c->row.name);
     }
     c->row.created_ms = c->row.state_since_ms = clock_real_ms();

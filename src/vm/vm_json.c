@@ -85,6 +85,34 @@ static void write_exit(struct api_writer *w, const struct vm_row *row)
     api_write_close(w);
 }
 
+static bool differs(uint64_t configured, uint64_t running)
+{
+    return running != 0 && configured != running;
+}
+
+/* What was changed while it was up. */
+static void write_pending(struct api_writer *w, const struct vm_row *row)
+{
+    bool up = row->state == VM_RUNNING || row->state == VM_PAUSED || row->state == VM_STOPPING;
+    json_t *names;
+
+    if (!api_write_wants(w, "pending")) {
+        return;
+    }
+    names = json_array();
+    if (up && differs(row->vcpus, row->run_vcpus)) {
+        json_array_append_new(names, json_string("vcpus"));
+    }
+    if (up && differs(row->memory_mib, row->run_memory_mib)) {
+        json_array_append_new(names, json_string("memory_mib"));
+    }
+    if (up && differs(row->disk_bytes, row->run_disk_bytes)) {
+        json_array_append_new(names, json_string("disk_bytes"));
+    }
+    api_write_json(w, "pending", names);
+    json_decref(names);
+}
+
 static void write_timeline(struct api_writer *w, const struct vm_row *row)
 {
     api_write_open_list(w, "timeline");
@@ -112,7 +140,9 @@ void vm_row_write(const struct vm_row *row, unsigned sessions, struct api_writer
     api_write_int(w, "vcpus", row->vcpus);
     api_write_int(w, "memory_mib", (long long)row->memory_mib);
     api_write_int(w, "disk_bytes", (long long)row->disk_bytes);
+    write_pending(w, row);
     api_write_str(w, "init", "agent");
+    api_write_str(w, "description", row->description);
     write_labels(w, row->labels);
     write_network(w);
     api_write_int(w, "sessions", sessions);

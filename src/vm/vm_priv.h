@@ -93,6 +93,8 @@ struct vm_entry *vm_find_name_locked(struct vms *v, const char *name);
 bool vm_is_behind(const struct vm_row *row, int64_t created_ms, const char *id);
 /* Adds an entry with this row, which is copied. */
 struct vm_entry *vm_add_locked(struct vms *v, const struct vm_row *row);
+/* For a row whose name has changed. */
+void vm_reindex_locked(struct vms *v, struct vm_entry *e);
 /* Takes it out; the caller frees it with its row. */
 void vm_take_locked(struct vm_entry *e);
 void vm_changed_locked(struct vms *v); /* wakes those who wait for a change */
@@ -253,6 +255,12 @@ void vm_on_session_event(void *vms, enum session_event event, const char *vm_id,
 /* The VM object of a row: written, and as a tree of what was written. */
 void vm_row_write(const struct vm_row *row, unsigned sessions, struct api_writer *w);
 int vm_row_json(const struct vm_row *row, unsigned sessions, json_t **ret, struct err *err);
+
+/* ---- vm_create.c ---- */
+/* A DNS label, or NULL; else ERR_INVALID. */
+int vm_check_name(const char *name, struct err *err);
+/* Only under the create lock it stays as it is. */
+bool vm_name_taken(struct vms *v, const char *name);
 
 /* ---- vm_names.c ---- */
 void vm_generate_name(char ret_name[64]);

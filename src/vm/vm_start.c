@@ -89,6 +89,18 @@ int vm_find_vmm(const struct vms *v, const char *name, const struct vmm_ops **re
     return 0;
 }
 
+/* To what vm.set has made of its size; the agent grows the filesystem. */
+static int grow_disk(struct boot *b, struct err *err)
+{
+    struct stat st;
+
+    if (fstat(b->data_fd, &st) < 0 || ((uint64_t)st.st_size < b->row.disk_bytes &&
+                                       ftruncate(b->data_fd, (off_t)b->row.disk_bytes) < 0)) {
+        return err_set_errno(err, ERR_IO, errno, "the VM's data disk cannot be grown");
+    }
+    return 0;
+}
+
 /* What a machine boots from. */
 static int open_guest(struct boot *b, struct err *err)
 {
@@ -105,7 +117,7 @@ static int open_guest(struct boot *b, struct err *err)
     if (b->data_fd < 0) {
         return err_set_errno(err, ERR_IO, errno, "the VM's data disk cannot be opened");
     }
-    return 0;
+    return grow_disk(b, err);
 }
 
 static int open_files(struct boot *b, struct err *err)
@@ -531,6 +543,9 @@ static void set_starting(struct vm_row *row, void *arg)
     row->incarnation++;
     row->exit_code = -1;
     row->exit_signal = 0;
+    row->run_vcpus = row->vcpus;
+    row->run_memory_mib = row->memory_mib;
+    row->run_disk_bytes = row->disk_bytes;
     vm_row_enter_run(row);
     b->row.incarnation = row->incarnation;
 }

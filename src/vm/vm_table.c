@@ -166,6 +166,12 @@ struct vm_entry *vm_add_locked(struct vms *v, const struct vm_row *row)
     return e;
 }
 
+void vm_reindex_locked(struct vms *v, struct vm_entry *e)
+{
+    list_remove(&e->by_name);
+    list_append(&v->by_name[bucket_of(e->row.name)], &e->by_name);
+}
+
 void vm_take_locked(struct vm_entry *e)
 {
     list_remove(&e->node);

@@ -17,7 +17,7 @@ TABLE = """
 run [-- COMMAND...]
     --rm -d/--detach -i/--interactive -t/--tty -e/--env=NAME=VALUE -w/--workdir=DIR -u/--user=USER
     --name=NAME --image=IMAGE --kernel=KERNEL --vmm=VMM(auto|qemu|firecracker|fake) --vcpus=N
-    -m/--memory=SIZE --disk=SIZE --label=NAME=VALUE --timeout=TIME
+    -m/--memory=SIZE --disk=SIZE --label=NAME=VALUE --description=TEXT --timeout=TIME
 exec VM [[--] COMMAND...]
     -i/--interactive -t/--tty -e/--env=NAME=VALUE -w/--workdir=DIR -u/--user=USER
 cp SRC... DST
@@ -28,7 +28,7 @@ vm list = vm ls
 vm show VM... = vm inspect
 vm create
     --name=NAME --image=IMAGE --kernel=KERNEL --vmm=VMM(auto|qemu|firecracker|fake) --vcpus=N
-    -m/--memory=SIZE --disk=SIZE --label=NAME=VALUE --timeout=TIME --no-start --rm
+    -m/--memory=SIZE --disk=SIZE --label=NAME=VALUE --description=TEXT --timeout=TIME --no-start --rm
 vm start VM... = start
 vm stop VM... = stop
     -f/--force --timeout=TIME
@@ -40,6 +40,10 @@ vm pause VM... = pause
 vm resume VM... = resume
 vm wait VM... = wait
     --until=STATE(running|stopped|deleted) --timeout=TIME
+vm set VM... = vm update
+    --name=NAME --description=TEXT --label=NAME=VALUE --unlabel=NAME --vcpus=N -m/--memory=SIZE
+    --disk=SIZE --dry-run
+vm rename VM NAME
 vm delete VM... = rm, vm rm, vm remove
     -f/--force
 vm logs VM = logs
@@ -74,9 +78,13 @@ OP_ID = "00112233445566778899aabbccddeeff"
 ENDED = SESSION | {"state": "exited", "exit": {"code": 5, "signal": None}}
 OP = Operation({"vm": VM, "session": SESSION}).show("done")
 
+SET = {"vm": VM, "changes": [{"field": "name", "from": "a", "to": "b", "applies": "live",
+                              "note": "said\x1b"}]}
+
 # Words; the method they call with which params and what it answers; what they print: a "listing",
 # "one" object or "each" (one object, or an array for several operands), "silence" (an object for
-# programs), the "name" or "digest" of what was made, the bytes of a "log", or "text" of our own.
+# programs), "lines" of what is changed, the "name" or "digest" of what was made, the bytes of a
+# "log", or "text" of our own.
 PAGE = {"limit": 1000, "members": ["name", "state", "reason", "image", "vcpus", "memory_mib",
                                    "created_at"]}
 CALLS = [
@@ -103,6 +111,11 @@ CALLS = [
     ("vm wait a", "vm.wait", {"vm": "a"}, {}, "silence"),
     ("vm wait --until running --timeout 5s a", "vm.wait",
      {"vm": "a", "until": "running", "timeout_ms": 5000}, {}, "silence"),
+    ("vm set --name=b --description= --label x=1 --label y= --unlabel z --vcpus 2 -m 1G --disk 16G "
+     "--dry-run a", "vm.set",
+     {"vm": "a", "name": "b", "description": "", "labels": {"x": "1", "y": ""}, "unlabel": ["z"],
+      "vcpus": 2, "memory_mib": 1024, "disk_bytes": 16 << 30, "dry_run": True}, SET, "lines"),
+    ("vm rename a b", "vm.set", {"vm": "a", "name": "b"}, SET, "silence"),
     ("vm delete a", "vm.delete", {"vm": "a"}, {}, "silence"),
     ("vm delete --force a", "vm.delete", {"vm": "a", "force": True}, {}, "silence"),
     ("vm logs a", "vm.logs", {"vm": "a"}, {"text": "said\n"}, "log"),
@@ -318,6 +331,7 @@ def test_command_calls_and_prints(bare, daemon, words, method, params, result, p
     made = result.get("result") if isinstance(result, dict) else None
     expected = {
         "listing": None, "one": None, "each": None, "text": None,
+        "lines": "quiet-fox: name 'a' -> 'b': said\\x1b\n",
         "silence": "", "name": "quiet-fox\n", "log": "said\n",
         "digest": f"{(made or {}).get('digest')}\n",
     }[prints]

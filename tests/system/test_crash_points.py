@@ -218,6 +218,21 @@ class Restart(Stop):
         world.banger.run("restart", "x")
 
 
+class Change(OfAStoppedVm):
+    """All of it or nothing."""
+
+    @staticmethod
+    def act(world):
+        world.banger.run("vm", "set", "x", "--vcpus", "2", "--label", "a=b", "--description", "new")
+
+    @staticmethod
+    def verify(world, now):
+        vm = now["x"]
+        assert (vm["vcpus"], vm["labels"], vm["description"]) in \
+            ((1, {}, ""), (2, {"a": "b"}, "new"))
+        OfAStoppedVm.verify(world, now)
+
+
 class Delete(Stop):
     """One that runs, and one that is stopped."""
 
@@ -290,7 +305,8 @@ class Mend:
 
 
 SCENARIOS = {"create": Create, "create to remove": CreateToRemove, "start": Start, "stop": Stop,
-             "kill": Kill, "pause": Pause, "restart": Restart, "delete": Delete, "mend": Mend}
+             "kill": Kill, "pause": Pause, "restart": Restart, "change": Change,
+             "delete": Delete, "mend": Mend}
 
 
 def clean(world):

@@ -143,6 +143,7 @@ def drive_vm(drive):
     assert drive("vm.ping", vm=vm, timeout_ms=60000)["us"] > 0
     assert drive("vm.logs", vm=vm, tail_bytes=100)["text"]
     assert drive("vm.wait", vm=vm, until="running") == {}
+    assert drive("vm.set", vm=vm, labels={"c": "d"})["vm"]["labels"] == {"a": "b", "c": "d"}
     assert drive("vm.pause", vm=vm)["state"] == "paused"
     assert drive("vm.resume", vm=vm)["state"] == "running"
     assert drive("vm.kill", vm=vm, signal="SIGKILL")["state"] == "stopped"

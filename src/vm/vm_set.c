@@ -1,0 +1,306 @@
+/* Changing a VM. First a plan is made of all that was asked for; then, unless a part of it is
+ * refused, all of it is done in one commit. */
+#include "vm/vm_priv.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "base/test_point.h"
+#include "codec/api.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define TOKEN_WAIT_MS 60000
+#define HOSTNAME_MS 5000
+
+struct plan {
+    struct vms *v;
+    const json_t *params;
+    struct vm_row row;    /* as it is to be */
+    const char *old_name; /* of the row as it is */
+    json_t *changes;      /* VMChange objects */
+    json_t *name_change;  /* one of them, or NULL; borrowed */
+    struct err refusal;   /* the first */
+    bool refused;
+};
+
+static void plan_done(struct plan *p)
+{
+    vm_row_done(&p->row);
+    json_decref(p->changes);
+}
+
+static json_t *add_change(struct plan *p, const char *field, const char *from, const char *to,
+                          const char *applies)
+{
+    json_t *change = json_object();
+
+    json_put_str(change, "field", field);
+    json_put_str(change, "from", from);
+    json_put_str(change, "to", to);
+    json_put_str(change, "applies", applies);
+    json_put(change, "note", json_null());
+    json_array_append_new(p->changes, change);
+    return change;
+}
+
+/* The last change is none, because of err. */
+static void refuse(struct plan *p, json_t *change, const struct err *err)
+{
+    json_put_str(change, "applies", "refused");
+    json_put_str(change, "note", err->message);
+    if (!p->refused) {
+        p->refusal = *err;
+    }
+    p->refused = true;
+}
+
+static void plan_name(struct plan *p)
+{
+    const char *name = api_str(p->params, "name");
+    struct err err;
+
+    if (!name || str_eq(name, p->row.name)) {
+        return;
+    }
+    p->name_change = add_change(p, "name", p->row.name, name, "live");
+    if (vm_check_name(name, &err) < 0) {
+        refuse(p, p->name_change, &err);
+    } else if (vm_name_taken(p->v, name)) {
+        err_set(&err, ERR_ALREADY_EXISTS, "VM '%s' exists already", name);
+        err_hint(&err, "choose another name");
+        refuse(p, p->name_change, &err);
+    } else {
+        (void)snprintf(p->row.name, sizeof(p->row.name), "%s", name);
+    }
+}
+
+static void plan_description(struct plan *p)
+{
+    const char *text = api_str(p->params, "description");
+
+    if (text && !str_eq(text, p->row.description)) {
+        (void)add_change(p, "description", p->row.description, text, "live");
+        (void)snprintf(p->row.description, sizeof(p->row.description), "%s", text);
+    }
+}
+
+static void remove_labels(json_t *labels, const json_t *names)
+{
+    const json_t *item;
+    size_t i;
+
+    json_array_foreach ((json_t *)names, i, item) {
+        _cleanup_free_ char *name = NULL;
+        size_t len;
+
+        if (json_bytes_get(item, &name, &len) == 0) {
+            (void)json_object_del(labels, name);
+        }
+    }
+}
+
+static void plan_labels(struct plan *p)
+{
+    _cleanup_json_ json_t *labels = NULL;
+    _cleanup_free_ char *text = NULL;
+    json_t *change;
+    struct err err;
+
+    if (json_parse(p->row.labels, strlen(p->row.labels), &labels, &err) < 0) {
+        labels = json_object();
+    }
+    remove_labels(labels, json_object_get(p->params, "unlabel"));
+    (void)json_object_update(labels, json_object_get(p->params, "labels"));
+    text = json_print(labels);
+    if (str_eq(text, p->row.labels)) {
+        return;
+    }
+    change = add_change(p, "labels", p->row.labels, text, "live");
+    if (json_object_size(labels) > API_VM_LABELS_MAX) {
+        err_set(&err, ERR_LIMIT, "a VM has at most %d labels", API_VM_LABELS_MAX);
+        err_hint(&err, "remove some: --unlabel NAME");
+        refuse(p, change, &err);
+        return;
+    }
+    free(p->row.labels);
+    p->row.labels = STEAL_PTR(text);
+}
+
+/* A number that counts from the next start on. NULL when it stays as it is. */
+static json_t *plan_number(struct plan *p, const char *field, uint64_t now, uint64_t wanted)
+{
+    char from[32], to[32];
+
+    if (!json_object_get(p->params, field) || now == wanted) {
+        return NULL;
+    }
+    (void)snprintf(from, sizeof(from), "%llu", (unsigned long long)now);
+    (void)snprintf(to, sizeof(to), "%llu", (unsigned long long)wanted);
+    return add_change(p, field, from, to, "next_start");
+}
+
+static void plan_machine(struct plan *p)
+{
+    uint64_t vcpus = (uint64_t)json_int(p->params, "vcpus", 0);
+    uint64_t memory = (uint64_t)json_int(p->params, "memory_mib", 0);
+    uint64_t disk = (uint64_t)json_int(p->params, "disk_bytes", 0) & ~4095ull;
+    json_t *change;
+
+    if (plan_number(p, "vcpus", p->row.vcpus, vcpus)) {
+        p->row.vcpus = (unsigned)vcpus;
+    }
+    if (plan_number(p, "memory_mib", p->row.memory_mib, memory)) {
+        p->row.memory_mib = memory;
+    }
+    change = plan_number(p, "disk_bytes", p->row.disk_bytes, disk);
+    if (change && disk < p->row.disk_bytes) {
+        struct err err;
+
+        err_set(&err, ERR_INVALID, "disk_bytes: a disk cannot shrink");
+        err_hint(&err, "copy what matters into a new VM: banger cp -r");
+        refuse(p, change, &err);
+    } else if (change) {
+        p->row.disk_bytes = disk;
+    }
+}
+
+/* ---- doing it ---- */
+
+/* Only what vm.set is about: what the VM does meanwhile is written by others. */
+static void take_over(struct vm_row *row, void *arg)
+{
+    const struct plan *p = arg;
+    const struct vm_row *from = &p->row;
+
+    memcpy(row->description, from->description, sizeof(row->description));
+    free(row->labels);
+    row->labels = x_strdup(from->labels);
+    row->vcpus = from->vcpus;
+    row->memory_mib = from->memory_mib;
+    row->disk_bytes = from->disk_bytes;
+    if (!str_eq(row->name, from->name)) {
+        memcpy(row->name, from->name, sizeof(row->name));
+        vm_reindex_locked(p->v, LIST_ENTRY(row, struct vm_entry, row));
+    }
+}
+
+/* A name is free, and taken, in one hold of the create lock. */
+static int commit(struct plan *p, const struct vm_row *before, struct err *err) REQUIRES(rank_vm)
+{
+    struct plan back = {.v = p->v, .row = *before};
+    struct vms *v = p->v;
+    struct err none;
+    int r = 0;
+
+    create_lock(&v->create);
+    if (p->name_change && vm_name_taken(v, p->row.name)) {
+        err_set(err, ERR_ALREADY_EXISTS, "VM '%s' exists already", p->row.name);
+        r = err_hint(err, "choose another name");
+    } else {
+        r = vm_update(v, before->id, take_over, p, err);
+        if (r < 0) {
+            /* All or nothing, in the table as in the store. */
+            (void)vm_update(v, before->id, take_over, &back, &none);
+        }
+    }
+    create_unlock(&v->create);
+    CRASH_POINT("set.done");
+    return r;
+}
+
+/* The guest's own idea of its name. */
+static void tell_guest(struct plan *p, struct cancel *cancel)
+{
+    struct guest_configure c = {
+        .hostname = p->row.name,
+        .time_ns = (uint64_t)clock_real_ms() * 1000000,
+    };
+    struct err err;
+    _cleanup_vm_run_ struct vm_run *run = vm_run_get(p->v, p->row.id, &err);
+
+    if (!run) {
+        return; /* it learns of it when it is started */
+    }
+    vm_run_put(STEAL_PTR(run));
+    run = vm_run_get_awake(p->v, p->row.id, &err);
+    if (!run || guest_link_configure(run->link, &c, cancel, clock_mono_ms() + HOSTNAME_MS, &err)) {
+        _cleanup_free_ char *note = x_asprintf(
+            "the guest calls itself '%s' until its next start: %s", p->old_name, err.message);
+
+        json_put_str(p->name_change, "note", note);
+    }
+}
+
+static int set_locked(struct vms *v, const char *id, const json_t *params, struct cancel *cancel,
+                      json_t **ret, struct err *err) REQUIRES(rank_vm)
+{
+    _cleanup_vm_row_ struct vm_row row = {0};
+    _cleanup_(plan_done) struct plan p = {.v = v, .params = params, .changes = json_array()};
+    json_t *vm = NULL;
+
+    if (vm_get_row(v, id, &row, err) < 0) {
+        return -1;
+    }
+    vm_row_copy(&p.row, &row);
+    p.old_name = row.name;
+    plan_name(&p);
+    plan_description(&p);
+    plan_labels(&p);
+    plan_machine(&p);
+    if (!api_flag(params, "dry_run")) {
+        if (p.refused) {
+            *err = p.refusal;
+            return -1;
+        }
+        if (json_array_size(p.changes) > 0 && commit(&p, &row, err) < 0) {
+            return -1;
+        }
+        if (p.name_change) {
+            log_info("VM %.12s '%s' is '%s' now", id, row.name, p.row.name);
+            tell_guest(&p, cancel);
+        }
+    }
+    if (vms_show(v, id, &vm, err) < 0) {
+        return -1;
+    }
+    *ret = json_object();
+    json_put(*ret, "vm", vm);
+    json_put(*ret, "changes", json_incref(p.changes));
+    return 0;
+}
+
+static bool asks_for_something(const json_t *params)
+{
+    static const char *const fields[] = {"name",  "description", "labels",    "unlabel",
+                                         "vcpus", "memory_mib",  "disk_bytes"};
+
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+        if (json_object_get(params, fields[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int vms_set(struct vms *v, const char *ref, const json_t *params, struct cancel *cancel,
+            json_t **ret, struct err *err)
+{
+    struct vm_token *token;
+    char id[ID_SIZE];
+    int r;
+
+    if (!asks_for_something(params)) {
+        err_set(err, ERR_INVALID, "nothing to set");
+        return err_hint(err, "for example: banger vm set VM --memory 2G");
+    }
+    if (vms_resolve(v, ref, id, err) < 0 ||
+        vm_locks_acquire(v->locks, id, "set", cancel, clock_mono_ms() + TOKEN_WAIT_MS, &token,
+                         err)) {
+        return -1;
+    }
+    r = set_locked(v, id, params, cancel, ret, err);
+    vm_locks_release(token);
+    return r;
+}
