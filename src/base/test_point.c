@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SPEC_SIZE 96
+#define SPEC_SIZE 128
 
 /* What is to fail; under the mutex. */
 static struct {
@@ -73,12 +73,28 @@ static void look_locked(void)
     memcpy(faults.text, text, sizeof(text));
     faults.seen = 0;
     faults.name[0] = '\0';
-    if (sscanf(text, "%63s %23s %d", faults.name, count, &faults.errnum) == 3) {
+    if (sscanf(text, "%95s %23s %d", faults.name, count, &faults.errnum) == 3) {
         faults.at = strtoul(count, NULL, 10);
         faults.from_then_on = strchr(count, '+') != NULL;
     } else {
         faults.name[0] = '\0';
     }
+}
+
+/* Whether one of the words, with commas between, is the name, or its beginning and "*". */
+static bool is_meant(const char *words, const char *name)
+{
+    for (const char *word = words, *end; *word; word = *end ? end + 1 : end) {
+        size_t len;
+
+        end = strchrnul(word, ',');
+        len = (size_t)(end - word);
+        if (len > 0 && word[len - 1] == '*' ? strncmp(word, name, len - 1) == 0
+                                            : strlen(name) == len && memcmp(word, name, len) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 int test_point_fault(const char *name)
@@ -87,7 +103,7 @@ int test_point_fault(const char *name)
 
     (void)pthread_mutex_lock(&mutex);
     look_locked();
-    if (faults.name[0] && (strcmp(faults.name, "*") == 0 || strcmp(faults.name, name) == 0)) {
+    if (is_meant(faults.name, name)) {
         faults.seen++;
         if (faults.seen == faults.at || (faults.from_then_on && faults.seen > faults.at)) {
             r = -faults.errnum;

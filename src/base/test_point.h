@@ -5,9 +5,10 @@
  *   BANGER_CRASH_AT=NAME[:N]  the process is killed, as by `kill -9`, when it comes to NAME for the
  *                             N-th time (the first, without N); "?" only tells which it passes
  *   BANGER_FAULTS=FILE        FILE holds "NAME N ERRNO": the N-th time from now on that the process
- *                             comes to NAME ("*": to any), the call fails with that error number;
- *                             with "N+" so do all that follow. The file may be rewritten at any
- *                             time (the count begins anew); an empty one means nothing fails.
+ *                             comes to NAME, the call fails with that error number; with "N+" so
+ *                             do all that follow. NAME is several with commas, or a beginning with
+ *                             "*" ("*": any). The file may be rewritten at any time (the count
+ *                             begins anew); an empty one means nothing fails.
  *   BANGER_BOOT_ID=TEXT       what the kernel's boot id is taken for: a reboot of the host
  *
  * Both tell the log. docs/HACKING.md lists what tests do with them. Threads: any.

@@ -1,5 +1,4 @@
 /* bangerd: arguments, paths, configuration, then daemon_open, daemon_serve, daemon_close. */
-#include "base/fs.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "daemon/daemon.h"
@@ -19,6 +18,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static const char usage[] =
     "usage: bangerd [--config FILE] [--state-dir DIR] [--cache-dir DIR] [--runtime-dir DIR]\n"
@@ -125,10 +126,11 @@ static char *find_helper(const char *name)
     return x_asprintf("%s/../libexec/banger/%s", dir, name);
 }
 
+/* Less than a pipe takes at once; who waits may have gone. */
 static void say_ready(int fd, const char *text)
 {
     if (fd >= 0) {
-        (void)fs_write_all(fd, text, strlen(text));
+        (void)!write(fd, text, strlen(text));
         (void)close(fd);
     }
 }

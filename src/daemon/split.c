@@ -119,7 +119,7 @@ int split_from_helper(const struct paths *paths, const char *helper, struct host
     if (become_owner(paths, err) < 0) {
         return -1;
     }
-    if (host->ops->status(host, &status, err) < 0) {
+    if (host_status(host, &status, err) < 0) {
         return err_wrap(err, "'%s' did not start", helper);
     }
     log_info("process %d keeps root; this one is user %u", status.pid, geteuid());
@@ -135,7 +135,7 @@ int split_check_uids(struct host *host, const struct config *c, struct err *err)
     if (wrong) {
         return err_set(err, ERR_INVALID, "'vmm_uid_first' and 'vmm_uid_count' %s", wrong);
     }
-    if (host->ops->status(host, &status, err) < 0) {
+    if (host_status(host, &status, err) < 0) {
         return -1;
     }
     if (status.uid_count > 0 &&

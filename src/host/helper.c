@@ -127,7 +127,7 @@ static void do_launch(struct helper *h, const struct wire_request *q, int reply_
         (void)answer(reply_fd, &reply, NULL, 0);
         return;
     }
-    reply.result = host->ops->launch(host, &q->launch, &vmm, &reply.err);
+    reply.result = host_launch(host, &q->launch, &vmm, &reply.err);
     if (reply.result == 0) {
         const int fds[] = {vmm.pidfd, ends[0]};
 
@@ -150,7 +150,7 @@ static void do_kill(struct helper *h, const struct wire_request *q, int reply_fd
     struct host *host = h->params->host;
     struct wire_reply reply = {0};
 
-    reply.result = host->ops->kill(host, &q->process, q->run_dir, &reply.err);
+    reply.result = host_kill(host, &q->process, q->run_dir, &reply.err);
     (void)answer(reply_fd, &reply, NULL, 0);
 }
 

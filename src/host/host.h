@@ -1,9 +1,9 @@
 /*
  * What only the privileged side may do, as a table of verbs with several back ends: local.c does
  * them in this process, proxy.c asks the helper (helper.h), which has root and does them by
- * local.c, and fake.c is for tests. To add a verb: here, in each of these, in wire.h and in
- * check.c. Threads: any; no lock is held over a call, and none of ours may be (they wait). Owns
- * nothing but its own state: what it starts outlives it.
+ * local.c, and fake.c is for tests. To add a verb: here, in host.c, in each of these, in
+ * wire.h and in check.c. Threads: any; no lock is held over a call, and none of ours may be (they
+ * wait). Owns nothing but its own state: what it starts outlives it.
  */
 #pragma once
 
@@ -86,6 +86,14 @@ struct host_ops {
 struct host {
     const struct host_ops *ops;
 };
+
+/* The verbs that may fail, each with a fault point of its name (base/test_point.h): nobody calls
+ * the back ends' by themselves. */
+int host_launch(struct host *host, const struct host_launch *params, struct host_vmm *ret_vmm,
+                struct err *err);
+int host_kill(struct host *host, const struct vmm_process *process, const char *run_dir,
+              struct err *err);
+int host_status(struct host *host, struct host_status *ret_status, struct err *err);
 
 static inline void host_free(struct host *host)
 {

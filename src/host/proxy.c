@@ -2,6 +2,7 @@
  * its own for the reply. */
 #include "base/clock.h"
 #include "base/str.h"
+#include "base/test_point.h"
 #include "host/host_priv.h"
 #include "host/wire.h"
 
@@ -43,7 +44,7 @@ static int send_request(int fd, const struct buf *request, const int *fds, size_
 static int receive_reply(int fd, struct wire_reply *ret, int *ret_fds, size_t *fd_count,
                          int64_t deadline_ms)
 {
-    int r = cancel_wait_fd(NULL, fd, POLLIN, deadline_ms);
+    int r = FAULT_POINT("host.reply") ?: cancel_wait_fd(NULL, fd, POLLIN, deadline_ms);
     ssize_t n = r < 0 ? r : wire_receive(fd, ret, sizeof(*ret), ret_fds, fd_count);
 
     return n == (ssize_t)sizeof(*ret) ? 0 : n < 0 ? (int)n : -EPIPE;

@@ -240,6 +240,10 @@ void vm_row_drop_run(struct vm_row *row);
 void vm_process_name(const struct vmm_process *process, char ret_name[OBJECT_NAME_SIZE]);
 bool vm_process_from_object(const struct vm_object *o, struct vmm_process *ret_process);
 
+/* Kills a VM's process and waits for its end. The error names the process. */
+int vm_end_vmm(const struct vmm_ops *ops, struct vmm *vmm, struct vmm_exit *ret_exit,
+               struct err *err);
+
 /* Kills a process whose run directory has that name, and waits for its end; one that is gone, or is
  * somebody else by now, is none. */
 int vm_end_process(struct vms *v, const struct vmm_ops *ops, const char *name,

@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define EXIT_WAIT_MS 10000
 #define HELLO_STEP_MS 1000
 #define CONFIGURE_MS 15000
 
@@ -360,6 +359,18 @@ static int launch(struct boot *b, struct err *err)
     return 0;
 }
 
+/* A VMM that does not answer for boot_silence_ms is taken for a guest that hangs. */
+static int wait_for_cpus(struct boot *b, struct err *err)
+{
+    int64_t deadline_ms = clock_mono_ms() + b->v->params.boot_silence_ms;
+
+    if (b->run->ops->wait_started(b->run->vmm, b->cancel, deadline_ms, err) < 0) {
+        b->silent = err->code == ERR_TIMEOUT;
+        return -1;
+    }
+    return 0;
+}
+
 /* Waits for the agent. A guest that neither answers nor prints for boot_silence_ms hangs. */
 static int wait_for_agent(struct boot *b, struct err *err)
 {
@@ -438,13 +449,12 @@ static void abandon(struct boot *b, struct err *err)
     struct vmm_exit ended = {.code = -1};
     struct vm_run *run = b->run;
     bool by_itself = false;
+    struct err left;
 
     if (run->vmm) {
         by_itself = run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + 200, &ended) == 0;
-        run->ops->kill(run->vmm);
-        if (!by_itself &&
-            run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, &ended) < 0) {
-            log_error("VM %.12s: its process does not end", b->row.id);
+        if (!by_itself && vm_end_vmm(run->ops, run->vmm, &ended, &left) < 0) {
+            log_error("VM %.12s: %s", b->row.id, left.message);
         }
     }
     if (run->link) {
@@ -495,7 +505,7 @@ static int attempt(struct boot *b, struct err *err)
         return -1;
     }
     phase(b, "boot");
-    if (wait_for_agent(b, err) < 0) {
+    if (wait_for_cpus(b, err) < 0 || wait_for_agent(b, err) < 0) {
         return -1;
     }
     CRASH_POINT("start.greeted");
@@ -703,8 +713,9 @@ int vm_adopt(struct vms *v, const char *id, struct err *err)
 
         /* Somebody removed its socket: nobody will ever reach it, and it must not go on without an
          * owner. */
-        run->ops->kill(run->vmm);
-        (void)run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, &unused);
+        if (vm_end_vmm(run->ops, run->vmm, &unused, err) < 0) {
+            return -1;
+        }
         return err_set_errno(err, ERR_NOT_FOUND, fd,
                              "cannot connect to the VM's agent port, so its process was ended");
     }

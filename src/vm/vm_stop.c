@@ -93,12 +93,9 @@ int vm_kill(struct vms *v, const char *id, const char *reason, struct err *err)
     struct err none;
     _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, id, &none);
 
-    if (run) {
-        run->ops->kill(run->vmm);
-        if (run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, &end.exit) < 0) {
-            (void)vm_set_state(v, id, VM_ERROR, "its process does not end", &none);
-            return err_set(err, ERR_VMM, "the VM's process does not end");
-        }
+    if (run && vm_end_vmm(run->ops, run->vmm, &end.exit, err) < 0) {
+        set_error(v, id, str_eq(reason, VM_REASON_DELETING), err);
+        return -1;
     }
     return vm_clean_up(v, id, &end, err);
 }

@@ -49,6 +49,18 @@ static void ignore_event(void *arg, enum vmm_event event)
     (void)event;
 }
 
+int vm_end_vmm(const struct vmm_ops *ops, struct vmm *vmm, struct vmm_exit *ret_exit,
+               struct err *err)
+{
+    int pid = ops->process(vmm)->pid, r;
+
+    if (ops->kill(vmm, err) < 0) {
+        return err_wrap(err, "process %d does not end", pid);
+    }
+    r = ops->wait_exit(vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, ret_exit);
+    return r < 0 ? err_set_errno(err, ERR_VMM, r, "process %d does not end", pid) : 0;
+}
+
 int vm_end_process(struct vms *v, const struct vmm_ops *ops, const char *name,
                    const struct vmm_process *process, struct err *err)
 {
@@ -62,10 +74,9 @@ int vm_end_process(struct vms *v, const struct vmm_ops *ops, const char *name,
                    &vmm, err) < 0) {
         return err->code == ERR_NOT_FOUND ? 0 : -1;
     }
-    ops->kill(vmm);
-    r = ops->wait_exit(vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, &unused);
+    r = vm_end_vmm(ops, vmm, &unused, err);
     ops->free(vmm);
-    return r < 0 ? err_set_errno(err, ERR_VMM, r, "process %d does not end", process->pid) : 0;
+    return r;
 }
 
 struct found {

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/id.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "codec/frame.h"
 #include "codec/json.h"
@@ -129,14 +130,18 @@ static int try_kvm(struct loop *loop, const struct vmm_ops *ops, const struct vm
     _cleanup_free_ char *tail = NULL;
     struct vmm_exit unused;
     struct vmm *vmm;
+    struct err left;
     int r;
 
     if (ops->launch(loop, spec, ignore_event, NULL, &vmm, err) < 0) {
         return -1;
     }
     r = wait_for_guest(spec->run_dir_fd, cancel, deadline_ms);
-    ops->kill(vmm);
-    (void)ops->wait_exit(vmm, NULL, clock_mono_ms() + KILL_TIMEOUT_MS, &unused);
+    if (ops->kill(vmm, &left) < 0) {
+        log_error("the test guest of KVM is left: %s", left.message);
+    } else {
+        (void)ops->wait_exit(vmm, NULL, clock_mono_ms() + KILL_TIMEOUT_MS, &unused);
+    }
     ops->free(vmm);
     if (r == -ETIMEDOUT) {
         set_tcg(ret, "a test guest under KVM did not answer within %.3g s",

@@ -1,8 +1,8 @@
 /* Finds VMMs by what is on their command lines: those that nobody could note before we died. */
 #include "vmm/process_find.h"
 
-#include "base/fs.h"
 #include "base/str.h"
+#include "base/test_point.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -58,20 +58,37 @@ static bool find_name(const char *cmdline, size_t len, const char *run_dirs,
     return false;
 }
 
-/* A process that ends meanwhile is none. 0 or -errno: then nobody knows what it is. */
-static int look_at(pid_t pid, const char *run_dirs, process_found_fn fn, void *arg)
+/* Into room for CMDLINE_MAX + 1 bytes. How many, or -errno; a zombie has none. No fault point:
+ * there are as many of these calls as processes on the host. */
+static ssize_t read_cmdline(pid_t pid, char *ret_cmdline)
 {
-    _cleanup_free_ char *cmdline = NULL;
-    const struct vmm_ops *ops;
-    struct vmm_process process;
-    char path[48], name[NAME_SIZE];
-    size_t len;
-    int r;
+    _cleanup_close_ int fd = -1;
+    char path[48];
+    size_t len = 0;
+    ssize_t n;
 
     (void)snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
-    /* A zombie has no command line. */
-    r = fs_read_file(AT_FDCWD, path, CMDLINE_MAX, &cmdline, &len);
-    if (r == 0 && (ops = find_ops(cmdline, len)) && find_name(cmdline, len, run_dirs, name)) {
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    do {
+        n = read(fd, ret_cmdline + len, CMDLINE_MAX + 1 - len);
+        len += n > 0 ? (size_t)n : 0;
+    } while ((n > 0 && len <= CMDLINE_MAX) || (n < 0 && errno == EINTR));
+    return n < 0 ? -errno : len > CMDLINE_MAX ? -EFBIG : (ssize_t)len;
+}
+
+/* A process that ends meanwhile is none. 0 or -errno: then nobody knows what it is. */
+static int look_at(pid_t pid, const char *run_dirs, char *room, process_found_fn fn, void *arg)
+{
+    const struct vmm_ops *ops;
+    struct vmm_process process;
+    char name[NAME_SIZE];
+    ssize_t n = read_cmdline(pid, room);
+    int r = n < 0 ? (int)n : 0;
+
+    if (n > 0 && (ops = find_ops(room, (size_t)n)) && find_name(room, (size_t)n, run_dirs, name)) {
         r = process_identify(pid, &process);
         if (r == 0) {
             fn(arg, &process, ops, name);
@@ -82,18 +99,24 @@ static int look_at(pid_t pid, const char *run_dirs, process_found_fn fn, void *a
 
 int process_find_all(const char *run_dirs, process_found_fn fn, void *arg)
 {
-    DIR *dir = opendir("/proc");
+    _cleanup_free_ char *room = NULL;
     struct dirent *e;
-    int r = 0;
+    DIR *dir;
+    int r = FAULT_POINT("process.find");
 
+    if (r < 0) {
+        return r;
+    }
+    dir = opendir("/proc");
     if (!dir) {
         return -errno;
     }
+    room = x_calloc(1, CMDLINE_MAX + 1);
     while (r == 0 && (e = readdir(dir))) {
         uint64_t pid;
 
         if (str_to_u64(e->d_name, INT32_MAX, &pid) == 0) {
-            r = look_at((pid_t)pid, run_dirs, fn, arg);
+            r = look_at((pid_t)pid, run_dirs, room, fn, arg);
         }
     }
     (void)closedir(dir);

@@ -89,12 +89,17 @@ struct vmm_ops {
     /* The version that this process said it is, "" if it has not spoken yet. */
     void (*running_version)(struct vmm *vmm, char ret_version[VMM_VERSION_SIZE]);
 
+    /* Of a VMM that was launched: waits until its guest's CPUs run. Fails when they never will. */
+    int (*wait_started)(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms,
+                        struct err *err);
+
     /* Suspends and resumes the guest's CPUs. */
     int (*pause)(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms, struct err *err);
     int (*resume)(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms, struct err *err);
 
-    /* SIGKILL; VMM_EXITED follows. Does nothing when it is gone already. */
-    void (*kill)(struct vmm *vmm);
+    /* SIGKILL; VMM_EXITED follows. 0 also when it is gone already. When nobody may kill it, it is
+     * asked to quit; fails when it does not do that either. */
+    int (*kill)(struct vmm *vmm, struct err *err);
 
     /* Waits for the exit. 0 (then *ret_exit is set), -ECANCELED or -ETIMEDOUT. */
     int (*wait_exit)(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms,

@@ -159,6 +159,21 @@ def fake_banger(make_banger, silence=20, slots=0):
     return instance
 
 
+def fake_qemu(make_banger, silence=20):
+    """One whose QEMU is tests/guest/qemu.c: a process that speaks QMP and no machine."""
+    banger = make_banger(config=QUICK_BOOT.format(silence=silence, timeout=60))
+    shutil.copy2(BUILD / "guest-qemu", banger.home / "qemu-system-x86_64")
+    banger.environment["PATH"] = f"{banger.home}:{banger.environment['PATH']}"
+    return banger
+
+
+def qemu_main_pids(banger):
+    """{VM name: pid} of those that QEMU runs."""
+    found = [(re.search(r" guest=([^,]+)", p.command), p.pid) for p in banger.processes()
+             if p.program == "qemu-system-x86_64"]
+    return {match[1]: pid for match, pid in found if match}
+
+
 def parent_pid(pid):
     with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
         return int(stat.read().rpartition(")")[2].split()[1])

@@ -7,11 +7,13 @@ which the test says which one is to fail; a test goes on to the next call until 
 """
 
 import errno
+import os
 import re
 
 import pytest
 from banger import ROOT
-from steps import fake_banger, fake_main_pids, vms
+from steps import (assert_error, call, fake_banger, fake_main_pids, fake_qemu, needs_root,
+                   qemu_main_pids, vms)
 
 pytestmark = [pytest.mark.points, pytest.mark.deadline(900)]
 
@@ -22,19 +24,38 @@ FAILED = re.compile(r"fault point '([a-z_.]+)' fails")
 class Faults:
     """A banger whose daemon's calls fail on demand, with a VM that has nothing to do with it."""
 
+    vmm = "fake"
+    points = "*"  # those that are to fail
+    main_pids = staticmethod(fake_main_pids)
+
     def __init__(self, banger):
         self.banger = banger
+        self.child = None
         self.file = banger.root / "faults"
         self.file.write_text("")
         self.log = banger.root / "faults.log"
         self.log_at = 0
         self.start_daemon()
-        banger.ok("vm", "create", "-q", "--vmm", "fake", "--name", "bystander")
+        self.create("bystander")
         self.bystander = vms(banger)["bystander"]
-        self.bystander_pid = fake_main_pids(banger)["bystander"]
+        self.bystander_pid = self.main_pids(banger)["bystander"]
+
+    def create(self, name, *flags):
+        self.banger.ok("vm", "create", "-q", "--vmm", self.vmm, "--name", name, *flags)
+
+    def try_create(self, name):
+        """With a command, where its agent can run one."""
+        return self.run("run", "-d", "-q", "--vmm", "fake", "--name", name, "--", "sleep", "1000")
+
+    def assert_up(self, name):
+        assert self.banger.ok("exec", name, "--", "echo", "up").out == "up\n"
 
     def start_daemon(self):
-        """Ours, so that only its calls fail and not the client's. False when it did not start."""
+        """Ours, so that only its calls fail and not the client's. False when it did not start. The
+        end of the one before is that of a daemon that is killed."""
+        if self.child:
+            self.child.kill()
+            self.child.close()
         self.child = self.banger.spawn_argv(
             ["sh", "-c", 'exec "$0" --ready-fd 1 2>>"$1"', self.banger.program("bangerd"), self.log],
             env={"BANGER_FAULTS": str(self.file)})
@@ -47,7 +68,7 @@ class Faults:
 
     def arm(self, number, error, on=False):
         self.log_at = self.log.stat().st_size
-        self.file.write_text(f"* {number}{'+' if on else ''} {error}\n")
+        self.file.write_text(f"{self.points} {number}{'+' if on else ''} {error}\n")
 
     def disarm(self):
         """The points that failed."""
@@ -76,23 +97,39 @@ class Faults:
         now = vms(banger)
         for key in ("id", "state", "incarnation", "started_at"):
             assert now["bystander"][key] == self.bystander[key], now["bystander"]
-        assert fake_main_pids(banger)["bystander"] == self.bystander_pid
         return now
 
     def check_clean(self):
         """And what holds once an operation has been repeated with success."""
         banger = self.banger
         now = self.check()
-        assert banger.ok("daemon", "reconcile", "--dry-run").out == ""
-        assert banger.ok("daemon", "verify-store").out == ""
+        assert call(banger, "daemon.reconcile", dry_run=True) == []
+        assert call(banger, "daemon.verify_store")["problems"] == []
         running = {name for name, vm in now.items() if vm["state"] == "running"}
-        assert set(fake_main_pids(banger)) == running
+        pids = self.main_pids(banger)
+        assert set(pids) == running
+        assert pids["bystander"] == self.bystander_pid
         assert {p.name for p in (banger.runtime_dir / "vms").iterdir()} == \
             {now[n]["id"] for n in running}
         assert {p.name for p in (banger.state_dir / "vms").iterdir()} == \
             {vm["id"] for vm in now.values()}
         for base in (banger.state_dir, banger.cache_dir, banger.runtime_dir):
             assert [p for p in base.rglob("*tmp*")] == []
+        return now
+
+
+class QemuFaults(Faults):
+    """The same of what a VM in QEMU has and a fake one has not: who starts and ends it, and QMP."""
+
+    vmm = "qemu"
+    points = "host.*,qmp.*,fs.listen,fs.connect"
+    main_pids = staticmethod(qemu_main_pids)
+
+    def try_create(self, name):
+        return self.run("vm", "create", "-q", "--name", name)
+
+    def assert_up(self, name):
+        call(self.banger, "vm.ping", vm=name)
 
 
 @pytest.fixture
@@ -100,12 +137,18 @@ def faults(make_banger):
     return Faults(fake_banger(make_banger))
 
 
+@pytest.fixture
+def qemu_faults(make_banger):
+    return QemuFaults(fake_qemu(make_banger))
+
+
 def fail_each(faults, error, prepare, act, recover, on=False):
-    """recover(done) gets whether the command succeeded, with nothing failing any more."""
-    number = 1
+    """recover(done) gets whether the command succeeded, with nothing failing any more. The points
+    that were the first to fail, in their order."""
+    found = []
     while True:
         prepare()
-        faults.arm(number, error, on)
+        faults.arm(len(found) + 1, error, on)
         done = act()
         failed = faults.disarm()
         try:
@@ -113,12 +156,12 @@ def fail_each(faults, error, prepare, act, recover, on=False):
             recover(done)
             faults.check_clean()
         except (AssertionError, TimeoutError) as problem:
-            raise AssertionError(f"with failing {failed}, call {number}: {problem}\n"
+            raise AssertionError(f"with failing {failed}, call {len(found) + 1}: {problem}\n"
                                  f"{faults.said()}") from problem
         if not failed:
             assert done
-            return number - 1
-        number += 1
+            return found
+        found.append(failed[0])
 
 
 def write_disk(banger, name):
@@ -143,9 +186,6 @@ def force_stop(banger, name):
 def of_create(faults):
     banger = faults.banger
 
-    def act():
-        return faults.run("run", "-d", "-q", "--vmm", "fake", "--name", "x", "--", "sleep", "1000")
-
     def recover(done):
         there = "x" in vms(banger)
         assert there or not done
@@ -154,16 +194,16 @@ def of_create(faults):
             assert vms(banger)["x"]["state"] in ("error", "stopped", "running"), vms(banger)["x"]
             banger.ok("rm", "--force", "x")
         if not done:
-            assert act()
-        assert banger.ok("exec", "x", "--", "echo", "up").out == "up\n"
+            assert faults.try_create("x")
+        faults.assert_up("x")
         banger.ok("rm", "--force", "x")
 
-    return lambda: None, act, recover
+    return lambda: None, lambda: faults.try_create("x"), recover
 
 
 def of_start(faults):
     banger = faults.banger
-    banger.ok("vm", "create", "-q", "--vmm", "fake", "--name", "x", "--no-start")
+    faults.create("x", "--no-start")
     disk = write_disk(banger, "x")
 
     def recover(done):
@@ -172,7 +212,7 @@ def of_start(faults):
         assert state == "running" if done else state in ("stopped", "created", "error"), state
         if not done:
             banger.ok("start", "x")
-        assert banger.ok("exec", "x", "--", "echo", "up").out == "up\n"
+        faults.assert_up("x")
         banger.ok("stop", "x")
 
     return lambda: None, lambda: faults.run("start", "x"), recover
@@ -180,7 +220,7 @@ def of_start(faults):
 
 def of_stop(faults, *flags):
     banger = faults.banger
-    banger.ok("vm", "create", "-q", "--vmm", "fake", "--name", "x")
+    faults.create("x")
     disk = write_disk(banger, "x")
 
     def recover(done):
@@ -206,8 +246,7 @@ def of_delete(faults):
         if not done:
             banger.ok("rm", "--force", "x")
 
-    return (lambda: banger.ok("vm", "create", "-q", "--vmm", "fake", "--name", "x"),
-            lambda: faults.run("rm", "--force", "x"), recover)
+    return lambda: faults.create("x"), lambda: faults.run("rm", "--force", "x"), recover
 
 
 OPERATIONS = {"create": of_create, "start": of_start, "stop": of_stop, "kill": of_kill,
@@ -216,25 +255,45 @@ OPERATIONS = {"create": of_create, "start": of_start, "stop": of_stop, "kill": o
 
 @pytest.mark.parametrize("name", list(OPERATIONS))
 def test_any_call_of_an_operation_may_fail(faults, name):
-    calls = fail_each(faults, errno.EIO, *OPERATIONS[name](faults))
-    assert calls > 3
+    assert len(fail_each(faults, errno.EIO, *OPERATIONS[name](faults))) > 3
 
 
 @pytest.mark.parametrize("name", list(OPERATIONS))
 def test_from_any_call_on_the_disk_may_be_full(faults, name):
-    calls = fail_each(faults, errno.ENOSPC, *OPERATIONS[name](faults), on=True)
-    assert calls > 3
+    assert len(fail_each(faults, errno.ENOSPC, *OPERATIONS[name](faults), on=True)) > 3
 
 
-def test_any_call_of_a_daemon_that_starts_may_fail(faults):
-    """It serves or says why not; VMs that run go on, and are there once nothing fails."""
+# What each operation comes by when its VM is QEMU's.
+OF_QEMU = {"create": {"fs.connect", "fs.listen", "host.launch", "host.reply", "qmp.read", "qmp.reply",
+                      "qmp.write"},
+           "start": {"fs.connect", "fs.listen", "host.launch", "host.reply", "qmp.read", "qmp.reply",
+                     "qmp.write"},
+           "stop": {"qmp.read"},
+           "kill": {"host.kill", "host.reply", "qmp.read"},
+           "delete": {"host.kill", "host.reply", "qmp.read"}}
+
+
+@needs_root
+@pytest.mark.parametrize("name", list(OPERATIONS))
+def test_any_call_to_the_host_or_to_qemu_may_fail(qemu_faults, name):
+    found = fail_each(qemu_faults, errno.EIO, *OPERATIONS[name](qemu_faults))
+    assert set(found) == OF_QEMU[name]
+
+
+@needs_root
+@pytest.mark.parametrize("name", list(OPERATIONS))
+def test_from_any_call_on_neither_host_nor_qemu_may_do_anything(qemu_faults, name):
+    found = fail_each(qemu_faults, errno.ENOSPC, *OPERATIONS[name](qemu_faults), on=True)
+    assert set(found) == OF_QEMU[name]
+
+
+def fail_each_at_start(faults):
+    """The points that failed while daemons started, each for one of them."""
     banger = faults.banger
-    banger.ok("vm", "create", "-q", "--vmm", "fake", "--name", "down", "--no-start")
-    number, failed = 1, True
+    faults.create("down", "--no-start")
+    found, failed = [], True
     while failed:
-        # Its end is that of a daemon that is killed.
-        faults.child.kill()
-        faults.arm(number, errno.EIO)
+        faults.arm(len(found) + 1, errno.EIO)
         serves = faults.start_daemon()
         failed = faults.disarm()
         try:
@@ -244,35 +303,86 @@ def test_any_call_of_a_daemon_that_starts_may_fail(faults):
             banger.ok("ps")
             # What could not be taken over is, when asked once more.
             assert banger.run("daemon", "reconcile").returncode == 0
-            faults.check_clean()
-            assert vms(banger)["down"]["state"] == "created"
-            assert banger.ok("exec", "bystander", "--", "echo", "up").out == "up\n"
+            assert faults.check_clean()["down"]["state"] == "created"
+            faults.assert_up("bystander")
         except AssertionError as problem:
-            raise AssertionError(f"with failing {failed}, call {number}: {problem}\n"
+            raise AssertionError(f"with failing {failed}, call {len(found) + 1}: {problem}\n"
                                  f"{faults.said()}") from problem
-        number += 1
-    assert number > 10
+        found += failed
+    return found
+
+
+def test_any_call_of_a_daemon_that_starts_may_fail(faults):
+    """It serves or says why not; VMs that run go on, and are there once nothing fails."""
+    found = set(fail_each_at_start(faults))
+    assert found >= {"fs.connect", "fs.listen", "fs.read", "process", "process.find", "spawn", "store"}
+    assert os.geteuid() != 0 or found >= {"host.reply", "host.status"}
+
+
+def test_any_call_of_a_daemon_that_takes_qemu_over_may_fail(qemu_faults):
+    """What QMP says may come when it serves already, and so is not always among it:
+    test_qmp_answers.py has that."""
+    assert "fs.connect" in fail_each_at_start(qemu_faults)
+
+
+@needs_root
+@pytest.mark.parametrize("how", ["error", "garbage", "close", "silence"])
+def test_vm_that_can_neither_be_killed_nor_told_to_quit_is_told_and_ended_later(qemu_faults, how):
+    banger, name = qemu_faults.banger, f"quit-{how}"
+    qemu_faults.create(name)
+    pid = qemu_main_pids(banger)[name]
+    qemu_faults.file.write_text(f"host.kill 1+ {errno.EIO}\n")
+    for command in (("stop", "--force"), ("rm", "--force")):
+        result = banger.run(*command, name)
+        assert_error(result, f"process {pid} does not end: cannot end process {pid}", hint=False)
+        assert vms(banger)[name]["state"] == "error"
+        assert qemu_main_pids(banger)[name] == pid
+    # One that can be told ends all the same.
+    banger.ok("stop", "--force", "bystander")
+    assert qemu_main_pids(banger) == {name: pid}
+    qemu_faults.file.write_text("")
+    banger.ok("start", "bystander")
+    banger.ok("rm", "--force", name)
+    assert set(qemu_main_pids(banger)) == {"bystander"}
 
 
 def test_vm_that_cannot_be_taken_over_is_told_and_runs_on_until_it_can(faults):
     banger = faults.banger
-    faults.child.kill()
     faults.file.write_text(f"process 1+ {errno.EIO}\n")
     assert faults.start_daemon()
     vm = vms(banger)["bystander"]
     assert vm["state"] == "error" and vm["reason"].startswith("cannot be taken over: ")
     result = banger.run("daemon", "reconcile")
     assert result.returncode == 1 and ": not " in result.out, repr(result)
-    assert fake_main_pids(banger)["bystander"] == faults.bystander_pid
+    assert faults.main_pids(banger)["bystander"] == faults.bystander_pid
     faults.file.write_text("")
     assert banger.ok("daemon", "reconcile").out.endswith("runs without us: adopted\n")
     faults.check_clean()
 
 
+# What the tests above come by, by the name.
+KNOWN = {"agent.hello", "agent.request", "agent.start", "copy", "fs.connect", "fs.listen",
+         "fs.open_dir", "fs.read", "fs.remove", "fs.write", "host.kill", "host.launch", "host.reply",
+         "host.status", "process", "process.find", "qmp.read", "qmp.reply", "qmp.write", "spawn",
+         "store"}
+
+
 def test_every_fault_point_is_known():
-    """What the tests above come by, by the name; a new one is to be thought about."""
+    """A new one is to be thought about; HACKING.md has their number."""
     found = set()
     for path in (ROOT / "src").rglob("*.c"):
         found |= set(POINT.findall(path.read_text()))
-    assert found == {"agent.hello", "agent.request", "agent.start", "copy", "fs.connect", "fs.listen",
-                     "fs.open_dir", "fs.read", "fs.remove", "fs.write", "process", "spawn", "store"}
+    assert found == KNOWN
+    assert f"fault points: {len(KNOWN)} " in (ROOT / "docs/HACKING.md").read_text()
+
+
+def test_every_verb_of_the_host_is_a_fault_point():
+    """Those that may fail; nobody goes around the place where they do."""
+    ops = re.search(r"struct host_ops \{(.*?)\n\};", (ROOT / "src/host/host.h").read_text(), re.S)[1]
+    verbs = {verb for verb, params in re.findall(r"\(\*(\w+)\)\(([^)]*)\)", ops) if "err" in params}
+    assert {"launch", "kill", "status"} <= verbs
+    assert {f"host.{verb}" for verb in verbs} <= set(
+        POINT.findall((ROOT / "src/host/host.c").read_text())) & KNOWN
+    for path in (ROOT / "src").rglob("*.c"):
+        if path.name != "host.c":
+            assert not set(re.findall(r"host->ops->(\w+)\(", path.read_text())) & verbs, path

@@ -154,9 +154,9 @@ def test_a_missing_helper_is_named(bare):
 
 
 def test_the_helper_stays_small():
-    sources = [path for name in ("helper*", "local", "check", "wire", "cgroup")
+    sources = [path for name in ("helper*", "host", "local", "check", "wire", "cgroup")
                for path in (ROOT / "src/host").glob(f"{name}.c")]
-    assert len(sources) == 6
+    assert len(sources) == 7
     assert sum(path.read_bytes().count(b"\n") for path in sources) <= 1500
 
 

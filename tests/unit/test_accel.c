@@ -92,9 +92,11 @@ static int fake_launch(struct loop *loop, const struct vmm_spec *spec, vmm_event
     return 0;
 }
 
-static void fake_kill(struct vmm *vmm)
+static int fake_kill(struct vmm *vmm, struct err *err)
 {
     (void)vmm;
+    (void)err;
+    return 0;
 }
 
 static int fake_wait_exit(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms,

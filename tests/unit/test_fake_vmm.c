@@ -115,11 +115,11 @@ static void its_exit_is_told(void **state)
     fixture_init(&f);
     vmm = launch(&f, NULL);
     assert_int_equal(ops->wait_exit(vmm, NULL, 1, &ended), -ETIMEDOUT);
-    ops->kill(vmm);
+    assert_int_equal(ops->kill(vmm, &(struct err){0}), 0);
     ended = await_exit(vmm);
     assert_int_equal(ended.code, -1);
     assert_int_equal(ended.signal, SIGKILL);
-    ops->kill(vmm); /* too late is no error */
+    assert_int_equal(ops->kill(vmm, &(struct err){0}), 0); /* too late is no error */
     ops->free(vmm);
     ops->free(NULL);
     fixture_done(&f);
@@ -144,7 +144,7 @@ static void a_paused_one_stops_and_goes_on(void **state)
     assert_int_equal(ops->resume(vmm, NULL, test_deadline(), &err), 0);
     assert_int_equal(waitid(P_PID, pid, &info, WCONTINUED), 0);
     assert_int_equal(f.resumed, 1);
-    ops->kill(vmm);
+    assert_int_equal(ops->kill(vmm, &(struct err){0}), 0);
     (void)await_exit(vmm);
     assert_int_equal(ops->pause(vmm, NULL, test_deadline(), &err), -1);
     assert_int_equal(err.code, ERR_NOT_RUNNING);
@@ -167,7 +167,7 @@ static void an_adopted_one_is_watched_and_killed(void **state)
     assert_int_equal(ops->adopt(f.loop, NULL, f.scratch.path, f.scratch.fd, &process, on_event, &f,
                                 &adopted, &err),
                      0);
-    ops->kill(adopted);
+    assert_int_equal(ops->kill(adopted, &(struct err){0}), 0);
     /* Whoever is first takes the exit of our child; for the other one it is not its own. */
     ended = await_exit(adopted);
     assert_true(ended.signal == SIGKILL || await_exit(vmm).signal == SIGKILL);

@@ -198,7 +198,7 @@ static int teardown(void **state)
     if (f->vmm) {
         struct vmm_exit unused;
 
-        ops->kill(f->vmm);
+        assert_int_equal(ops->kill(f->vmm, &(struct err){0}), 0);
         (void)ops->wait_exit(f->vmm, NULL, soon(), &unused);
     }
     ops->free(f->vmm);
@@ -275,7 +275,7 @@ static void a_reset_ends_the_machine_and_exit_comes_last(void **state)
     assert_string_equal(f->events, "reset exited ");
     assert_file(f, "console", "hi");
     assert_file(f, "vmm.log", "");
-    ops->kill(f->vmm); /* nothing left to kill */
+    assert_int_equal(ops->kill(f->vmm, &(struct err){0}), 0); /* nothing left to kill */
 }
 
 static void pause_and_resume_are_answered(void **state)
@@ -292,7 +292,7 @@ static void pause_and_resume_are_answered(void **state)
         assert_int_equal(ops->pause(f->vmm, NULL, soon(), &err), 0);
         assert_int_equal(ops->resume(f->vmm, NULL, soon(), &err), 0);
     }
-    ops->kill(f->vmm);
+    assert_int_equal(ops->kill(f->vmm, &(struct err){0}), 0);
     assert_int_equal(ops->wait_exit(f->vmm, NULL, soon(), &end), 0);
     assert_int_equal(end.code, -1);
     assert_int_equal(end.signal, SIGKILL);
@@ -321,7 +321,7 @@ static void a_stuck_vmm_delays_nobody_past_the_deadline(void **state)
     assert_int_equal(ops->pause(f->vmm, cancel, soon(), &err), -1);
     assert_int_equal(err.code, ERR_CANCELLED);
     assert_int_equal(ops->wait_exit(f->vmm, cancel, soon(), &end), -ECANCELED);
-    ops->kill(f->vmm);
+    assert_int_equal(ops->kill(f->vmm, &(struct err){0}), 0);
     assert_int_equal(ops->wait_exit(f->vmm, NULL, soon(), &end), 0);
     cancel_put(cancel);
 }
@@ -363,7 +363,7 @@ static void a_later_handle_takes_over(void **state)
     assert_int_equal(ops->process(vmm)->pid, process.pid);
     assert_int_equal(ops->pause(vmm, NULL, soon(), &err), 0);
     assert_int_equal(ops->resume(vmm, NULL, soon(), &err), 0);
-    ops->kill(vmm);
+    assert_int_equal(ops->kill(vmm, &(struct err){0}), 0);
     assert_int_equal(ops->wait_exit(vmm, NULL, soon(), &end), 0);
     assert_int_equal(latch_wait(&f->exited, NULL, soon()), 0);
     assert_string_equal(f->events, "resumed exited ");
@@ -425,7 +425,7 @@ static void a_process_of_an_earlier_daemon_is_adopted(void **state)
     assert_int_equal(
         ops->adopt(f->loop, f->host, f->dir, f->dir_fd, &process, on_event, f, &f->vmm, &err), 0);
     assert_int_equal(ops->pause(f->vmm, NULL, soon(), &err), 0);
-    ops->kill(f->vmm);
+    assert_int_equal(ops->kill(f->vmm, &(struct err){0}), 0);
     assert_int_equal(ops->wait_exit(f->vmm, NULL, soon(), &end), 0);
     assert_int_equal(end.code, -1); /* only its parent knows */
     assert_int_equal(end.signal, 0);

@@ -242,6 +242,17 @@ static void fake_running_version(struct vmm *vmm, char ret_version[VMM_VERSION_S
     (void)snprintf(ret_version, VMM_VERSION_SIZE, "%s", vmm->adopted ? "" : BANGER_VERSION);
 }
 
+/* It runs as soon as its process does. */
+static int fake_wait_started(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms,
+                             struct err *err)
+{
+    (void)vmm;
+    (void)cancel;
+    (void)deadline_ms;
+    (void)err;
+    return 0;
+}
+
 static int send_signal(struct vmm *vmm, int sig, struct err *err)
 {
     if (pidfd_send_signal(vmm->pidfd, sig, NULL, 0) < 0) {
@@ -278,9 +289,11 @@ static int fake_resume(struct vmm *vmm, struct cancel *cancel, int64_t deadline_
     return 0;
 }
 
-static void fake_kill(struct vmm *vmm)
+static int fake_kill(struct vmm *vmm, struct err *err)
 {
-    (void)pidfd_send_signal(vmm->pidfd, SIGKILL, NULL, 0);
+    return pidfd_send_signal(vmm->pidfd, SIGKILL, NULL, 0) == 0 || errno == ESRCH
+               ? 0
+               : err_set_errno(err, ERR_VMM, errno, "cannot end process %d", vmm->process.pid);
 }
 
 static int fake_wait_exit(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms,
@@ -303,6 +316,7 @@ const struct vmm_ops vmm_fake_ops = {
     .adopt = fake_adopt,
     .process = fake_process,
     .running_version = fake_running_version,
+    .wait_started = fake_wait_started,
     .pause = fake_pause,
     .resume = fake_resume,
     .kill = fake_kill,

@@ -34,6 +34,9 @@
 #define VERSION_DEADLINE_MS 10000
 #define VERSION_OUTPUT_MAX 4096
 #define VERSION_SIZE 32
+/* How long QEMU may take to answer that it quits, and to end when it has not answered. */
+#define QUIT_MS 5000
+#define LAST_BREATH_MS 500
 
 struct vmm {
     /* immutable */
@@ -55,7 +58,12 @@ struct vmm {
     bool in_event;
     char version[VMM_VERSION_SIZE];
 
-    /* written on the loop's thread before `exited` is set, not after */
+    /* written on the loop's thread before `started` is set, not after */
+    int start_result;
+    struct err start_err;
+    struct latch started;
+
+    /* the same, before `exited` is set */
     struct vmm_exit exit;
     struct latch exited;
 };
@@ -121,13 +129,27 @@ static void on_qmp_event(void *arg, const char *name, const json_t *data)
     }
 }
 
+static void on_started(void *arg, const json_t *result, const struct err *err)
+{
+    struct vmm *vmm = arg;
+
+    (void)result;
+    if (err) {
+        vmm->start_err = *err;
+        vmm->start_result = -1;
+    }
+    latch_set(&vmm->started);
+}
+
 /* The CPUs wait for this, so that the guest does nothing before we are told of its events. */
 static void start_cpus(struct vmm *vmm)
 {
     struct err err;
 
     vmm->starting = true;
-    (void)qmp_execute(vmm->qmp, "cont", NULL, NULL, NULL, &err);
+    if (qmp_execute(vmm->qmp, "cont", NULL, on_started, vmm, &err) < 0) {
+        on_started(vmm, NULL, &err);
+    }
 }
 
 /* What happened before this connection was made: the events of that time went to somebody else. */
@@ -256,7 +278,7 @@ static struct vmm *vmm_new(const struct making *m)
     vmm->process = m->process.process;
     vmm->pidfd = m->process.pidfd;
     vmm->exit_fd = m->process.exit_fd;
-    if (latch_init(&vmm->exited) < 0) {
+    if (latch_init(&vmm->started) < 0 || latch_init(&vmm->exited) < 0) {
         abort();
     }
     loop_call(vmm->loop, attach, &a);
@@ -276,6 +298,7 @@ static void qemu_free(struct vmm *vmm)
     }
     close_p(&vmm->pidfd);
     close_p(&vmm->exit_fd);
+    latch_done(&vmm->started);
     latch_done(&vmm->exited);
     free(vmm->run_dir);
     free(vmm);
@@ -411,7 +434,7 @@ static int start_qemu(const struct vmm_spec *spec, const struct launching *l,
             fds[params.fd_count++] = all[i];
         }
     }
-    return spec->host->ops->launch(spec->host, &params, ret_process, err);
+    return host_launch(spec->host, &params, ret_process, err);
 }
 
 static int qemu_launch(struct loop *loop, const struct vmm_spec *spec, vmm_event_fn fn, void *arg,
@@ -644,29 +667,38 @@ static int qemu_resume(struct vmm *vmm, struct cancel *cancel, int64_t deadline_
     return execute(vmm, "cont", cancel, deadline_ms, err);
 }
 
-static void quit(void *arg)
+static int qemu_wait_started(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms,
+                             struct err *err)
 {
-    struct vmm *vmm = arg;
-    struct err err;
+    int r = latch_wait(&vmm->started, cancel, deadline_ms);
 
-    if (vmm->exit_source && vmm->qmp) {
-        (void)qmp_execute(vmm->qmp, "quit", NULL, NULL, NULL, &err);
+    if (r < 0) {
+        return err_set_errno(err, ERR_VMM, r, "QEMU has not started the guest");
     }
+    if (vmm->start_result < 0) {
+        *err = vmm->start_err;
+        return err_wrap(err, "QEMU did not start the guest");
+    }
+    return 0;
 }
 
 /* It may run as another uid than ours. A host that has no rights over it (a daemon without root,
- * after one with it) can still ask, and a QEMU that does not hang obeys. */
-static void qemu_kill(struct vmm *vmm)
+ * after one with it) can still ask, and a QEMU that does not hang obeys, whether or not its answer
+ * comes before its end. */
+static int qemu_kill(struct vmm *vmm, struct err *err)
 {
-    struct err err;
+    struct err quit;
 
-    if (pidfd_send_signal(vmm->pidfd, SIGKILL, NULL, 0) == 0 || errno == ESRCH) {
-        return;
+    if (pidfd_send_signal(vmm->pidfd, SIGKILL, NULL, 0) == 0 || errno == ESRCH ||
+        host_kill(vmm->host, &vmm->process, vmm->run_dir, err) == 0) {
+        return 0;
     }
-    if (vmm->host->ops->kill(vmm->host, &vmm->process, vmm->run_dir, &err) < 0) {
-        log_warn("%s: asking it to quit", err.message);
-        loop_post(vmm->loop, quit, vmm);
+    log_warn("%s: asking it to quit", err->message);
+    if (execute(vmm, "quit", NULL, clock_mono_ms() + QUIT_MS, &quit) < 0 &&
+        latch_wait(&vmm->exited, NULL, clock_mono_ms() + LAST_BREATH_MS) < 0) {
+        return err_append(err, "; %s", quit.message);
     }
+    return 0;
 }
 
 static int qemu_wait_exit(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms,
@@ -690,6 +722,7 @@ const struct vmm_ops vmm_qemu_ops = {
     .adopt = qemu_adopt,
     .process = qemu_process,
     .running_version = qemu_running_version,
+    .wait_started = qemu_wait_started,
     .pause = qemu_pause,
     .resume = qemu_resume,
     .kill = qemu_kill,

@@ -3,12 +3,14 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "base/str.h"
+#include "base/test_point.h"
 #include "vmm/qemu/qmp_message.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 /* Per wake-up, so that one chatty VM does not keep the loop from the others. */
 #define READ_BUDGET 16384
@@ -85,15 +87,19 @@ static void update_interest(struct qmp *q)
     loop_source_set_events(q->source, EPOLLIN | (q->out.len > 0 ? EPOLLOUT : 0U));
 }
 
-/* A peer that has gone is noticed by reading, after its last words. */
+/* A peer that has gone is noticed by reading, after its last words; so is one that cannot be
+ * written to. */
 static void flush(struct qmp *q)
 {
     while (q->out.len > 0) {
-        ssize_t n = buf_write_fd(&q->out, q->fd);
+        ssize_t n = FAULT_POINT("qmp.write");
 
+        n = n < 0 ? n : buf_write_fd(&q->out, q->fd);
         if (n < 0) {
             if (n != -EAGAIN) {
+                /* Nothing that is lost waits for an answer for ever. */
                 buf_consume(&q->out, q->out.len);
+                (void)shutdown(q->fd, SHUT_RDWR);
             }
             break;
         }
@@ -117,11 +123,16 @@ static int handle_reply(struct qmp *q, const struct qmp_message *m)
 {
     struct pending *p = find_pending(q, m->id);
     struct err err;
+    int r;
 
     if (!p) {
         return err_set(&q->end, ERR_VMM, "QMP: an answer to a question that was not asked");
     }
-    if (m->kind == QMP_ERROR) {
+    r = FAULT_POINT("qmp.reply");
+    if (r < 0) {
+        err_set_errno(&err, ERR_VMM, r, "QEMU");
+        pending_reply(q, p, NULL, &err);
+    } else if (m->kind == QMP_ERROR) {
         _cleanup_free_ char *text = str_escape(m->text, strlen(m->text), 512);
 
         (void)err_set(&err, ERR_VMM, "QEMU: %s", text);
@@ -184,8 +195,9 @@ static int handle_lines(struct qmp *q)
 /* Reads once. 1 = there may be more, 0 = nothing more for now, -1 = it must end, as q->end says. */
 static int receive(struct qmp *q)
 {
-    ssize_t n = buf_read_fd(&q->in, q->fd, READ_BUDGET);
+    ssize_t n = FAULT_POINT("qmp.read");
 
+    n = n < 0 ? n : buf_read_fd(&q->in, q->fd, READ_BUDGET);
     if (n == -EAGAIN) {
         return 0;
     }

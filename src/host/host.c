@@ -1,0 +1,29 @@
+#include "host/host.h"
+
+#include "base/test_point.h"
+
+int host_launch(struct host *host, const struct host_launch *params, struct host_vmm *ret_vmm,
+                struct err *err)
+{
+    int r = FAULT_POINT("host.launch");
+
+    return r < 0 ? err_set_errno(err, ERR_VMM, r, "cannot start '" HOST_QEMU_PROGRAM "'")
+                 : host->ops->launch(host, params, ret_vmm, err);
+}
+
+int host_kill(struct host *host, const struct vmm_process *process, const char *run_dir,
+              struct err *err)
+{
+    int r = FAULT_POINT("host.kill");
+
+    return r < 0 ? err_set_errno(err, ERR_VMM, r, "cannot end process %d", process->pid)
+                 : host->ops->kill(host, process, run_dir, err);
+}
+
+int host_status(struct host *host, struct host_status *ret_status, struct err *err)
+{
+    int r = FAULT_POINT("host.status");
+
+    return r < 0 ? err_set_errno(err, ERR_VMM, r, "cannot ask who starts VMs")
+                 : host->ops->status(host, ret_status, err);
+}
