@@ -37,6 +37,10 @@ static int pause_locked(struct vms *v, const char *id, struct cancel *cancel, st
     }
     CRASH_POINT("pause.begun");
     if (pause_run(run, cancel, err) < 0) {
+        /* It may have heard it all the same. */
+        if (vm_resume(run, NULL, &none) < 0) {
+            return err_wrap(err, "the VM may go on or not");
+        }
         (void)vm_set_up(v, run, "", &none);
         return err_wrap(err, "the VM goes on");
     }

@@ -66,6 +66,18 @@ def test_vm_is_taken_over_whatever_qemu_answers(make_banger):
     assert_nothing_left(banger)
 
 
+@pytest.mark.parametrize("how", (*HOWS, "silence"))
+def test_vm_that_cannot_be_paused_goes_on(make_banger, how):
+    banger = fake_qemu(make_banger)
+    name = f"stop-{how}"
+    banger.ok("vm", "create", "-q", "--name", name)
+    assert_error(banger.run("pause", name), "the VM goes on: 'stop': Q" if how != "silence" else
+                 "the VM goes on: QEMU has not answered 'stop'", hint=False)
+    assert vms(banger)[name]["state"] == "running"
+    call(banger, "vm.ping", vm=name)
+    banger.ok("stop", name)
+
+
 @pytest.mark.parametrize("how", HOWS)
 def test_vm_that_cannot_go_on_stays_paused_and_can_be_ended(make_banger, how):
     banger = fake_qemu(make_banger)

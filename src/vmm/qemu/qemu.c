@@ -175,7 +175,7 @@ static void on_status(void *arg, const json_t *result, const struct err *err)
     (void)err;
     if (str_eq(status, "io-error")) {
         emit(vmm, VMM_IO_STOPPED);
-    } else if (str_eq(status, "prelaunch")) {
+    } else if (str_eq(status, "prelaunch") && !latch_is_set(&vmm->started)) {
         start_cpus(vmm); /* the launching daemon died too early */
     }
 }
@@ -221,24 +221,47 @@ struct attaching {
     bool adopted;
 };
 
+static void open_qmp(struct vmm *vmm, int fd)
+{
+    const struct qmp_handler handler = {.greeting = on_greeting, .event = on_qmp_event, .arg = vmm};
+
+    vmm->qmp = qmp_new(vmm->loop, fd, &handler);
+}
+
+static void ask_how_it_is(struct vmm *vmm)
+{
+    struct err err;
+
+    (void)qmp_execute(vmm->qmp, "query-chardev", NULL, on_chardevs, vmm, &err);
+    (void)qmp_execute(vmm->qmp, "query-status", NULL, on_status, vmm, &err);
+}
+
 static void attach(void *arg)
 {
     struct attaching *a = arg;
     struct vmm *vmm = a->vmm;
-    struct err err;
 
     watch_exit(vmm);
     if (a->qmp_fd >= 0) {
-        const struct qmp_handler handler = {
-            .greeting = on_greeting, .event = on_qmp_event, .arg = vmm};
-
-        vmm->qmp = qmp_new(vmm->loop, a->qmp_fd, &handler);
+        open_qmp(vmm, a->qmp_fd);
         if (a->adopted) {
-            (void)qmp_execute(vmm->qmp, "query-chardev", NULL, on_chardevs, vmm, &err);
-            (void)qmp_execute(vmm->qmp, "query-status", NULL, on_status, vmm, &err);
+            ask_how_it_is(vmm);
         } else {
             start_cpus(vmm);
         }
+    }
+}
+
+/* A connection that broke is made anew when there is something to say. */
+static void reconnect(struct vmm *vmm)
+{
+    _cleanup_close_ int dir_fd = open(vmm->run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = dir_fd < 0 ? -errno : fs_unix_connect(dir_fd, QMP_SOCKET);
+
+    if (fd >= 0) {
+        qmp_free(vmm->qmp);
+        open_qmp(vmm, fd);
+        ask_how_it_is(vmm);
     }
 }
 
@@ -621,6 +644,9 @@ static void send_command(void *arg)
     struct command *c = arg;
     struct err err;
 
+    if (c->vmm->exit_source && (!c->vmm->qmp || qmp_has_ended(c->vmm->qmp))) {
+        reconnect(c->vmm);
+    }
     if (!c->vmm->exit_source) {
         (void)err_set(&err, ERR_NOT_RUNNING, "QEMU has ended");
         on_answer(c, NULL, &err);

@@ -258,6 +258,11 @@ void qmp_free(struct qmp *q)
     free(q);
 }
 
+bool qmp_has_ended(const struct qmp *q)
+{
+    return q->fd < 0;
+}
+
 int qmp_execute(struct qmp *q, const char *command, json_t *arguments, qmp_reply_fn fn, void *arg,
                 struct err *err)
 {

@@ -9,6 +9,7 @@
 #include "base/loop.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #define QMP_LINE_MAX (1U << 20)
 #define QMP_PENDING_MAX 32
@@ -31,6 +32,8 @@ typedef void (*qmp_reply_fn)(void *arg, const json_t *result, const struct err *
 /* Takes over fd, a connected non-blocking stream socket. Commands may follow at once: they are
  * written behind the handshake, whenever the server is ready for it. */
 struct qmp *qmp_new(struct loop *loop, int fd, const struct qmp_handler *handler);
+
+bool qmp_has_ended(const struct qmp *q);
 
 /* Ends the connection; replies that are due fail with ERR_CANCELLED, and closed is not called.
  * Accepts NULL. */
