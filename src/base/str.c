@@ -198,13 +198,27 @@ static bool is_control(const unsigned char *s, size_t n)
            (c >= 0xFFF9 && c <= 0xFFFB) || (c >= 0xE0000 && c <= 0xE007F);
 }
 
+/* Most text is. */
+static bool is_printable_ascii(const char *s, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (s[i] < ' ' || s[i] > '~') {
+            return false;
+        }
+    }
+    return true;
+}
+
 char *str_escape(const char *s, size_t len, size_t max)
 {
     const unsigned char *p = (const unsigned char *)s;
     size_t left = len < max ? len : max;
-    char *out = x_calloc(left * 4 + 4, 1);
-    char *o = out;
+    char *out, *o;
 
+    if (is_printable_ascii(s, left)) {
+        return x_strndup(s, left);
+    }
+    o = out = x_calloc(left * 4 + 4, 1);
     while (left > 0) {
         size_t n = utf8_sequence(p, len);
 

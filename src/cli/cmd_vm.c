@@ -36,8 +36,15 @@ static char *cell_memory(const json_t *vm)
     return out_size(mib > 0 && mib < 1LL << 40 ? mib << 20 : 0);
 }
 
+static void add_page(void *arg, json_t *page)
+{
+    out_rows_add(arg, page);
+}
+
 static int list_vms(struct cli *cli, bool all)
 {
+    /* What the columns show. */
+    static const char shown[] = "name|state|reason|image|vcpus|memory_mib|created_at";
     static const struct out_column columns[] = {
         {"ID", cell_id, 0},
         {"NAME", cell_name, 0},
@@ -48,14 +55,24 @@ static int list_vms(struct cli *cli, bool all)
         {"MEM", cell_memory, OUT_RIGHT},
         {"CREATED", cell_created, 0},
     };
-    /* What the columns show. */
-    static const char shown[] = "name|state|reason|image|vcpus|memory_mib|created_at";
-    const char *members = cli->quiet ? "created_at" : cli->format == FORMAT_TABLE ? shown : NULL;
     _cleanup_client_ struct client *c = NULL;
     _cleanup_json_ json_t *vms = NULL;
     struct err err;
 
-    if (cli_connect(cli, true, &c, &err) < 0 || pages_list_vms(c, all, members, &vms, &err) < 0) {
+    if (cli_connect(cli, true, &c, &err) < 0) {
+        return out_error(cli, NULL, NULL, &err);
+    }
+    if (cli->format == FORMAT_TABLE && !cli->quiet) {
+        _cleanup_(out_rows_free_p) struct out_rows *rows =
+            out_rows_new(columns, ARRAY_LEN(columns));
+
+        if (pages_each(c, all, shown, add_page, rows, &err) < 0) {
+            return out_error(cli, NULL, NULL, &err);
+        }
+        out_rows_print(cli, rows);
+        return 0;
+    }
+    if (pages_list_vms(c, all, cli->quiet ? "created_at" : NULL, &vms, &err) < 0) {
         return out_error(cli, NULL, NULL, &err);
     }
     return out_list(cli, vms, columns, ARRAY_LEN(columns));

@@ -110,7 +110,10 @@ char *out_size(long long bytes)
     if (unit == 0) {
         return x_asprintf("%lldB", bytes);
     }
-    return x_asprintf(v < 10 && v != (double)(int)v ? "%.1f%c" : "%.0f%c", v, units[unit]);
+    if (v == (double)(long long)v) {
+        return x_asprintf("%lld%c", (long long)v, units[unit]); /* quicker */
+    }
+    return x_asprintf(v < 10 ? "%.1f%c" : "%.0f%c", v, units[unit]);
 }
 
 char *out_age(const char *rfc3339, int64_t now_ms)
@@ -185,26 +188,77 @@ char *cell_created(const json_t *row)
     return out_age(json_str(row, "created_at", NULL), clock_real_ms());
 }
 
-static void put_table(const struct cli *cli, const json_t *rows, const struct out_column *columns,
-                      size_t count)
-{
-    size_t n = json_array_size(rows);
-    _cleanup_free_ char **cells = x_calloc(n * count, sizeof(*cells));
-    _cleanup_free_ bool *shown = x_calloc(count, sizeof(*shown));
-    struct table table = {.columns = columns, .count = count, .cells = cells, .rows = n};
+struct out_rows {
+    struct table table;
+    size_t room; /* cells that fit into the table's array */
+};
 
-    for (size_t i = 0; i < n * count; i++) {
-        const struct out_column *column = &columns[i % count];
-        _cleanup_free_ char *text = column->cell(json_array_get(rows, i / count));
+struct out_rows *out_rows_new(const struct out_column *columns, size_t count)
+{
+    struct out_rows *rows = x_calloc(1, sizeof(*rows));
+
+    rows->table = (struct table){.columns = columns, .count = count};
+    return rows;
+}
+
+void out_rows_free(struct out_rows *rows)
+{
+    if (rows) {
+        for (size_t i = 0; i < rows->table.rows * rows->table.count; i++) {
+            free(rows->table.cells[i]);
+        }
+        free(rows->table.cells);
+        free(rows);
+    }
+}
+
+static void add_row(struct table *t, const json_t *row)
+{
+    for (size_t c = 0; c < t->count; c++) {
+        const struct out_column *column = &t->columns[c];
+        _cleanup_free_ char *text = column->cell(row);
         size_t len = text ? strlen(text) : 0;
 
-        cells[i] = str_escape(text ? text : "", len, table_is_whole(column) ? len : CELL_MAX);
+        t->cells[t->rows * t->count + c] =
+            str_escape(text ? text : "", len, table_is_whole(column) ? len : CELL_MAX);
     }
-    table_fit(&table, table_width(cli), shown);
-    table_print(&table, shown);
-    for (size_t i = 0; i < n * count; i++) {
-        free(cells[i]);
+    t->rows++;
+}
+
+void out_rows_add(struct out_rows *rows, const json_t *array)
+{
+    struct table *t = &rows->table;
+    size_t want = (t->rows + json_array_size(array)) * t->count;
+    const json_t *row;
+    size_t i;
+
+    if (want > rows->room) {
+        rows->room = want > 2 * rows->room ? want : 2 * rows->room;
+        t->cells = reallocarray(t->cells, rows->room, sizeof(*t->cells));
+        if (!t->cells) {
+            abort();
+        }
     }
+    json_array_foreach ((json_t *)array, i, row) {
+        add_row(t, row);
+    }
+}
+
+void out_rows_print(const struct cli *cli, struct out_rows *rows)
+{
+    _cleanup_free_ bool *shown = x_calloc(rows->table.count, sizeof(*shown));
+
+    table_fit(&rows->table, table_width(cli), shown);
+    table_print(&rows->table, shown);
+}
+
+static void put_table(const struct cli *cli, const json_t *array, const struct out_column *columns,
+                      size_t count)
+{
+    _cleanup_(out_rows_free_p) struct out_rows *rows = out_rows_new(columns, count);
+
+    out_rows_add(rows, array);
+    out_rows_print(cli, rows);
 }
 
 int out_list(const struct cli *cli, const json_t *rows, const struct out_column *columns,

@@ -26,6 +26,14 @@ struct out_column {
 int out_list(const struct cli *cli, const json_t *rows, const struct out_column *columns,
              size_t count);
 
+/* A listing whose rows come a few at a time, as a table. */
+struct out_rows;
+struct out_rows *out_rows_new(const struct out_column *columns, size_t count);
+void out_rows_add(struct out_rows *rows, const json_t *array);
+void out_rows_print(const struct cli *cli, struct out_rows *rows);
+void out_rows_free(struct out_rows *rows); /* accepts NULL */
+DEFINE_CLEANUP(struct out_rows *, out_rows_free);
+
 /* One object: its members below each other, or JSON. Returns 0. */
 int out_object(const struct cli *cli, const json_t *object);
 

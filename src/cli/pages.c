@@ -4,7 +4,8 @@
 
 #include <string.h>
 
-#define PAGE 1000
+/* So many that the daemon and we both have something to do, and each page costs little. */
+#define PAGE 200
 
 static json_t *names(const char *members)
 {
@@ -29,10 +30,15 @@ static json_t *position(const json_t *vm)
     return after;
 }
 
-int pages_list_vms(struct client *c, bool all, const char *members, json_t **ret_vms,
-                   struct err *err)
+static int ask(struct client *c, const json_t *params, struct err *err)
 {
-    _cleanup_json_ json_t *vms = json_array(), *params = json_object();
+    return client_send(c, "vm.list", json_copy((json_t *)params), err);
+}
+
+int pages_each(struct client *c, bool all, const char *members, pages_fn fn, void *arg,
+               struct err *err)
+{
+    _cleanup_json_ json_t *params = json_object();
     size_t count;
 
     json_put_bool(params, "all", all);
@@ -40,18 +46,40 @@ int pages_list_vms(struct client *c, bool all, const char *members, json_t **ret
     if (members) {
         json_put(params, "members", names(members));
     }
+    if (ask(c, params, err) < 0) {
+        return -1;
+    }
     do {
         _cleanup_json_ json_t *page = NULL;
 
-        if (client_call(c, "vm.list", json_copy(params), &page, err) < 0) {
+        if (client_await(c, "vm.list", &page, err) < 0) {
             return -1;
         }
         count = json_array_size(page);
         if (count > 0) {
             json_put(params, "after", position(json_array_get(page, count - 1)));
-            json_array_extend(vms, page);
+            if (ask(c, params, err) < 0) {
+                return -1;
+            }
+            fn(arg, page);
         }
     } while (count > 0);
+    return 0;
+}
+
+static void extend(void *arg, json_t *page)
+{
+    json_array_extend(arg, page);
+}
+
+int pages_list_vms(struct client *c, bool all, const char *members, json_t **ret_vms,
+                   struct err *err)
+{
+    _cleanup_json_ json_t *vms = json_array();
+
+    if (pages_each(c, all, members, extend, vms, err) < 0) {
+        return -1;
+    }
     *ret_vms = STEAL_PTR(vms);
     return 0;
 }

@@ -51,6 +51,11 @@ static size_t fitting(const char *text, size_t max, size_t *ret_width)
     mbstate_t state = {0};
     size_t used = 0, at = 0, len = strlen(text);
 
+    /* ASCII, which most cells are in whole; a character that joins the last one is still that. */
+    while (at < len && used < max && text[at] >= ' ' && text[at] <= '~') {
+        at++;
+        used++;
+    }
     while (at < len) {
         wchar_t c;
         size_t n = mbrtowc(&c, text + at, len - at, &state);
@@ -162,20 +167,35 @@ static void cut_cells(struct table *t, size_t column, size_t width, const char *
     }
 }
 
+/* Whether the C locale, which is there without reading files, is enough. */
+static bool is_plain(const struct table *t)
+{
+    for (size_t i = 0; i < t->rows * t->count; i++) {
+        for (const char *p = t->cells[i]; *p; p++) {
+            if ((unsigned char)*p >= 0x80) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 void table_fit(struct table *t, size_t width, bool *ret_shown)
 {
-    const char *ellipsis = set_locale();
+    const char *ellipsis = width == 0 && is_plain(t) ? NULL : set_locale();
     _cleanup_free_ size_t *natural = x_calloc(t->count, sizeof(*natural));
     _cleanup_free_ size_t *least = x_calloc(t->count, sizeof(*least));
     _cleanup_free_ size_t *widths = x_calloc(t->count, sizeof(*widths));
 
     for (size_t c = 0; c < t->count; c++) {
         ret_shown[c] = true;
-        natural[c] = natural_width(t, c);
-        least[c] = least_width(&t->columns[c], natural[c]);
     }
     if (width == 0) {
         return;
+    }
+    for (size_t c = 0; c < t->count; c++) {
+        natural[c] = natural_width(t, c);
+        least[c] = least_width(&t->columns[c], natural[c]);
     }
     while (line_width(t, least, ret_shown) > width && leave_out(t, ret_shown)) {
     }
@@ -202,7 +222,34 @@ static void put_header(const struct table *t, const bool *shown)
     (void)putchar('\n');
 }
 
-void table_print(const struct table *t, const bool *shown)
+/* libsmartcols measures each cell twice, character by character. A column that wraps in a way of
+ * its own is asked once how wide its cells are, which is quicker; and ours do not wrap. */
+static size_t measure(const struct libscols_column *column, const char *text, void *arg)
+{
+    (void)column;
+    (void)arg;
+    return text_width(text);
+}
+
+static char *wrap_nothing(const struct libscols_column *column, char *text, void *arg)
+{
+    (void)column;
+    (void)text;
+    (void)arg;
+    return NULL;
+}
+
+static void add_column(struct libscols_table *table, const struct out_column *column)
+{
+    int flags = SCOLS_FL_WRAP | (column->flags & OUT_RIGHT ? SCOLS_FL_RIGHT : 0);
+    struct libscols_column *c = scols_table_new_column(table, column->title, 0, flags);
+
+    if (!c || scols_column_set_wrapfunc(c, measure, wrap_nothing, NULL) < 0) {
+        abort();
+    }
+}
+
+void table_print(struct table *t, const bool *shown)
 {
     struct libscols_table *table;
 
@@ -219,17 +266,17 @@ void table_print(const struct table *t, const bool *shown)
     /* The width is our concern: it would cut what must stay whole. */
     (void)scols_table_set_termforce(table, SCOLS_TERMFORCE_NEVER);
     for (size_t c = 0; c < t->count; c++) {
-        if (shown[c] &&
-            !scols_table_new_column(table, t->columns[c].title, 0,
-                                    t->columns[c].flags & OUT_RIGHT ? SCOLS_FL_RIGHT : 0)) {
-            abort();
+        if (shown[c]) {
+            add_column(table, &t->columns[c]);
         }
     }
     for (size_t r = 0; r < t->rows; r++) {
         struct libscols_line *line = scols_table_new_line(table, NULL);
 
         for (size_t c = 0, n = 0; line && c < t->count; c++) {
-            if (shown[c] && scols_line_set_data(line, n++, t->cells[r * t->count + c]) < 0) {
+            char **cell = &t->cells[r * t->count + c];
+
+            if (shown[c] && scols_line_refer_data(line, n++, STEAL_PTR(*cell)) < 0) {
                 abort();
             }
         }

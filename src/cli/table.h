@@ -21,5 +21,5 @@ bool table_is_whole(const struct out_column *column);
  * alone are wider. ret_shown has count members; cells may be replaced. */
 void table_fit(struct table *t, size_t width, bool *ret_shown);
 
-/* Prints the columns that are shown. */
-void table_print(const struct table *t, const bool *shown);
+/* Prints the columns that are shown, whose cells are used up. */
+void table_print(struct table *t, const bool *shown);

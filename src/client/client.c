@@ -20,6 +20,7 @@ struct client {
     int fd;
     pid_t daemon_pid;
     long long last_id;
+    int64_t sent_us; /* when the last request was */
     struct buf in;
     size_t scanned; /* bytes of in that are known to have no newline */
     bool trace;
@@ -110,6 +111,8 @@ static int send_request(struct client *c, const char *method, json_t *params, st
 {
     _cleanup_free_ char *line = rpc_request(++c->last_id, method, params);
 
+    c->error_op[0] = '\0';
+    c->sent_us = clock_mono_us();
     return send_line(c, line, err);
 }
 
@@ -230,27 +233,35 @@ static int await_reply(struct client *c, long long id, int64_t deadline,
     }
 }
 
-int client_call_watched(struct client *c, const char *method, json_t *params,
-                        const struct client_watch *watch, json_t **ret_result, struct err *err)
+static int await_watched(struct client *c, const char *method, const struct client_watch *watch,
+                         json_t **ret_result, struct err *err)
 {
     const struct api_method *m = api_method_find(method);
     bool slow = m && m->flags & API_SLOW;
-    int64_t start_us = clock_mono_us();
-    int r;
+    int64_t sent_us = c->sent_us; /* the watch may send another */
+    int r =
+        await_reply(c, c->last_id, slow ? -1 : clock_mono_ms() + ANSWER_MS, watch, ret_result, err);
 
-    c->error_op[0] = '\0';
-    r = send_request(c, method, params, err);
-    if (r == 0) {
-        r = await_reply(c, c->last_id, slow ? -1 : clock_mono_ms() + ANSWER_MS, watch, ret_result,
-                        err);
-    }
     if (c->trace) {
         /* Never parameters: they may hold secrets. */
         (void)fprintf(stderr, "debug: %s: %s in %.1f ms\n", method,
                       r < 0 ? err_code_name(err->code) : "done",
-                      (double)(clock_mono_us() - start_us) / 1000);
+                      (double)(clock_mono_us() - sent_us) / 1000);
     }
     return r;
+}
+
+int client_await(struct client *c, const char *method, json_t **ret_result, struct err *err)
+{
+    return await_watched(c, method, NULL, ret_result, err);
+}
+
+int client_call_watched(struct client *c, const char *method, json_t *params,
+                        const struct client_watch *watch, json_t **ret_result, struct err *err)
+{
+    return send_request(c, method, params, err) < 0
+               ? -1
+               : await_watched(c, method, watch, ret_result, err);
 }
 
 /* The reply to one of the calls with ids from first_id on, of which `sent` were sent. 1 if it was

@@ -58,8 +58,11 @@ struct client_reply {
 int client_call_all(struct client *c, const char *method, json_t **params, size_t count,
                     struct client_reply *replies, struct err *err);
 
-/* Sends a request whose reply nobody waits for; usable within the callbacks above. */
+/* Sends a request; whoever wants its reply asks for it before the next request is sent. Usable
+ * within the callbacks above. */
 int client_send(struct client *c, const char *method, json_t *params, struct err *err);
+/* The reply to the last request, of this method. */
+int client_await(struct client *c, const char *method, json_t **ret_result, struct err *err);
 
 /* The operation named by the last error that the daemon sent, or "". */
 const char *client_error_op(const struct client *c);
