@@ -11,8 +11,20 @@
 struct cancel {
     atomic_int refs;
     atomic_bool requested;
-    int fd; /* readable for good once triggered */
+    atomic_int fd; /* of those who wait, readable for good once triggered; -1: nobody has waited */
 };
+
+/* Most cancels and latches are never waited for, or not any more when somebody comes: those who
+ * wait make the descriptor. */
+static int make_fd(void)
+{
+    int fd = eventfd(0, EFD_CLOEXEC);
+
+    if (fd < 0) {
+        abort(); /* out of descriptors: admission bounds what we open, so this is our bug */
+    }
+    return fd;
+}
 
 struct cancel *cancel_new(void)
 {
@@ -22,10 +34,7 @@ struct cancel *cancel_new(void)
         abort();
     }
     atomic_init(&c->refs, 1);
-    c->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (c->fd < 0) {
-        abort(); /* out of descriptors: admission bounds what we open, so this is our bug */
-    }
+    atomic_init(&c->fd, -1);
     return c;
 }
 
@@ -40,15 +49,39 @@ struct cancel *cancel_get(struct cancel *c)
 void cancel_put(struct cancel *c)
 {
     if (c && atomic_fetch_sub(&c->refs, 1) == 1) {
-        close(c->fd);
+        int fd = atomic_load(&c->fd);
+
+        close_p(&fd);
         free(c);
     }
 }
 
+/* Either this sees the descriptor of who waits, or who waits sees that it is requested. */
 void cancel_trigger(struct cancel *c)
 {
+    int fd;
+
     atomic_store(&c->requested, true);
-    (void)eventfd_write(c->fd, 1);
+    fd = atomic_load(&c->fd);
+    if (fd >= 0) {
+        (void)eventfd_write(fd, 1);
+    }
+}
+
+static int cancel_fd(struct cancel *c)
+{
+    int fd = c ? atomic_load(&c->fd) : -1;
+    int made;
+
+    if (!c || fd >= 0) {
+        return fd;
+    }
+    made = make_fd();
+    if (atomic_compare_exchange_strong(&c->fd, &fd, made)) {
+        return made;
+    }
+    close(made); /* another was quicker */
+    return fd;
 }
 
 bool cancel_requested(const struct cancel *c)
@@ -60,7 +93,7 @@ int cancel_wait_fd(struct cancel *c, int fd, short events, int64_t deadline_ms)
 {
     struct pollfd p[2] = {
         {.fd = fd, .events = events},
-        {.fd = c ? c->fd : -1, .events = POLLIN},
+        {.fd = cancel_fd(c), .events = POLLIN},
     };
 
     rank_assert_may_wait();
@@ -88,40 +121,75 @@ int cancel_wait_fd(struct cancel *c, int fd, short events, int64_t deadline_ms)
     }
 }
 
-/* Each read takes one of a semaphore eventfd, so it stays readable. */
-#define LATCH_SET ((eventfd_t)1 << 62)
+#define LATCH_UNSET (-1)
+#define LATCH_SET (-2)
 
-int latch_init(struct latch *l)
+void latch_init(struct latch *l)
 {
-    l->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
-    return l->fd < 0 ? -errno : 0;
+    atomic_init(&l->state, LATCH_UNSET);
+    atomic_init(&l->fd, -1);
 }
 
 void latch_done(struct latch *l)
 {
-    close_p(&l->fd);
-}
-
-/* Whoever waits may free the latch as soon as it is readable: it is not touched after the write. */
-void latch_set(struct latch *l)
-{
-    (void)eventfd_write(l->fd, LATCH_SET);
-}
-
-/* poll(2) alone orders no memory in the eyes of ThreadSanitizer; reading does. */
-bool latch_is_set(const struct latch *l)
-{
+    int fd = atomic_load(&l->fd);
     eventfd_t value;
 
-    return eventfd_read(l->fd, &value) == 0;
+    /* Who set it may be about to write to what we close: the read waits for that. */
+    if (fd >= 0 && latch_is_set(l)) {
+        (void)eventfd_read(fd, &value);
+    }
+    close_p(&fd);
+}
+
+/* Whoever waits may free the latch as soon as it is set: it is not touched after the exchange. */
+void latch_set(struct latch *l)
+{
+    int fd = atomic_exchange(&l->state, LATCH_SET);
+
+    if (fd >= 0) {
+        (void)eventfd_write(fd, 1);
+    }
+}
+
+bool latch_is_set(const struct latch *l)
+{
+    return atomic_load(&l->state) == LATCH_SET;
+}
+
+/* What to wait for, made unless another who waits has; or LATCH_SET. */
+static int latch_fd(struct latch *l)
+{
+    int state = atomic_load(&l->state);
+    int made;
+
+    if (state != LATCH_UNSET) {
+        return state;
+    }
+    made = make_fd();
+    if (atomic_compare_exchange_strong(&l->state, &state, made)) {
+        atomic_store(&l->fd, made);
+        return made;
+    }
+    close(made);
+    return state;
 }
 
 int latch_wait(struct latch *l, struct cancel *c, int64_t deadline_ms)
 {
-    int r = cancel_wait_fd(c, l->fd, POLLIN, deadline_ms);
+    int fd, r;
 
+    rank_assert_may_wait();
+    if (cancel_requested(c)) {
+        return -ECANCELED;
+    }
+    fd = latch_fd(l);
+    if (fd == LATCH_SET) {
+        return 0;
+    }
+    r = cancel_wait_fd(c, fd, POLLIN, deadline_ms);
     if (r == 0) {
-        (void)latch_is_set(l);
+        (void)latch_is_set(l); /* poll(2) alone orders no memory */
     }
     return r;
 }

@@ -8,6 +8,7 @@
 
 #include "base/attr.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -30,10 +31,11 @@ int cancel_wait_fd(struct cancel *c, int fd, short events, int64_t deadline_ms);
 /* What was written before latch_set may be read after the wait, or after latch_is_set said so; and
  * the latch may then be done with. */
 struct latch {
-    int fd; /* eventfd; readable for good once set */
+    atomic_int state; /* unset, set, or the eventfd that is to be made readable */
+    atomic_int fd;    /* of those who wait, or -1 */
 };
 
-int latch_init(struct latch *l); /* 0 or -errno */
+void latch_init(struct latch *l);
 void latch_done(struct latch *l);
 void latch_set(struct latch *l);
 bool latch_is_set(const struct latch *l);

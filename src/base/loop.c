@@ -130,8 +130,9 @@ int loop_new(const char *name, struct loop **ret_loop)
     l->last = &l->first;
     pthread_mutex_init(&l->lock, NULL);
     l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    r = l->wake_fd < 0 ? -errno : latch_init(&start.ready);
+    r = l->wake_fd < 0 ? -errno : 0;
     if (r >= 0) {
+        latch_init(&start.ready);
         r = thread_start(&l->thread, name, 512, loop_main, &start);
         if (r >= 0) {
             (void)latch_wait(&start.ready, NULL, -1);

@@ -512,9 +512,7 @@ struct guest_link *guest_link_open(const struct guest_link_params *params)
     /* What is queued here is ahead of the next key press. Best effort: it is only slower. */
     (void)setsockopt(link->fd, SOL_SOCKET, SO_SNDBUF, &queued, sizeof(queued));
     random_bytes(link->nonce, sizeof(link->nonce));
-    if (latch_init(&link->hello) < 0) {
-        abort();
-    }
+    latch_init(&link->hello);
     buf_init(&link->in, LINK_IN_MAX);
     buf_init(&link->out, LINK_OUT_MAX);
     lock_init(&link->wire);
@@ -665,16 +663,12 @@ static int call(struct guest_link *link, uint8_t type, const char *what, const u
     struct waited w = {.request = {.type = type, .ended = waited_ended}};
     struct err why;
     uint32_t id;
-    int r = latch_init(&w.done);
+    int r = FAULT_POINT("agent.request");
 
     if (r < 0) {
-        return err_set_errno(err, ERR_INTERNAL, r, "%s", what);
-    }
-    r = FAULT_POINT("agent.request");
-    if (r < 0) {
-        latch_done(&w.done);
         return err_set_errno(err, ERR_GUEST, r, "%s", what);
     }
+    latch_init(&w.done);
     if (send_request(link, &w.request, body, len, &id, &why) < 0) {
         latch_done(&w.done);
         return err_set(err, ERR_GUEST, "%s: %s", what, why.message);

@@ -108,7 +108,7 @@ static void wake_waiters_locked(struct session *s)
     }
 }
 
-/* 0, -ECANCELED, -ETIMEDOUT, or -EMFILE when there is no descriptor to wait with. */
+/* 0, -ECANCELED or -ETIMEDOUT. */
 static int wait_until(struct session *s, bool (*is_over)(enum session_state state),
                       struct cancel *cancel, int64_t deadline_ms)
 {
@@ -118,10 +118,7 @@ static int wait_until(struct session *s, bool (*is_over)(enum session_state stat
         struct waiter w = {0};
         bool over;
 
-        r = latch_init(&w.changed);
-        if (r < 0) {
-            return r;
-        }
+        latch_init(&w.changed);
         leaf_lock(&s->registry->lock);
         over = is_over(s->state);
         if (!over) {

@@ -135,9 +135,7 @@ void rpc_server_free(struct rpc_server *s)
     if (!s) {
         return;
     }
-    if (latch_init(&drained) < 0) {
-        abort();
-    }
+    latch_init(&drained);
     s->drained = &drained;
     loop_call(s->loop, close_on_loop, s);
     (void)latch_wait(&drained, NULL, -1);

@@ -44,9 +44,7 @@ struct vms *vms_new(const struct vms_params *params)
         list_init(&v->by_name[i]);
     }
     list_init(&v->watchers);
-    if (latch_init(&v->idle) < 0) {
-        abort();
-    }
+    latch_init(&v->idle);
     (void)process_boot_id(v->boot_id); /* vms_load refuses "" */
     return v;
 }

@@ -261,7 +261,7 @@ static void on_ping(void *arg, int64_t us, const struct err *err)
 void ping_begin(struct task *t, struct fixture *f)
 {
     *t = (struct task){.f = f};
-    assert_int_equal(latch_init(&t->pinged), 0);
+    latch_init(&t->pinged);
     t->result = guest_link_ping(f->link, on_ping, t, &t->ping, &t->err);
 }
 

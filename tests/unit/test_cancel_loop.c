@@ -20,11 +20,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 
-static void latch_new(struct latch *l)
-{
-    assert_int_equal(latch_init(l), 0);
-}
-
 static void await(struct latch *l)
 {
     assert_int_equal(latch_wait(l, NULL, test_deadline()), 0);
@@ -37,7 +32,7 @@ static void a_latch_stays_set(void **state)
     struct latch l;
 
     (void)state;
-    latch_new(&l);
+    latch_init(&l);
     assert_false(latch_is_set(&l));
     assert_int_equal(latch_wait(&l, NULL, clock_mono_ms()), -ETIMEDOUT);
     latch_set(&l);
@@ -73,8 +68,8 @@ static void a_wait_ends_by_latch_or_cancel(void **state)
         struct waiting w = {.cancel = cancel_new()};
         pthread_t thread;
 
-        latch_new(&w.latch);
-        latch_new(&w.begun);
+        latch_init(&w.latch);
+        latch_init(&w.begun);
         assert_int_equal(thread_start(&thread, "wait", 256, wait_on_thread, &w), 0);
         await(&w.begun);
         if (cancels) {
@@ -92,6 +87,59 @@ static void a_wait_ends_by_latch_or_cancel(void **state)
     }
 }
 
+static void *set_later(void *arg)
+{
+    latch_set(arg);
+    return NULL;
+}
+
+/* Waiting makes a descriptor while another thread sets the latch: whichever comes first, the wait
+ * ends, and the latch may be freed at once. Sanitizers see who touches it afterwards. */
+static void a_latch_may_be_freed_once_the_wait_is_over(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2000; i++) {
+        struct latch *l = malloc(sizeof(*l));
+        pthread_t thread;
+
+        latch_init(l);
+        assert_int_equal(thread_start(&thread, "set", 256, set_later, l), 0);
+        if (i % 2 == 0) {
+            await(l);
+        } else {
+            while (!latch_is_set(l)) {
+            }
+        }
+        latch_done(l);
+        free(l);
+        pthread_join(thread, NULL);
+    }
+}
+
+static int lowest_free_fd(void)
+{
+    int fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
+
+    close(fd);
+    return fd;
+}
+
+static void what_nobody_waits_for_has_no_descriptor(void **state)
+{
+    _cleanup_cancel_ struct cancel *c = cancel_new();
+    int before = lowest_free_fd();
+    struct latch l;
+
+    (void)state;
+    latch_init(&l);
+    latch_set(&l);
+    assert_int_equal(latch_wait(&l, c, -1), 0);
+    cancel_trigger(c);
+    assert_int_equal(latch_wait(&l, c, -1), -ECANCELED);
+    assert_int_equal(lowest_free_fd(), before);
+    latch_done(&l);
+}
+
 static void cancelled_stays_cancelled(void **state)
 {
     _cleanup_cancel_ struct cancel *c = cancel_new();
@@ -99,7 +147,7 @@ static void cancelled_stays_cancelled(void **state)
     struct latch l;
 
     (void)state;
-    latch_new(&l);
+    latch_init(&l);
     assert_false(cancel_requested(c));
     assert_false(cancel_requested(NULL));
     assert_null(cancel_get(NULL));
@@ -290,8 +338,8 @@ static void a_watched_descriptor_is_reported_when_wanted(void **state)
     struct watch w = {.loop = *state};
 
     assert_int_equal(pipe2(w.fds, O_CLOEXEC | O_NONBLOCK), 0);
-    latch_new(&w.got[0]);
-    latch_new(&w.got[1]);
+    latch_init(&w.got[0]);
+    latch_init(&w.got[1]);
     loop_call(w.loop, add_watch, &w);
     assert_int_equal(write(w.fds[1], "xyz", 3), 3);
     /* The loop has gone round, and not looked. */
@@ -376,7 +424,7 @@ static void timers_ring_in_order_once_and_not_before(void **state)
 {
     struct alarms a = {.loop = *state};
 
-    latch_new(&a.last);
+    latch_init(&a.last);
     loop_call(a.loop, add_timers, &a);
     await(&a.last);
     loop_call(a.loop, free_timers, &a);
@@ -406,6 +454,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_latch_stays_set),
         cmocka_unit_test(a_wait_ends_by_latch_or_cancel),
+        cmocka_unit_test(a_latch_may_be_freed_once_the_wait_is_over),
+        cmocka_unit_test(what_nobody_waits_for_has_no_descriptor),
         cmocka_unit_test(cancelled_stays_cancelled),
         cmocka_unit_test(a_wait_is_for_the_events_it_names),
         TEST(what_is_posted_runs_in_order),

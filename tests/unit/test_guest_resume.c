@@ -319,8 +319,8 @@ static int set_up(void **state)
 
     assert_int_equal(loop_new("guest", &f->loop), 0);
     f->sessions = session_registry_new(f->loop, on_session, f);
-    assert_int_equal(latch_init(&f->broken), 0);
-    assert_int_equal(latch_init(&f->delivered), 0);
+    latch_init(&f->broken);
+    latch_init(&f->delivered);
     f->agent.fd = -1;
     *state = f;
     return 0;

@@ -50,8 +50,8 @@ static void holder_begin(struct holder *h)
 {
     h->turn = -1;
     h->deadline_ms = h->deadline_ms ? h->deadline_ms : test_deadline();
-    assert_int_equal(latch_init(&h->held), 0);
-    assert_int_equal(latch_init(&h->let_go), 0);
+    latch_init(&h->held);
+    latch_init(&h->let_go);
     assert_int_equal(thread_start(&h->thread, h->what, 256, hold, h), 0);
 }
 

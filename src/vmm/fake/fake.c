@@ -93,9 +93,7 @@ static struct vmm *vmm_new(struct loop *loop, const struct vmm_process *process,
     vmm->process = *process;
     vmm->pidfd = pidfd;
     vmm->adopted = adopted;
-    if (latch_init(&vmm->exited) < 0) {
-        abort();
-    }
+    latch_init(&vmm->exited);
     loop_post(loop, attach, vmm); /* before whatever else is asked of that loop */
     return vmm;
 }

@@ -301,9 +301,8 @@ static struct vmm *vmm_new(const struct making *m)
     vmm->process = m->process.process;
     vmm->pidfd = m->process.pidfd;
     vmm->exit_fd = m->process.exit_fd;
-    if (latch_init(&vmm->started) < 0 || latch_init(&vmm->exited) < 0) {
-        abort();
-    }
+    latch_init(&vmm->started);
+    latch_init(&vmm->exited);
     loop_call(vmm->loop, attach, &a);
     return vmm;
 }
@@ -668,9 +667,7 @@ static int execute(struct vmm *vmm, const char *name, struct cancel *cancel, int
     atomic_init(&c->refs, 2);
     c->vmm = vmm;
     c->name = name;
-    if (latch_init(&c->answered) < 0) {
-        abort();
-    }
+    latch_init(&c->answered);
     loop_call(vmm->loop, send_command, c);
     r = latch_wait(&c->answered, cancel, deadline_ms);
     if (r < 0) {
