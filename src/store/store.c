@@ -85,7 +85,7 @@ sqlite3_stmt *store_prepare(struct store *s, const char *sql, struct err *err)
             return STEAL_PTR(s->kept[i]);
         }
     }
-    if (sqlite3_prepare_v2(s->db, sql, -1, &stmt, NULL) != SQLITE_OK) {
+    if (sqlite3_prepare_v3(s->db, sql, -1, SQLITE_PREPARE_PERSISTENT, &stmt, NULL) != SQLITE_OK) {
         (void)store_fail(s, err, "prepare");
         return NULL;
     }
@@ -93,8 +93,11 @@ sqlite3_stmt *store_prepare(struct store *s, const char *sql, struct err *err)
 }
 
 /* Parsing them takes longer than running the short ones. */
-static void keep(struct store *s, sqlite3_stmt *stmt)
+void store_keep(struct store *s, sqlite3_stmt *stmt)
 {
+    if (!stmt) {
+        return;
+    }
     (void)sqlite3_reset(stmt);
     (void)sqlite3_clear_bindings(stmt);
     for (size_t i = 0; i < STORE_KEPT_MAX; i++) {
@@ -124,7 +127,7 @@ int store_run(struct store *s, sqlite3_stmt *stmt, const char *what, struct err 
         sqlite3_finalize(stmt);
         return -1;
     }
-    keep(s, stmt);
+    store_keep(s, stmt);
     return 0;
 }
 
@@ -150,6 +153,11 @@ int store_exec(struct store *s, const char *sql, struct err *err)
         return store_fail(s, err, "execute");
     }
     return 0;
+}
+
+int store_do(struct store *s, const char *sql, struct err *err)
+{
+    return store_run(s, store_prepare(s, sql, err), "execute", err);
 }
 
 void store_column_text(sqlite3_stmt *stmt, int column, char *field, size_t size)

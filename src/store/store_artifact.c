@@ -110,18 +110,11 @@ static void read_artifact(sqlite3_stmt *stmt, struct artifact_row *row)
 }
 
 /* 1 found, 0 not, -1 error (also when a second row matches). */
-static int find_one_locked(struct store *s, enum store_kind kind, const char *where,
-                           const char *value, const char *ref, struct artifact_row *ret_row,
-                           struct err *err)
+static int read_one(struct store *s, sqlite3_stmt *stmt, enum store_kind kind, const char *ref,
+                    struct artifact_row *ret_row, struct err *err)
 {
-    _cleanup_stmt_ sqlite3_stmt *stmt = prepare_select(s, kind, where, err);
-    int r;
+    int r = sqlite3_step(stmt);
 
-    if (!stmt) {
-        return -1;
-    }
-    sqlite3_bind_text(stmt, 1, value, -1, SQLITE_TRANSIENT);
-    r = sqlite3_step(stmt);
     if (r == SQLITE_DONE) {
         return 0;
     }
@@ -135,6 +128,22 @@ static int find_one_locked(struct store *s, enum store_kind kind, const char *wh
                        table_of(kind), ref);
     }
     return 1;
+}
+
+static int find_one_locked(struct store *s, enum store_kind kind, const char *where,
+                           const char *value, const char *ref, struct artifact_row *ret_row,
+                           struct err *err)
+{
+    sqlite3_stmt *stmt = prepare_select(s, kind, where, err);
+    int r;
+
+    if (!stmt) {
+        return -1;
+    }
+    sqlite3_bind_text(stmt, 1, value, -1, SQLITE_TRANSIENT);
+    r = read_one(s, stmt, kind, ref, ret_row, err);
+    store_keep(s, stmt);
+    return r;
 }
 
 static bool is_digest_prefix(const char *s)
@@ -202,7 +211,7 @@ int store_artifact_list(struct store *s, enum store_kind kind, struct artifact_r
     if (stmt && r != SQLITE_DONE) {
         (void)store_fail(s, err, "list");
     }
-    sqlite3_finalize(stmt);
+    store_keep(s, stmt);
     leaf_unlock(&s->lock);
     if (r != SQLITE_DONE) {
         while (count > 0) {

@@ -5,7 +5,8 @@
 
 #include <sqlite3.h>
 
-#define STORE_KEPT_MAX 8
+/* All that a create and a delete run, and some to spare. */
+#define STORE_KEPT_MAX 24
 
 struct store {
     struct lock lock; /* rank leaf */
@@ -31,7 +32,13 @@ sqlite3_stmt *store_prepare(struct store *s, const char *sql, struct err *err);
  * failure). */
 int store_run(struct store *s, sqlite3_stmt *stmt, const char *what, struct err *err);
 
+/* Keeps a statement that the caller is done with, whatever became of it; NULL is passed over. */
+void store_keep(struct store *s, sqlite3_stmt *stmt);
+
+/* Several statements, or one that is run once. */
 int store_exec(struct store *s, const char *sql, struct err *err);
+/* One statement that is run often and has no parameters. */
+int store_do(struct store *s, const char *sql, struct err *err);
 
 /* Runs a statement whose ?1 is id. */
 int store_run_for(struct store *s, const char *sql, const char *id, const char *what,

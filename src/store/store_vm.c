@@ -169,7 +169,7 @@ static int begin(struct store *s, bool durable, struct err *err)
     if (durable) {
         (void)sqlite3_exec(s->db, "PRAGMA synchronous = FULL", NULL, NULL, NULL);
     }
-    return store_exec(s, "BEGIN IMMEDIATE", err);
+    return store_do(s, "BEGIN IMMEDIATE", err);
 }
 
 /* r: how it went so far; its result, or that of the commit. */
@@ -177,7 +177,7 @@ static int end(struct store *s, bool durable, int r, struct err *err)
 {
     if (r == 0) {
         CRASH_POINT("store.commit");
-        r = store_exec(s, "COMMIT", err);
+        r = store_do(s, "COMMIT", err);
     }
     if (r < 0) {
         (void)sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);

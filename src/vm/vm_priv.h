@@ -37,6 +37,8 @@ struct vm_run {
     int refs;
     bool going_down; /* the guest said that it ends on purpose */
     bool exited;
+    bool killing;    /* somebody waits for its end, and cleans up: nobody else needs to */
+    bool missed;     /* so nobody did */
     char why[256];   /* why the link broke, "" if it did not */
     bool io_stopped; /* by its VMM: a write found the host's disk full */
     int64_t resumed_ms, resume_at_ms, backoff_ms; /* vm_space.c, CLOCK_MONOTONIC */
@@ -104,6 +106,9 @@ int vm_get_row(struct vms *v, const char *id, struct vm_row *ret_row, struct err
  * lags by at most the failed write, which is the error. */
 typedef void (*vm_change_fn)(struct vm_row *row, void *arg);
 int vm_update(struct vms *v, const char *id, vm_change_fn change, void *arg, struct err *err);
+/* The same without the store, which the next update brings up to date: for what the next daemon can
+ * do without, or find out. */
+void vm_note(struct vms *v, const char *id, vm_change_fn change, void *arg);
 /* The common change: state and reason. */
 int vm_set_state(struct vms *v, const char *id, enum vm_state state, const char *reason,
                  struct err *err);

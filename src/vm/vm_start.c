@@ -347,10 +347,9 @@ static int launch(struct boot *b, struct err *err)
         return -1;
     }
     CRASH_POINT("start.launched");
-    if (vm_update(v, run->vm_id, note_process, b, err) < 0) {
-        return -1;
-    }
-    CRASH_POINT("start.noted");
+    /* Written down with the state that follows. Until then the ledger has a process whose name is
+     * not known, and the next daemon finds it by its run directory: vm_undo.c. */
+    vm_note(v, run->vm_id, note_process, b);
     fd = fs_unix_connect(run->run_fd, "agent.sock");
     if (fd < 0) {
         return err_set_errno(err, ERR_VMM, fd, "cannot connect to the VM's agent port");
@@ -575,6 +574,17 @@ static void set_running(struct vm_row *row, void *arg)
     vm_mark_paused_locked(b->up, row);
 }
 
+/* A create has entered its run and its mark already (vm_create.c), and nothing else matters to the
+ * next daemon, which removes the VM. */
+static int begin(struct boot *b, struct err *err)
+{
+    if (b->op) {
+        vm_note(b->v, b->row.id, set_starting, b);
+        return 0;
+    }
+    return vm_update(b->v, b->row.id, set_starting, b, err);
+}
+
 /* The VMM's own log is bounded like the console: a guest can make it warn as often as it likes. */
 static void watch_logs(struct vm_run *run, int console_fd)
 {
@@ -651,7 +661,7 @@ int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel,
     if (b.row.state == VM_ERROR && vm_undo(v, id, VM_UNDO_RUN, err) < 0) {
         return -1;
     }
-    if (vm_update(v, id, set_starting, &b, err) < 0 || boot_all(&b, err) < 0) {
+    if (begin(&b, err) < 0 || boot_all(&b, err) < 0) {
         _cleanup_free_ char *reason = x_asprintf("start failed: %.200s", err->message);
         const struct vm_ending end = {.reason = reason, .exit = {.code = -1}};
 

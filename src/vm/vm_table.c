@@ -240,6 +240,19 @@ int vm_update(struct vms *v, const char *id, vm_change_fn change, void *arg, str
     return 0;
 }
 
+void vm_note(struct vms *v, const char *id, vm_change_fn change, void *arg)
+{
+    struct vm_entry *e;
+
+    leaf_lock(&v->table);
+    e = vm_find_locked(v, id);
+    if (e) {
+        change(&e->row, arg);
+        vm_changed_locked(v);
+    }
+    leaf_unlock(&v->table);
+}
+
 struct state_change {
     enum vm_state state;
     const char *reason;
