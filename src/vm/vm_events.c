@@ -16,10 +16,10 @@ void vm_on_vmm_event(void *arg, enum vmm_event event)
         leaf_lock(&v->table);
         run->exited = true;
         leaf_unlock(&v->table);
-        vm_run_worker(v, run->vm_id, vm_on_exit);
+        vm_run_ended(run);
         break;
     case VMM_PORT_CLOSED:
-        vm_run_worker(v, run->vm_id, vm_on_exit);
+        vm_run_ended(run);
         break;
     case VMM_GUEST_RESET: /* the exit follows */
         break;
@@ -54,7 +54,7 @@ void vm_on_link_event(void *arg, enum guest_link_event event, const char *text)
     }
     leaf_unlock(&v->table);
     if (event == GUEST_LINK_BROKEN) {
-        vm_run_worker(v, run->vm_id, vm_on_exit);
+        vm_run_ended(run);
     }
 }
 

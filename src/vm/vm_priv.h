@@ -219,8 +219,8 @@ int vm_clean_up(struct vms *v, const char *id, const struct vm_ending *end, stru
 int vm_kill(struct vms *v, const char *id, const char *reason, struct err *err) REQUIRES(rank_vm);
 /* Kills it, removes its files and its row. */
 int vm_remove(struct vms *v, const char *id, struct err *err) REQUIRES(rank_vm);
-/* Worker: the VMM process is gone, or its guest is. */
-void vm_on_exit(struct vms *v, const char *id);
+/* The VMM process is gone, or its guest is: a worker looks after that, unless it is killed. */
+void vm_run_ended(struct vm_run *run);
 /* Worker: delete an auto_remove VM whose main session is over. */
 void vm_auto_remove(struct vms *v, const char *id);
 

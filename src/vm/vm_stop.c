@@ -87,15 +87,42 @@ int vm_clean_up(struct vms *v, const char *id, const struct vm_ending *end, stru
     return 0;
 }
 
+static void begin_killing(struct vm_run *run)
+{
+    leaf_lock(&run->vms->table);
+    run->killing = true;
+    run->missed = false;
+    leaf_unlock(&run->vms->table);
+}
+
+/* It did not end in time: from now on others may look after its end, and what came so far has been
+ * left to us. */
+static void give_up_killing(struct vm_run *run)
+{
+    bool missed;
+
+    leaf_lock(&run->vms->table);
+    run->killing = false;
+    missed = run->missed;
+    leaf_unlock(&run->vms->table);
+    if (missed) {
+        vm_run_ended(run);
+    }
+}
+
 int vm_kill(struct vms *v, const char *id, const char *reason, struct err *err)
 {
     struct vm_ending end = {.reason = reason, .exit = {.code = -1}};
     struct err none;
     _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, id, &none);
 
-    if (run && vm_end_vmm(run->ops, run->vmm, &end.exit, err) < 0) {
-        set_error(v, id, str_eq(reason, VM_REASON_DELETING), err);
-        return -1;
+    if (run) {
+        begin_killing(run);
+        if (vm_end_vmm(run->ops, run->vmm, &end.exit, err) < 0) {
+            set_error(v, id, str_eq(reason, VM_REASON_DELETING), err);
+            give_up_killing(run);
+            return -1;
+        }
     }
     return vm_clean_up(v, id, &end, err);
 }
@@ -458,7 +485,7 @@ static void exit_locked(struct vms *v, const char *id) REQUIRES(rank_vm)
     }
 }
 
-void vm_on_exit(struct vms *v, const char *id)
+static void look_after_end(struct vms *v, const char *id)
 {
     struct vm_token *token;
     struct err err;
@@ -468,4 +495,18 @@ void vm_on_exit(struct vms *v, const char *id)
     }
     exit_locked(v, id);
     vm_locks_release(token);
+}
+
+void vm_run_ended(struct vm_run *run)
+{
+    struct vms *v = run->vms;
+    bool killing;
+
+    leaf_lock(&v->table);
+    killing = run->killing;
+    run->missed = true;
+    leaf_unlock(&v->table);
+    if (!killing) {
+        vm_run_worker(v, run->vm_id, look_after_end);
+    }
 }
