@@ -209,6 +209,9 @@ int op_wait(struct cli *cli, struct client *c, const json_t *op, struct op_wait 
     take_operation(&p, op);
     params = json_object();
     json_put_str(params, "op", id);
+    if (!p.shown) {
+        json_put_bool(params, "progress", false);
+    }
     r = client_call_watched(c, "op.watch", params, &watch, &ended, err);
     clear_line(&p);
     return r < 0 ? -1 : read_result(&p, ended, ret_result, err);

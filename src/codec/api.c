@@ -530,7 +530,10 @@ const struct api_method api_methods[] = {
     {
         .name = "op.watch",
         .flags = API_NOTIFIES | API_SLOW,
-        .params = PARAMS(P_OP),
+        .params = PARAMS(P_OP, {.name = "progress",
+                                .type = API_BOOL,
+                                .fallback = "true",
+                                .doc = "false: only the answer."}),
         .result = ONE(operation),
         .doc = "Sends `op.progress` notifications with the operation whenever it changes, and "
                "answers when it has ended.",

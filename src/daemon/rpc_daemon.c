@@ -200,7 +200,7 @@ HANDLER(rpc_op_watch)
     _cleanup_(op_watch_end_p) struct op_watch *w = NULL;
     bool ended = false;
 
-    if (!r || op_watch_begin(r, id, &w, err) < 0) {
+    if (!r || op_watch_begin(r, id, api_flag(params, "progress"), &w, err) < 0) {
         return -1;
     }
     for (;;) {

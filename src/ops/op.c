@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/list.h"
+#include "base/spare.h"
 #include "base/str.h"
 #include "codec/rpc.h"
 
@@ -14,6 +15,7 @@
 #include <sys/eventfd.h>
 
 #define STAGES_MAX 16
+#define SPARE_THREADS 1
 /* Ended operations that are kept for those who ask late; and for those who began so many at once
  * that none of their ends was asked for yet. */
 #define ENDED_MAX 100
@@ -53,12 +55,14 @@ struct op_watch {
     struct op *op;
     struct list node; /* in op->watches, registry lock */
     int fd;           /* eventfd: something changed */
+    bool progress;    /* or else only its end counts */
 };
 
 struct op_registry {
     /* immutable */
     char kind[32];
     unsigned running_max;
+    struct spare *threads;
 
     /* under lock */
     struct lock lock;
@@ -76,6 +80,7 @@ struct op_registry *op_registry_new(const char *kind, unsigned running_max)
 
     (void)snprintf(r->kind, sizeof(r->kind), "%s", kind);
     r->running_max = running_max;
+    r->threads = spare_new("op", 256, SPARE_THREADS);
     lock_init(&r->lock);
     list_init(&r->ops);
     latch_init(&r->idle);
@@ -114,6 +119,7 @@ void op_registry_free(struct op_registry *r)
     if (!idle) {
         (void)latch_wait(&r->idle, NULL, -1);
     }
+    spare_free(r->threads);
     leaf_lock(&r->lock);
     list_for_each (it, &r->ops) {
         struct op *op = LIST_ENTRY(it, struct op, node);
@@ -130,7 +136,11 @@ void op_registry_free(struct op_registry *r)
 static void changed_locked(struct op *op)
 {
     list_for_each (it, &op->watches) {
-        (void)eventfd_write(LIST_ENTRY(it, struct op_watch, node)->fd, 1);
+        struct op_watch *w = LIST_ENTRY(it, struct op_watch, node);
+
+        if (w->progress || op->state != OP_RUNNING) {
+            (void)eventfd_write(w->fd, 1);
+        }
     }
 }
 
@@ -160,7 +170,7 @@ static void prune_locked(struct op_registry *r)
     }
 }
 
-static void *op_main(void *arg)
+static void op_main(void *arg)
 {
     struct op *op = arg;
     struct op_registry *r = op->registry;
@@ -189,7 +199,6 @@ static void *op_main(void *arg)
         latch_set(&r->idle);
     }
     leaf_unlock(&r->lock);
-    return NULL;
 }
 
 int op_begin(struct op_registry *r, const char *target, op_fn fn, void *arg, char ret_id[ID_SIZE],
@@ -214,7 +223,7 @@ int op_begin(struct op_registry *r, const char *target, op_fn fn, void *arg, cha
     if (!full) {
         r->running++;
         list_append(&r->ops, &op->node);
-        started = thread_start_detached("op", 256, op_main, op);
+        started = spare_run(r->threads, op_main, op);
         if (started < 0) {
             r->running--;
             list_remove(&op->node);
@@ -335,13 +344,14 @@ int op_request_cancel(struct op_registry *r, const char *id, struct err *err)
     return op ? 0 : op_not_found(id, err);
 }
 
-int op_watch_begin(struct op_registry *r, const char *id, struct op_watch **ret_watch,
-                   struct err *err)
+int op_watch_begin(struct op_registry *r, const char *id, bool progress,
+                   struct op_watch **ret_watch, struct err *err)
 {
     struct op_watch *w = x_calloc(1, sizeof(*w));
     struct op *op;
 
-    w->fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK); /* the first look is a change */
+    w->progress = progress;
+    w->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (w->fd < 0) {
         free(w);
         return err_set_errno(err, ERR_LIMIT, errno, "cannot watch an operation");
@@ -352,6 +362,9 @@ int op_watch_begin(struct op_registry *r, const char *id, struct op_watch **ret_
         op->refs++;
         w->op = op;
         list_append(&op->watches, &w->node);
+        if (progress || op->state != OP_RUNNING) {
+            (void)eventfd_write(w->fd, 1); /* the first look is a change */
+        }
     }
     leaf_unlock(&r->lock);
     if (!op) {

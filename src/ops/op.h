@@ -45,10 +45,10 @@ int op_show(struct op_registry *r, const char *id, json_t **ret, struct err *err
 void op_list(struct op_registry *r, json_t *list) EXCLUDES(rank_leaf);
 int op_request_cancel(struct op_registry *r, const char *id, struct err *err) EXCLUDES(rank_leaf);
 
-/* Watches one operation: each call waits for a change since the last and returns the object; true
- * in *ret_ended for the last one. */
-int op_watch_begin(struct op_registry *r, const char *id, struct op_watch **ret_watch,
-                   struct err *err) EXCLUDES(rank_leaf);
+/* Watches one operation: each call waits for a change since the last (without progress: for its
+ * end) and returns the object; true in *ret_ended for the last one. */
+int op_watch_begin(struct op_registry *r, const char *id, bool progress,
+                   struct op_watch **ret_watch, struct err *err) EXCLUDES(rank_leaf);
 int op_watch_next(struct op_watch *w, struct cancel *cancel, json_t **ret_op, bool *ret_ended,
                   struct err *err) EXCLUDES(rank_leaf);
 void op_watch_end(struct op_watch *w) EXCLUDES(rank_leaf);

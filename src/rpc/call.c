@@ -159,7 +159,7 @@ struct api_writer *rpc_call_writer(struct rpc_call *call, const json_t *members)
     return call->writer;
 }
 
-static void *call_main(void *arg)
+static void call_main(void *arg)
 {
     struct rpc_call *call = arg;
     struct rpc_server *s = call->connection->server;
@@ -169,7 +169,6 @@ static void *call_main(void *arg)
 
     set_reply(call, result, r < 0 ? &err : NULL);
     loop_post(s->loop, deliver, call);
-    return NULL;
 }
 
 static void on_deadline(void *arg)
@@ -194,11 +193,6 @@ static void call_later(struct rpc_call *call)
     if (call->later.deadline_ms >= 0) {
         call->timer = loop_add_timer(s->loop, call->later.deadline_ms, on_deadline, call);
     }
-}
-
-static void call_job(void *arg)
-{
-    (void)call_main(arg);
 }
 
 static int discover(struct rpc_call *call, void *ctx, const json_t *params, json_t **ret_result,
@@ -281,8 +275,8 @@ static void start_call(struct connection *c, struct rpc_message *m, const struct
     c->paused = c->paused || (method->flags & API_TAKES_OVER);
     if (method->flags & API_LATER) {
         call_later(call);
-    } else if (!slow || thread_start_detached("rpc-slow", 256, call_main, call) < 0) {
-        pool_run(s->pool, call_job, call);
+    } else if (!slow || spare_run(s->slow, call_main, call) < 0) {
+        pool_run(s->pool, call_main, call);
     }
 }
 

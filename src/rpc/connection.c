@@ -54,20 +54,19 @@ static void hook_done(void *arg)
     server_check_drained(s);
 }
 
-static void *hook_main(void *arg)
+static void hook_main(void *arg)
 {
     struct hook *h = arg;
 
     h->fn(h->arg);
     loop_post(h->server->loop, hook_done, h);
-    return NULL;
 }
 
 static void run_hook(struct rpc_server *s, struct hook *h)
 {
     h->server = s;
     s->hook_count++;
-    if (thread_start_detached("rpc-hook", 256, hook_main, h) < 0) {
+    if (spare_run(s->slow, hook_main, h) < 0) {
         abort(); /* bounded by the connections; a daemon without threads is of no use */
     }
 }

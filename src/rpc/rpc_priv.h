@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/list.h"
+#include "base/spare.h"
 #include "codec/api_write.h"
 #include "rpc/outlet.h"
 #include "rpc/pool.h"
@@ -13,6 +14,7 @@ struct rpc_server {
     /* immutable */
     struct loop *loop;
     struct pool *pool;
+    struct spare *slow; /* for what may wait */
     uid_t owner;
     const char *version;
     const struct rpc_handler *handlers;

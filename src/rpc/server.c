@@ -17,6 +17,7 @@
 
 #define CONNECTIONS_MAX 2048
 #define POOL_THREADS 8
+#define SPARE_THREADS 2
 #define ACCEPT_PAUSE_MS 100
 
 /* Closing goes in this order: no new calls, the last replies, the connections, their hooks. */
@@ -101,6 +102,7 @@ int rpc_server_new(struct loop *loop, int listen_fd, uid_t owner, const char *ve
     }
     s->loop = loop;
     s->pool = pool_new("rpc", POOL_THREADS);
+    s->slow = spare_new("rpc-slow", 256, SPARE_THREADS);
     s->owner = owner;
     s->version = version;
     s->ctx = ctx;
@@ -141,5 +143,6 @@ void rpc_server_free(struct rpc_server *s)
     (void)latch_wait(&drained, NULL, -1);
     latch_done(&drained);
     pool_free(s->pool);
+    spare_free(s->slow);
     free(s);
 }

@@ -80,7 +80,7 @@ static json_t *await_end(struct op_registry *r, const char *id)
     bool ended = false;
     struct err err;
 
-    assert_int_equal(op_watch_begin(r, id, &w, &err), 0);
+    assert_int_equal(op_watch_begin(r, id, true, &w, &err), 0);
     while (!ended) {
         json_decref(o);
         assert_int_equal(op_watch_next(w, NULL, &o, &ended, &err), 0);
@@ -232,11 +232,11 @@ static void a_watch_sees_every_change_and_then_the_end(void **state)
 
     (void)state;
     job_init(&j);
-    assert_int_equal(op_watch_begin(r, "00", &w, &err), -1);
+    assert_int_equal(op_watch_begin(r, "00", true, &w, &err), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
     assert_int_equal(op_begin(r, "t", run_job, &j, id, &err), 0);
     await(&j.begun);
-    assert_int_equal(op_watch_begin(r, id, &w, &err), 0);
+    assert_int_equal(op_watch_begin(r, id, true, &w, &err), 0);
     assert_int_equal(op_watch_next(w, NULL, &o, &ended, &err), 0); /* how it is now */
     assert_false(ended);
     json_decref(o);
@@ -289,7 +289,7 @@ static void the_oldest_ended_ones_are_forgotten(void **state)
     assert_int_equal(op_begin(r, "running", run_job, &j, id, &err), 0);
     assert_int_equal(op_begin(r, "first", run_nothing, NULL, first, &err), 0);
     json_decref(await_end(r, first));
-    assert_int_equal(op_watch_begin(r, first, &w, &err), 0);
+    assert_int_equal(op_watch_begin(r, first, true, &w, &err), 0);
     for (int i = 0; i < 110; i++) {
         char other[ID_SIZE];
 
@@ -343,6 +343,32 @@ static int run_many_stages(struct op *op, void *arg, json_t **ret_result, struct
     return 0;
 }
 
+static void a_watch_without_progress_sees_the_end_alone(void **state)
+{
+    struct op_registry *r = op_registry_new("k", 4);
+    _cleanup_job_ struct job j;
+    char id[ID_SIZE];
+    struct err err;
+
+    (void)state;
+    job_init(&j);
+    assert_int_equal(op_begin(r, "t", run_job, &j, id, &err), 0);
+    await(&j.begun);
+    for (int late = 0; late < 2; late++) {
+        _cleanup_json_ json_t *o = NULL;
+        struct op_watch *w;
+        bool ended = false;
+
+        assert_int_equal(op_watch_begin(r, id, false, &w, &err), 0);
+        latch_set(&j.proceed); /* more stages, and the end */
+        assert_int_equal(op_watch_next(w, NULL, &o, &ended, &err), 0);
+        assert_true(ended);
+        assert_string_equal(json_str(o, "state", ""), "done");
+        op_watch_end(w);
+    }
+    op_registry_free(r);
+}
+
 static void stages_are_bounded(void **state)
 {
     struct op_registry *r = op_registry_new("k", 4);
@@ -365,6 +391,7 @@ int main(void)
         cmocka_unit_test(a_failed_operation_keeps_its_error),
         cmocka_unit_test(a_cancelled_operation_ends_cancelled),
         cmocka_unit_test(a_watch_sees_every_change_and_then_the_end),
+        cmocka_unit_test(a_watch_without_progress_sees_the_end_alone),
         cmocka_unit_test(no_more_run_than_the_limit),
         cmocka_unit_test(the_oldest_ended_ones_are_forgotten),
         cmocka_unit_test(freeing_cancels_and_waits),

@@ -8,6 +8,7 @@
 
 #include "base/cancel.h"
 #include "base/clock.h"
+#include "base/spare.h"
 #include "base/thread.h"
 #include "scratch.h"
 
@@ -210,6 +211,53 @@ static void detached_threads_run(void **state)
     latch_done(&l);
 }
 
+/* Jobs of a spare. */
+struct jobs {
+    struct latch begun, go;
+    atomic_int count;
+};
+
+static void wait_for_go(void *arg)
+{
+    struct jobs *j = arg;
+
+    if (atomic_fetch_add(&j->count, 1) == 19) {
+        latch_set(&j->begun);
+    }
+    assert_int_equal(latch_wait(&j->go, NULL, test_deadline()), 0);
+    atomic_fetch_sub(&j->count, 1);
+}
+
+static void count_one(void *arg)
+{
+    struct jobs *j = arg;
+
+    atomic_fetch_add(&j->count, 1);
+}
+
+static void spare_threads_run_each_job_at_once(void **state)
+{
+    struct spare *s = spare_new("spare", 256, 2);
+    struct jobs j = {.count = 0};
+
+    (void)state;
+    latch_init(&j.begun);
+    latch_init(&j.go);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(spare_run(s, wait_for_go, &j), 0);
+    }
+    assert_int_equal(latch_wait(&j.begun, NULL, test_deadline()), 0); /* all of them run */
+    latch_set(&j.go);
+    for (int i = 0; i < 2000; i++) {
+        assert_int_equal(spare_run(s, count_one, &j), 0);
+    }
+    spare_free(s); /* waits for them */
+    assert_int_equal(atomic_load(&j.count), 2000);
+    spare_free(NULL);
+    latch_done(&j.begun);
+    latch_done(&j.go);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -217,6 +265,7 @@ int main(void)
         cmocka_unit_test(every_wrong_order_aborts),
         cmocka_unit_test(a_lock_excludes_and_threads_block_signals),
         cmocka_unit_test(detached_threads_run),
+        cmocka_unit_test(spare_threads_run_each_job_at_once),
     };
 
     lock_init(&locks[0]);
