@@ -38,7 +38,7 @@ struct vm_run {
     bool going_down; /* the guest said that it ends on purpose */
     bool exited;
     bool killing;    /* somebody waits for its end, and cleans up: nobody else needs to */
-    bool missed;     /* so nobody did */
+    bool lost;       /* its process, its agent or the link has ended */
     char why[256];   /* why the link broke, "" if it did not */
     bool io_stopped; /* by its VMM: a write found the host's disk full */
     int64_t resumed_ms, resume_at_ms, backoff_ms; /* vm_space.c, CLOCK_MONOTONIC */

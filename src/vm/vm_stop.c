@@ -91,7 +91,6 @@ static void begin_killing(struct vm_run *run)
 {
     leaf_lock(&run->vms->table);
     run->killing = true;
-    run->missed = false;
     leaf_unlock(&run->vms->table);
 }
 
@@ -99,13 +98,13 @@ static void begin_killing(struct vm_run *run)
  * left to us. */
 static void give_up_killing(struct vm_run *run)
 {
-    bool missed;
+    bool lost;
 
     leaf_lock(&run->vms->table);
     run->killing = false;
-    missed = run->missed;
+    lost = run->lost;
     leaf_unlock(&run->vms->table);
-    if (missed) {
+    if (lost) {
         vm_run_ended(run);
     }
 }
@@ -458,6 +457,16 @@ static void reason_of(struct vms *v, struct vm_run *run, const struct vmm_exit *
     }
 }
 
+static bool is_lost(struct vm_run *run)
+{
+    bool lost;
+
+    leaf_lock(&run->vms->table);
+    lost = run->lost;
+    leaf_unlock(&run->vms->table);
+    return lost;
+}
+
 static void exit_locked(struct vms *v, const char *id) REQUIRES(rank_vm)
 {
     struct err err;
@@ -466,8 +475,10 @@ static void exit_locked(struct vms *v, const char *id) REQUIRES(rank_vm)
     char reason[STORE_REASON_SIZE];
     struct vm_ending end = {.reason = reason, .exit = {.code = -1}};
 
-    if (!run || vm_get_row(v, id, &row, &err) < 0) {
-        return; /* somebody stopped it meanwhile */
+    /* Whoever held the token may have stopped it, and a restart has started it again: that run has
+     * nothing to do with the end that was told. */
+    if (!run || !is_lost(run) || vm_get_row(v, id, &row, &err) < 0) {
+        return;
     }
     if (run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + LAST_BREATH_MS, &end.exit) < 0) {
         /* The machine runs without its agent: the user decides (stop --force). */
@@ -504,7 +515,7 @@ void vm_run_ended(struct vm_run *run)
 
     leaf_lock(&v->table);
     killing = run->killing;
-    run->missed = true;
+    run->lost = true;
     leaf_unlock(&v->table);
     if (!killing) {
         vm_run_worker(v, run->vm_id, look_after_end);

@@ -87,6 +87,16 @@ def test_restart_keeps_the_disk_and_boots_anew(banger):
     assert vms(banger)["one"]["incarnation"] == 3
 
 
+def test_end_of_the_run_before_is_not_taken_for_that_of_the_next(banger):
+    banger.ok("vm", "create", "-q", "--name", "one")
+    banger.ok("restart", "one")
+    # Whoever looks after an end has waited for the restart, and does so before the next one.
+    banger.ok("vm", "set", "one", "--description", "behind it")
+    vm = vms(banger)["one"]
+    assert (vm["state"], vm["reason"]) == ("running", None)
+    assert "agent_lost" not in (banger.state_dir / "bangerd.log").read_text()
+
+
 def test_restart_does_not_delete_what_goes_when_it_stops(fake):
     create(fake, "short", flags=["--rm"])
     assert_error(fake.run("restart", "short"), "deleted when it stops", hint="without --rm")
