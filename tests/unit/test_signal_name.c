@@ -22,7 +22,7 @@ static void names_are_with_and_without_sig_in_any_case(void **state)
 
 static void numbers_are_those_of_the_kernel(void **state)
 {
-    char text[8];
+    char text[16];
 
     (void)state;
     for (int number = 1; number <= 64; number++) {
