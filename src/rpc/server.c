@@ -17,7 +17,7 @@
 
 #define CONNECTIONS_MAX 2048
 #define POOL_THREADS 8
-#define SPARE_THREADS 2
+#define SPARE_THREADS 1
 #define ACCEPT_PAUSE_MS 100
 
 /* Closing goes in this order: no new calls, the last replies, the connections, their hooks. */
