@@ -4,21 +4,28 @@
 #include "cli/each.h"
 #include "cli/op_wait.h"
 #include "cli/output.h"
+#include "cli/select.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-static int list(struct cli *cli, const char *method, json_t *params,
+static int list(struct cli *cli, const struct cli_args *args, const char *method, json_t *params,
                 const struct out_column *columns, size_t count)
 {
-    _cleanup_json_ json_t *rows = NULL;
+    _cleanup_select_ struct select select = {0};
+    _cleanup_json_ json_t *rows = NULL, *shown = NULL;
     struct err err;
 
+    if (select_parse(args, method, &select, &err) < 0) {
+        json_decref(params);
+        return out_usage(cli, args->verb->path, &err);
+    }
     if (cli_call(cli, method, params, &rows, &err) < 0) {
         return out_error(cli, NULL, NULL, &err);
     }
-    return out_list(cli, rows, columns, count);
+    shown = select_rows(&select, rows);
+    return out_list(cli, shown, columns, count);
 }
 
 /* Begins with {name, path}, waits, and prints the result's name or object. */
@@ -65,8 +72,7 @@ int cmd_image_list(struct cli *cli, const struct cli_args *args)
         {"CREATED", cell_created, 0},
     };
 
-    (void)args;
-    return list(cli, "image.list", NULL, columns, ARRAY_LEN(columns));
+    return list(cli, args, "image.list", NULL, columns, ARRAY_LEN(columns));
 }
 
 int cmd_image_register(struct cli *cli, const struct cli_args *args)
@@ -90,8 +96,7 @@ int cmd_kernel_list(struct cli *cli, const struct cli_args *args)
         {"CREATED", cell_created, 0},
     };
 
-    (void)args;
-    return list(cli, "kernel.list", NULL, columns, ARRAY_LEN(columns));
+    return list(cli, args, "kernel.list", NULL, columns, ARRAY_LEN(columns));
 }
 
 int cmd_kernel_import(struct cli *cli, const struct cli_args *args)
@@ -130,7 +135,7 @@ int cmd_session_list(struct cli *cli, const struct cli_args *args)
     json_t *params = json_object();
 
     json_put(params, "vm", json_bytes_new(args->operands[0], strlen(args->operands[0])));
-    return list(cli, "session.list", params, columns, ARRAY_LEN(columns));
+    return list(cli, args, "session.list", params, columns, ARRAY_LEN(columns));
 }
 
 /* Ends as the session's command did, when that is known. */
@@ -209,8 +214,7 @@ int cmd_op_list(struct cli *cli, const struct cli_args *args)
         {"STATE", cell_state, 0}, {"STAGE", cell_stage, 0}, {"NOTE", cell_note, 0},
     };
 
-    (void)args;
-    return list(cli, "op.list", NULL, columns, ARRAY_LEN(columns));
+    return list(cli, args, "op.list", NULL, columns, ARRAY_LEN(columns));
 }
 
 int cmd_op_show(struct cli *cli, const struct cli_args *args)

@@ -3,6 +3,7 @@
 #include "cli/each.h"
 #include "cli/output.h"
 #include "cli/pages.h"
+#include "cli/select.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -41,7 +42,7 @@ static void add_page(void *arg, json_t *page)
     out_rows_add(arg, page);
 }
 
-static int list_vms(struct cli *cli, bool all)
+static int list_vms(struct cli *cli, const struct cli_args *args, bool all)
 {
     /* What the columns show. */
     static const char shown[] = "name|state|reason|image|vcpus|memory_mib|created_at";
@@ -56,13 +57,18 @@ static int list_vms(struct cli *cli, bool all)
         {"CREATED", cell_created, 0},
     };
     _cleanup_client_ struct client *c = NULL;
-    _cleanup_json_ json_t *vms = NULL;
+    _cleanup_json_ json_t *vms = NULL, *selected = NULL;
+    _cleanup_select_ struct select select = {0};
+    _cleanup_free_ char *members = NULL;
     struct err err;
 
+    if (select_parse(args, "vm.list", &select, &err) < 0) {
+        return out_usage(cli, args->verb->path, &err);
+    }
     if (cli_connect(cli, true, &c, &err) < 0) {
         return out_error(cli, NULL, NULL, &err);
     }
-    if (cli->format == FORMAT_TABLE && !cli->quiet) {
+    if (cli->format == FORMAT_TABLE && !cli->quiet && select_is_all(&select)) {
         _cleanup_(out_rows_free_p) struct out_rows *rows =
             out_rows_new(columns, ARRAY_LEN(columns));
 
@@ -72,21 +78,24 @@ static int list_vms(struct cli *cli, bool all)
         out_rows_print(cli, rows);
         return 0;
     }
-    if (pages_list_vms(c, all, cli->quiet ? "created_at" : NULL, &vms, &err) < 0) {
+    if (cli->quiet || cli->format == FORMAT_TABLE) {
+        members = select_members(&select, cli->quiet ? "created_at" : shown);
+    }
+    if (pages_list_vms(c, all, members, &vms, &err) < 0) {
         return out_error(cli, NULL, NULL, &err);
     }
-    return out_list(cli, vms, columns, ARRAY_LEN(columns));
+    selected = select_rows(&select, vms);
+    return out_list(cli, selected, columns, ARRAY_LEN(columns));
 }
 
 int cmd_ps(struct cli *cli, const struct cli_args *args)
 {
-    return list_vms(cli, cli_arg(args, "all") != NULL);
+    return list_vms(cli, args, cli_arg(args, "all") != NULL);
 }
 
 int cmd_vm_list(struct cli *cli, const struct cli_args *args)
 {
-    (void)args;
-    return list_vms(cli, true);
+    return list_vms(cli, args, true);
 }
 
 /* Verbs on several VMs --------------------------------------------------------------------------*/

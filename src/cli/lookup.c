@@ -129,6 +129,8 @@ enum cli_kind cli_kind_of(const char *word)
         {"TIME", KIND_TEXT},
         {"WORD", KIND_TEXT},
         {"TEXT", KIND_TEXT},
+        {"KEY", KIND_TEXT},
+        {"KEY=PATTERN", KIND_TEXT},
         {"SIGNAL", KIND_TEXT},
     };
     size_t len = strcspn(word, ".");

@@ -46,6 +46,16 @@
     {.name = "timeout", .value = "TIME", .unit = UNIT_MS, \
      .doc = "How long creating and starting the VM may take, such as 90s or 5m. Default: as " \
             "long as it makes progress."}
+/* cli/select.h */
+#define FLAGS_SELECT \
+    {.name = "filter", .value = "KEY=PATTERN", \
+     .doc = "Only what has such a value, as in --filter state=running; KEY!=PATTERN: only what " \
+            "has not. May be repeated."}, \
+    {.name = "sort", .value = "KEY", .doc = "In the order of these values."}, \
+    {.name = "reverse", .doc = "In the opposite order."}
+#define MORE_SELECT \
+    "A KEY is a member of the JSON form, such as name, image.name or labels.team. A PATTERN may " \
+    "have *, ? and [...]. Patterns for one key are alternatives."
 #define FLAG_FORCE(m) {.name = "force", .letter = 'f', .method = m, .param = "force"}
 /* clang-format on */
 
@@ -102,8 +112,11 @@ static const struct cli_flag cp_flags[] = {
 
 static const struct cli_flag ps_flags[] = {
     {.name = "all", .letter = 'a', .doc = "Also stopped VMs."},
+    FLAGS_SELECT,
     END,
 };
+
+static const struct cli_flag list_flags[] = {FLAGS_SELECT, END};
 
 static const struct cli_flag stop_flags[] = {
     FLAG_FORCE("vm.stop"),
@@ -246,12 +259,15 @@ const struct cli_verb cli_verbs[] = {
         .operands = "",
         .flags = ps_flags,
         .doc = "List VMs that are not stopped.",
+        .more = MORE_SELECT,
         .run = cmd_ps,
     },
     {
         .path = "vm list",
         .operands = "",
+        .flags = list_flags,
         .doc = "List all VMs.",
+        .more = MORE_SELECT,
         .run = cmd_vm_list,
     },
     {
@@ -382,7 +398,9 @@ const struct cli_verb cli_verbs[] = {
     {
         .path = "image list",
         .operands = "",
+        .flags = list_flags,
         .doc = "List images.",
+        .more = MORE_SELECT,
         .run = cmd_image_list,
     },
     {
@@ -397,7 +415,9 @@ const struct cli_verb cli_verbs[] = {
     {
         .path = "kernel list",
         .operands = "",
+        .flags = list_flags,
         .doc = "List kernels.",
+        .more = MORE_SELECT,
         .run = cmd_kernel_list,
     },
     {
@@ -415,7 +435,9 @@ const struct cli_verb cli_verbs[] = {
         .operands = "VM",
         .min = 1,
         .max = 1,
+        .flags = list_flags,
         .doc = "List a VM's sessions.",
+        .more = MORE_SELECT,
         .run = cmd_session_list,
     },
     {
@@ -431,7 +453,9 @@ const struct cli_verb cli_verbs[] = {
     {
         .path = "op list",
         .operands = "",
+        .flags = list_flags,
         .doc = "List operations.",
+        .more = MORE_SELECT,
         .run = cmd_op_list,
     },
     {

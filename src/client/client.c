@@ -301,16 +301,20 @@ static int call_all(struct client *c, const char *method, json_t **params, size_
     long long first_id = c->last_id + 1;
     size_t sent = 0, answered = 0;
     int64_t deadline = -1;
+    bool open = true;
 
     while (answered < count) {
         _cleanup_rpc_message_ struct rpc_message reply = {0};
         int r;
 
-        for (; sent < count && sent - answered < AT_ONCE; sent++) {
-            if (send_request(c, method, STEAL_PTR(params[sent]), err) < 0) {
-                return -1;
-            }
-            deadline = slow ? -1 : clock_mono_ms() + ANSWER_MS;
+        /* What cannot be sent any more ends this as soon as all that was answered is read. */
+        while (open && sent < count && sent - answered < AT_ONCE) {
+            open = send_request(c, method, STEAL_PTR(params[sent]), err) == 0;
+            sent += open;
+            deadline = slow && open ? -1 : clock_mono_ms() + ANSWER_MS;
+        }
+        if (!open && answered == sent) {
+            return -1;
         }
         r = next_message(c, &reply, err);
         if (r > 0) {

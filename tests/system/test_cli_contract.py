@@ -23,8 +23,9 @@ exec VM [[--] COMMAND...]
 cp SRC... DST
     -r/--recursive -a/--archive -u/--user=USER
 ps
-    -a/--all
+    -a/--all --filter=KEY=PATTERN --sort=KEY --reverse
 vm list = vm ls
+    --filter=KEY=PATTERN --sort=KEY --reverse
 vm show VM... = vm inspect
 vm create
     --name=NAME --image=IMAGE --kernel=KERNEL --vmm=VMM(auto|qemu|firecracker|fake) --vcpus=N
@@ -49,13 +50,17 @@ vm delete VM... = rm, vm rm, vm remove
 vm logs VM = logs
     --source=SOURCE(console|vmm) --tail=SIZE
 image list = image ls
+    --filter=KEY=PATTERN --sort=KEY --reverse
 image register NAME PATH
 kernel list = kernel ls
+    --filter=KEY=PATTERN --sort=KEY --reverse
 kernel import NAME DIRECTORY
 session list VM = session ls
+    --filter=KEY=PATTERN --sort=KEY --reverse
 session wait VM SESSION
     --timeout=TIME
 op list = op ls
+    --filter=KEY=PATTERN --sort=KEY --reverse
 op show OP... = op inspect
 op cancel OP...
 config show = config inspect
