@@ -195,6 +195,7 @@ int cmd_session_wait(struct cli *cli, const struct cli_args *args);
 int cmd_op_list(struct cli *cli, const struct cli_args *args);
 int cmd_op_show(struct cli *cli, const struct cli_args *args);
 int cmd_op_cancel(struct cli *cli, const struct cli_args *args);
+int cmd_op_wait(struct cli *cli, const struct cli_args *args);
 int cmd_config_list(struct cli *cli, const struct cli_args *args);
 int cmd_config_show(struct cli *cli, const struct cli_args *args);
 int cmd_daemon_status(struct cli *cli, const struct cli_args *args);

@@ -5,6 +5,7 @@
 #include "cli/op_wait.h"
 #include "cli/output.h"
 #include "cli/select.h"
+#include "codec/rpc.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -235,4 +236,39 @@ int cmd_op_cancel(struct cli *cli, const struct cli_args *args)
         each_print(cli, args, results);
     }
     return status;
+}
+
+/* How operations ended that were waited for; the status. */
+static int tell_failures(struct cli *cli, const json_t *operations)
+{
+    const json_t *op;
+    int status = 0;
+    size_t i;
+
+    json_array_foreach ((json_t *)operations, i, op) {
+        const json_t *error = json_object_get(op, "error");
+        struct err err;
+
+        if (str_eq(json_str(op, "state", ""), "done")) {
+            continue;
+        }
+        err_set(&err, ERR_CANCELLED, "cancelled");
+        if (json_is_object(error)) {
+            rpc_error_read(error, &err);
+        }
+        status = each_fail(cli, NULL, "finish", json_str(op, "id", ""), &err);
+    }
+    return status;
+}
+
+int cmd_op_wait(struct cli *cli, const struct cli_args *args)
+{
+    _cleanup_json_ json_t *results = NULL;
+    int status = each_operand(cli, args, &(struct each){"op.watch", "op", "wait for"}, &results);
+    int ended = tell_failures(cli, results);
+
+    if (cli->format != FORMAT_TABLE) {
+        each_print(cli, args, results);
+    }
+    return status ? status : ended;
 }

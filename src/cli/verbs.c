@@ -467,6 +467,14 @@ const struct cli_verb cli_verbs[] = {
         .run = cmd_op_show,
     },
     {
+        .path = "op wait",
+        .operands = "OP...",
+        .min = 1,
+        .max = UINT32_MAX,
+        .doc = "Wait for the end of operations; status 1 when one failed.",
+        .run = cmd_op_wait,
+    },
+    {
         .path = "op cancel",
         .operands = "OP...",
         .min = 1,

@@ -323,7 +323,7 @@ class MockDaemon:
         if self.checks:
             protocol().check_params(method, params)
         # As the daemon does, so that cancelling reaches an operation that is being watched.
-        if method == "op.watch":
+        if method == "op.watch" and method not in self.answers:
             self._thread(self._watch, connection, request)
             return
         try:

@@ -62,6 +62,7 @@ session wait VM SESSION
 op list = op ls
     --filter=KEY=PATTERN --sort=KEY --reverse
 op show OP... = op inspect
+op wait OP...
 op cancel OP...
 config show = config inspect
 config list = config ls
@@ -135,6 +136,7 @@ CALLS = [
     ("session list a", "session.list", {"vm": "a"}, [SESSION], "listing"),
     ("op list", "op.list", {}, [OP], "listing"),
     ("op show " + OP_ID, "op.status", {"op": OP_ID}, OP, "each"),
+    ("op wait " + OP_ID, "op.watch", {"op": OP_ID}, OP, "silence"),
     ("op cancel " + OP_ID, "op.cancel", {"op": OP_ID}, OP, "silence"),
     ("config show", "config.show", {}, CONFIGURATION, "one"),
     ("daemon status", "daemon.status", {}, STATUS, "one"),

@@ -189,6 +189,16 @@ def test_daemon_that_ends_while_several_are_asked_for_is_told_once(bare, daemon)
     assert result.err.count("banger: ") == 1 and "cannot show 'b'" in result.err
 
 
+def test_operation_that_failed_is_the_failure_of_who_waits_for_it(bare, daemon):
+    daemon.operation.error = RpcError("guest", "it did not boot", "look").object
+    result = bare.run("op", "wait", daemon.operation.id)
+    assert result.returncode == 1
+    assert result.err == f"banger: cannot finish '{daemon.operation.id}': it did not boot\n" \
+        "hint: look\n"
+    result = bare.run("op", "wait", daemon.operation.id, "--format", "json")
+    assert result.returncode == 1 and json.loads(result.out)["state"] == "failed"
+
+
 @pytest.mark.parametrize("words", [["rm"], ["vm", "rm"], ["vm", "remove"], ["vm", "delete"]])
 def test_delete_has_aliases(bare, daemon, words):
     daemon.answers["vm.delete"] = lambda params: {}
