@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define WIDTH 80
+#define HELP_INDENT 24 /* behind the longest "vm restart | restart" */
 
 /* Prints text wrapped, its lines beginning at column indent; the cursor is at column at. */
 static void wrap(FILE *out, const char *text, int indent, int at)
@@ -145,7 +146,7 @@ static void put_verb(FILE *out, const struct cli_verb *v)
         v->alias ? x_asprintf("%s | %s", v->path, v->alias) : x_strdup(v->path);
     int at = fprintf(out, "  %s", name);
 
-    wrap(out, v->doc, 22, at);
+    wrap(out, v->doc, HELP_INDENT, at);
 }
 
 void cli_help_noun(FILE *out, const char *noun)
@@ -158,7 +159,7 @@ void cli_help_noun(FILE *out, const char *noun)
             put_verb(out, v);
         }
     }
-    (void)fprintf(out, "\nlist is also ls, show inspect, delete rm and remove.\n");
+    (void)fprintf(out, "\nlist is also ls, show inspect, set update, delete rm and remove.\n");
 }
 
 void cli_help_all(FILE *out)

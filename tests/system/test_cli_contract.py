@@ -256,6 +256,13 @@ def test_help_is_short_and_fits_80_columns(bare):
     assert not bare.socket_path.exists()
 
 
+def test_names_and_texts_in_help_are_apart(bare):
+    for words in ([], ["vm"], ["session"], ["daemon"]):
+        lines = bare.ok("help", *words).out.split("Commands:\n")[1].split("\n\n")[0].splitlines()
+        for line in lines:
+            assert re.fullmatch(r"  [a-z| -]*[a-z]  +[A-Z].*|   +\S.*", line), line
+
+
 def test_help_of_a_command_reads_well(bare):
     assert bare.ok("stop", "--help").out == """\
 Usage: banger vm stop [FLAGS] VM...
