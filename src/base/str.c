@@ -213,12 +213,14 @@ char *str_escape(const char *s, size_t len, size_t max)
 {
     const unsigned char *p = (const unsigned char *)s;
     size_t left = len < max ? len : max;
-    char *out, *o;
+    bool plain = is_printable_ascii(s, left);
+    char *out = x_calloc(plain ? left + 1 : left * 4 + 4, 1);
+    char *o = out;
 
-    if (is_printable_ascii(s, left)) {
-        return x_strndup(s, left);
+    if (plain) {
+        /* It need not end with NUL, and nothing at all may be NULL. */
+        return left > 0 ? memcpy(out, s, left) : out;
     }
-    o = out = x_calloc(left * 4 + 4, 1);
     while (left > 0) {
         size_t n = utf8_sequence(p, len);
 

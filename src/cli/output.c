@@ -285,6 +285,13 @@ int out_list(const struct cli *cli, const json_t *rows, const struct out_column 
 
 /* Objects ---------------------------------------------------------------------------------------*/
 
+static bool is_empty(const json_t *value)
+{
+    return json_is_null(value) || (json_is_object(value) && json_object_size(value) == 0) ||
+           (json_is_array(value) && json_array_size(value) == 0) ||
+           (json_is_string(value) && json_string_length(value) == 0);
+}
+
 static void put_member(const char *prefix, const char *key, const json_t *value)
 {
     _cleanup_free_ char *name = x_asprintf("%s%s", prefix, key);
@@ -302,7 +309,7 @@ static void put_member(const char *prefix, const char *key, const json_t *value)
         }
         return;
     }
-    if (json_is_null(value) || (json_is_object(value) && json_object_size(value) == 0)) {
+    if (is_empty(value)) {
         return;
     }
     text = json_is_string(value) ? x_strdup(json_string_value(value)) : json_print(value);

@@ -133,7 +133,7 @@ static json_t *plan_number(struct plan *p, const char *field, uint64_t now, uint
 {
     char from[32], to[32];
 
-    if (!json_object_get(p->params, field) || now == wanted) {
+    if (!json_is_integer(json_object_get(p->params, field)) || now == wanted) {
         return NULL;
     }
     (void)snprintf(from, sizeof(from), "%llu", (unsigned long long)now);
@@ -277,7 +277,9 @@ static bool asks_for_something(const json_t *params)
                                          "vcpus", "memory_mib",  "disk_bytes"};
 
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
-        if (json_object_get(params, fields[i])) {
+        const json_t *value = json_object_get(params, fields[i]);
+
+        if (value && !json_is_null(value)) {
             return true;
         }
     }

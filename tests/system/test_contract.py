@@ -12,7 +12,7 @@ from steps import SHARED_VM, assert_error, call, never_boots, redirected, sh
 # The promised keys of every object. What banger has beyond them is listed apart.
 VM = set("""id name state reason incarnation image kernel vmm vcpus memory_mib disk_bytes init
     labels network sessions created_at started_at exit auto_remove workspace timeline""".split())
-VM_MORE = {"state_since"}
+VM_MORE = {"state_since", "pending", "description"}
 SESSION = set("""id vm name state command cwd user tty stdin tags exit started_at ended_at readers
     writer bytes""".split())
 SESSION_MORE = {"command_shortened", "error"}

@@ -168,7 +168,8 @@ static void what_is_filled_in_is_valid_and_leaves_no_flag_or_number_open(void **
         for (const struct api_param *p = m->params; p->name; p++) {
             if (p->required) {
                 json_put(params, p->name, api_example_value(p));
-            } else if ((p->type == API_BOOL || p->type == API_INT) && !p->fallback) {
+            } else if ((p->type == API_BOOL || p->type == API_INT) && !p->fallback &&
+                       !p->nullable) {
                 fail_msg("%s: handlers cannot tell that '%s' is absent", m->name, p->name);
             }
         }
