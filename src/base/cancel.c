@@ -15,15 +15,12 @@ struct cancel {
 };
 
 /* Most cancels and latches are never waited for, or not any more when somebody comes: those who
- * wait make the descriptor. */
+ * wait make the descriptor. Who finds none left looks again each SLICE_MS. */
+#define SLICE_MS 10
+
 static int make_fd(void)
 {
-    int fd = eventfd(0, EFD_CLOEXEC);
-
-    if (fd < 0) {
-        abort(); /* out of descriptors: admission bounds what we open, so this is our bug */
-    }
-    return fd;
+    return eventfd(0, EFD_CLOEXEC); /* or -1 */
 }
 
 struct cancel *cancel_new(void)
@@ -77,7 +74,7 @@ static int cancel_fd(struct cancel *c)
         return fd;
     }
     made = make_fd();
-    if (atomic_compare_exchange_strong(&c->fd, &fd, made)) {
+    if (made < 0 || atomic_compare_exchange_strong(&c->fd, &fd, made)) {
         return made;
     }
     close(made); /* another was quicker */
@@ -107,6 +104,9 @@ int cancel_wait_fd(struct cancel *c, int fd, short events, int64_t deadline_ms)
             int64_t left = deadline_ms - clock_mono_ms();
 
             timeout = left < 0 ? 0 : left > 3600000 ? 3600000 : (int)left;
+        }
+        if (c && p[1].fd < 0 && (timeout < 0 || timeout > SLICE_MS)) {
+            timeout = SLICE_MS;
         }
         n = poll(p, 2, timeout);
         if (n < 0 && errno != EINTR) {
@@ -157,7 +157,8 @@ bool latch_is_set(const struct latch *l)
     return atomic_load(&l->state) == LATCH_SET;
 }
 
-/* What to wait for, made unless another who waits has; or LATCH_SET. */
+/* What to wait for, made unless another who waits has; or LATCH_SET, or LATCH_UNSET when none can
+ * be made. */
 static int latch_fd(struct latch *l)
 {
     int state = atomic_load(&l->state);
@@ -167,6 +168,9 @@ static int latch_fd(struct latch *l)
         return state;
     }
     made = make_fd();
+    if (made < 0) {
+        return LATCH_UNSET;
+    }
     if (atomic_compare_exchange_strong(&l->state, &state, made)) {
         atomic_store(&l->fd, made);
         return made;
@@ -177,17 +181,27 @@ static int latch_fd(struct latch *l)
 
 int latch_wait(struct latch *l, struct cancel *c, int64_t deadline_ms)
 {
-    int fd, r;
+    int r;
 
     rank_assert_may_wait();
-    if (cancel_requested(c)) {
-        return -ECANCELED;
-    }
-    fd = latch_fd(l);
-    if (fd == LATCH_SET) {
-        return 0;
-    }
-    r = cancel_wait_fd(c, fd, POLLIN, deadline_ms);
+    do {
+        int64_t until_ms = deadline_ms;
+        int fd;
+
+        if (cancel_requested(c)) {
+            return -ECANCELED;
+        }
+        fd = latch_fd(l);
+        if (fd == LATCH_SET) {
+            return 0;
+        }
+        if (fd == LATCH_UNSET) {
+            int64_t slice_ms = clock_mono_ms() + SLICE_MS;
+
+            until_ms = deadline_ms >= 0 && deadline_ms < slice_ms ? deadline_ms : slice_ms;
+        }
+        r = cancel_wait_fd(c, fd, POLLIN, until_ms);
+    } while (r == -ETIMEDOUT && (deadline_ms < 0 || clock_mono_ms() < deadline_ms));
     if (r == 0) {
         (void)latch_is_set(l); /* poll(2) alone orders no memory */
     }

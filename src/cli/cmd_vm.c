@@ -65,6 +65,8 @@ static int list_vms(struct cli *cli, const struct cli_args *args, bool all)
     if (select_parse(args, "vm.list", &select, &err) < 0) {
         return out_usage(cli, args->verb->path, &err);
     }
+    /* Who asks for states by name means those that are stopped, too. */
+    all = all || select_filters(&select, "state");
     if (cli_connect(cli, true, &c, &err) < 0) {
         return out_error(cli, NULL, NULL, &err);
     }

@@ -129,6 +129,16 @@ bool select_is_all(const struct select *s)
     return s->filter_count == 0 && !s->sort && !s->reverse;
 }
 
+bool select_filters(const struct select *s, const char *key)
+{
+    for (size_t i = 0; i < s->filter_count; i++) {
+        if (str_eq(s->filters[i].key, key)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void add_member(char **members, const char *key)
 {
     size_t len = strcspn(key, ".");

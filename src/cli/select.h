@@ -29,6 +29,8 @@ void select_done(struct select *s);
 #define _cleanup_select_ _cleanup_(select_done)
 
 bool select_is_all(const struct select *s);
+/* Whether a filter looks at this key. */
+bool select_filters(const struct select *s, const char *key);
 
 /* Names of members, separated by '|': those given and what the flags look at. Allocated. */
 char *select_members(const struct select *s, const char *shown);

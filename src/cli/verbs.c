@@ -57,6 +57,8 @@
     "A KEY is a member of the JSON form, such as name, image.name or labels.team. A PATTERN may " \
     "have *, ? and [...]. Patterns for one key are alternatives."
 #define FLAG_FORCE(m) {.name = "force", .letter = 'f', .method = m, .param = "force"}
+#define FLAG_TIMEOUT(m) \
+    {.name = "timeout", .value = "TIME", .method = m, .param = "timeout_ms", .unit = UNIT_MS}
 /* clang-format on */
 
 static const struct cli_flag reconcile_flags[] = {
@@ -120,21 +122,13 @@ static const struct cli_flag list_flags[] = {FLAGS_SELECT, END};
 
 static const struct cli_flag stop_flags[] = {
     FLAG_FORCE("vm.stop"),
-    {.name = "timeout",
-     .value = "TIME",
-     .method = "vm.stop",
-     .param = "timeout_ms",
-     .unit = UNIT_MS},
+    FLAG_TIMEOUT("vm.stop"),
     END,
 };
 
 static const struct cli_flag restart_flags[] = {
     FLAG_FORCE("vm.restart"),
-    {.name = "timeout",
-     .value = "TIME",
-     .method = "vm.restart",
-     .param = "timeout_ms",
-     .unit = UNIT_MS},
+    FLAG_TIMEOUT("vm.restart"),
     END,
 };
 
@@ -145,11 +139,7 @@ static const struct cli_flag kill_flags[] = {
 
 static const struct cli_flag wait_flags[] = {
     {.name = "until", .value = "STATE", .method = "vm.wait", .param = "until"},
-    {.name = "timeout",
-     .value = "TIME",
-     .method = "vm.wait",
-     .param = "timeout_ms",
-     .unit = UNIT_MS},
+    FLAG_TIMEOUT("vm.wait"),
     END,
 };
 
@@ -197,11 +187,7 @@ static const struct cli_flag logs_flags[] = {
 };
 
 static const struct cli_flag session_wait_flags[] = {
-    {.name = "timeout",
-     .value = "TIME",
-     .method = "session.wait",
-     .param = "timeout_ms",
-     .unit = UNIT_MS},
+    FLAG_TIMEOUT("session.wait"),
     END,
 };
 
@@ -259,7 +245,7 @@ const struct cli_verb cli_verbs[] = {
         .operands = "",
         .flags = ps_flags,
         .doc = "List VMs that are not stopped.",
-        .more = MORE_SELECT,
+        .more = "With a filter for state also those that are. " MORE_SELECT,
         .run = cmd_ps,
     },
     {

@@ -7,6 +7,9 @@
 #include <signal.h>
 #include <string.h>
 
+/* For whoever works on the VM and does not give up at once. */
+#define KILL_WAIT_MS 60000
+
 /* On CLOCK_MONOTONIC; -1 = none. */
 static int64_t deadline(const json_t *params)
 {
@@ -112,7 +115,8 @@ HANDLER(rpc_vm_kill)
         return err_hint(err, "kill -l lists them");
     }
     if (signal == SIGKILL) {
-        return stop(d, params, true, -1, rpc_call_cancel(call), ret_result, err);
+        return stop(d, params, true, clock_mono_ms() + KILL_WAIT_MS, rpc_call_cancel(call),
+                    ret_result, err);
     }
     if (vms_signal(d->vms, api_str(params, "vm"), (unsigned)signal, err) < 0) {
         return -1;

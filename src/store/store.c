@@ -46,7 +46,7 @@ static const char *const migrations[] = {
     "ALTER TABLE vm DROP COLUMN pid;"
     "ALTER TABLE vm DROP COLUMN start_ticks;"
     "ALTER TABLE vm DROP COLUMN boot_id",
-    /* run_*: what the run that is up was started with; 0 = not known. */
+    /* run_*: what the last run was started with; 0 = not known. */
     "ALTER TABLE vm ADD COLUMN description TEXT NOT NULL DEFAULT '';"
     "ALTER TABLE vm ADD COLUMN run_vcpus INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE vm ADD COLUMN run_memory_mib INTEGER NOT NULL DEFAULT 0;"

@@ -18,7 +18,6 @@
 #define STORE_NAME_MAX 128
 #define STORE_DIGEST_SIZE 72 /* "sha256:" and 64 hex digits, and the NUL */
 #define STORE_REASON_SIZE 256
-#define STORE_DESCRIPTION_SIZE 1025
 #define STORE_PHASES_MAX 16
 
 struct store;
@@ -93,10 +92,9 @@ struct vm_row {
     char vmm[16], vmm_version[32], accel[8], accel_why[160];
     unsigned vcpus;
     uint64_t memory_mib, disk_bytes;
-    /* The same of the run that is up, when they were changed since; 0 = not known. */
+    /* What the last run was started with; 0 = not known. */
     unsigned run_vcpus;
     uint64_t run_memory_mib, run_disk_bytes;
-    char description[STORE_DESCRIPTION_SIZE];
     bool auto_remove;
     bool held; /* created on a connection that holds it: an auto_remove VM goes with its client */
     int64_t created_ms, started_ms;
@@ -105,6 +103,7 @@ struct vm_row {
     struct vm_phase timeline[STORE_PHASES_MAX];
     unsigned phase_count;
     char *labels;              /* JSON object, owned; never NULL in a row that was read */
+    char *description;         /* owned; the same */
     struct vm_object *objects; /* owned, in the order in which they are made */
     size_t object_count;
     bool objects_changed; /* since they were written; the next update writes them */

@@ -32,6 +32,7 @@ void vm_row_copy(struct vm_row *to, const struct vm_row *from)
 {
     *to = *from;
     to->labels = x_strdup(from->labels ? from->labels : "{}");
+    to->description = x_strdup(from->description ? from->description : "");
     to->objects = NULL;
     if (from->object_count > 0) {
         to->objects = x_calloc(from->object_count, sizeof(*to->objects));
@@ -42,6 +43,7 @@ void vm_row_copy(struct vm_row *to, const struct vm_row *from)
 void vm_row_done(struct vm_row *row)
 {
     free(STEAL_PTR(row->labels));
+    free(STEAL_PTR(row->description));
     free(STEAL_PTR(row->objects));
     row->object_count = 0;
 }
@@ -119,7 +121,7 @@ static void bind_row(sqlite3_stmt *stmt, const struct vm_row *row)
     sqlite3_bind_text(stmt, n++, timeline_text(row), -1, free);
     sqlite3_bind_text(stmt, n++, labels, -1, SQLITE_TRANSIENT);
     sqlite3_bind_int(stmt, n++, row->held);
-    sqlite3_bind_text(stmt, n++, row->description, -1, SQLITE_TRANSIENT);
+    sqlite3_bind_text(stmt, n++, row->description ? row->description : "", -1, SQLITE_TRANSIENT);
     sqlite3_bind_int(stmt, n++, (int)row->run_vcpus);
     sqlite3_bind_int64(stmt, n++, (int64_t)row->run_memory_mib);
     sqlite3_bind_int64(stmt, n++, (int64_t)row->run_disk_bytes);
@@ -157,7 +159,7 @@ static void read_row(sqlite3_stmt *stmt, struct vm_row *row)
     read_timeline(row, (const char *)sqlite3_column_text(stmt, c++));
     row->labels = x_strdup((const char *)sqlite3_column_text(stmt, c++));
     row->held = sqlite3_column_int(stmt, c++) != 0;
-    store_column_text(stmt, c++, row->description, sizeof(row->description));
+    row->description = x_strdup((const char *)sqlite3_column_text(stmt, c++));
     row->run_vcpus = (unsigned)sqlite3_column_int(stmt, c++);
     row->run_memory_mib = (uint64_t)sqlite3_column_int64(stmt, c++);
     row->run_disk_bytes = (uint64_t)sqlite3_column_int64(stmt, c++);

@@ -181,7 +181,7 @@ static int resolve(struct create *c, struct err *err)
     row->vcpus = (unsigned)api_int(p, "vcpus");
     row->memory_mib = (uint64_t)api_int(p, "memory_mib");
     row->disk_bytes = (uint64_t)api_int(p, "disk_bytes") & ~4095ull;
-    (void)snprintf(row->description, sizeof(row->description), "%s", api_str(p, "description"));
+    row->description = x_strdup(api_str(p, "description"));
     row->auto_remove = api_flag(p, "auto_remove");
     row->held = c->hold != NULL;
     row->exit_code = -1;

@@ -7,7 +7,6 @@
 #include "base/test_point.h"
 
 #define PAUSE_MS 10000
-#define TOKEN_WAIT_MS 60000
 
 bool vm_is_paused_by_user(const struct vm_row *row)
 {
@@ -39,7 +38,8 @@ static int pause_locked(struct vms *v, const char *id, struct cancel *cancel, st
     if (pause_run(run, cancel, err) < 0) {
         /* It may have heard it all the same. */
         if (vm_resume(run, NULL, &none) < 0) {
-            return err_wrap(err, "the VM may go on or not");
+            (void)err_wrap(err, "the VM may go on or not");
+            return err_hint(err, "banger resume lets it go on, banger kill ends it");
         }
         (void)vm_set_up(v, run, "", &none);
         return err_wrap(err, "the VM goes on");
@@ -85,9 +85,8 @@ static int change(struct vms *v, const char *ref, bool pause, struct cancel *can
     char id[ID_SIZE];
     int r;
 
-    if (vms_resolve(v, ref, id, err) < 0 ||
-        vm_locks_acquire(v->locks, id, pause ? "pause" : "resume", cancel,
-                         clock_mono_ms() + TOKEN_WAIT_MS, &token, err)) {
+    if (vm_acquire(v, ref, pause ? "pause" : "resume", false, cancel,
+                   clock_mono_ms() + VM_TOKEN_WAIT_MS, &token, id, err)) {
         return -1;
     }
     r = change_locked(v, id, pause, cancel, err);

@@ -128,6 +128,15 @@ DEFINE_CLEANUP(struct vm_run *, vm_run_put);
 typedef void (*vm_worker_fn)(struct vms *v, const char *id);
 void vm_run_worker(struct vms *v, const char *id, vm_worker_fn fn);
 
+/* How long a verb without a deadline waits for whoever works on the VM. */
+#define VM_TOKEN_WAIT_MS 60000
+
+/* Takes the token of the VM that ref names; with `cut`, whoever has it is asked to give up. what:
+ * "stop", for others who wait. */
+int vm_acquire(struct vms *v, const char *ref, const char *what, bool cut, struct cancel *cancel,
+               int64_t deadline_ms, struct vm_token **ret_token, char ret_id[ID_SIZE],
+               struct err *err) ACQUIRES_IF_ZERO(rank_vm);
+
 /* ---- vm_start.c: the caller holds the VM's token ---- */
 
 /* Boots it; op may be NULL. On failure nothing of the attempt is left but the reason. */

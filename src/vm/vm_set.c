@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TOKEN_WAIT_MS 60000
 #define HOSTNAME_MS 5000
 
 struct plan {
@@ -82,7 +81,8 @@ static void plan_description(struct plan *p)
 
     if (text && !str_eq(text, p->row.description)) {
         (void)add_change(p, "description", p->row.description, text, "live");
-        (void)snprintf(p->row.description, sizeof(p->row.description), "%s", text);
+        free(p->row.description);
+        p->row.description = x_strdup(text);
     }
 }
 
@@ -174,7 +174,8 @@ static void take_over(struct vm_row *row, void *arg)
     const struct plan *p = arg;
     const struct vm_row *from = &p->row;
 
-    memcpy(row->description, from->description, sizeof(row->description));
+    free(row->description);
+    row->description = x_strdup(from->description);
     free(row->labels);
     row->labels = x_strdup(from->labels);
     row->vcpus = from->vcpus;
@@ -297,9 +298,8 @@ int vms_set(struct vms *v, const char *ref, const json_t *params, struct cancel 
         err_set(err, ERR_INVALID, "nothing to set");
         return err_hint(err, "for example: banger vm set VM --memory 2G");
     }
-    if (vms_resolve(v, ref, id, err) < 0 ||
-        vm_locks_acquire(v->locks, id, "set", cancel, clock_mono_ms() + TOKEN_WAIT_MS, &token,
-                         err)) {
+    if (vm_acquire(v, ref, "set", false, cancel, clock_mono_ms() + VM_TOKEN_WAIT_MS, &token, id,
+                   err)) {
         return -1;
     }
     r = set_locked(v, id, params, cancel, ret, err);

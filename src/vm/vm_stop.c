@@ -15,8 +15,6 @@
 #define EXIT_WAIT_MS 10000
 /* How long a guest whose agent is gone may take to end by itself: a panic takes a moment. */
 #define LAST_BREATH_MS 5000
-/* How long start, stop and delete wait for whoever works on the VM. */
-#define TOKEN_WAIT_MS 60000
 
 #define FULL_HINT                                                                                  \
     "it goes on when there is room on the filesystem of the state directory; banger stop --force " \
@@ -174,11 +172,8 @@ int vms_start(struct vms *v, const char *ref, struct cancel *cancel, struct err 
     char id[ID_SIZE];
     int r;
 
-    if (vms_resolve(v, ref, id, err) < 0) {
-        return -1;
-    }
-    if (vm_locks_acquire(v->locks, id, "start", cancel, clock_mono_ms() + TOKEN_WAIT_MS, &token,
-                         err)) {
+    if (vm_acquire(v, ref, "start", false, cancel, clock_mono_ms() + VM_TOKEN_WAIT_MS, &token, id,
+                   err)) {
         return -1;
     }
     r = vm_boot(v, id, NULL, cancel, err);
@@ -284,13 +279,7 @@ int vms_stop(struct vms *v, const char *ref, bool force, struct cancel *cancel, 
     char id[ID_SIZE];
     int r;
 
-    if (vms_resolve(v, ref, id, err) < 0) {
-        return -1;
-    }
-    if (force) {
-        vm_locks_cancel_holder(v->locks, id);
-    }
-    if (vm_locks_acquire(v->locks, id, "stop", cancel, deadline_ms, &token, err)) {
+    if (vm_acquire(v, ref, "stop", force, cancel, deadline_ms, &token, id, err)) {
         return -1;
     }
     r = stop_locked(v, id, force, cancel, deadline_ms, err);
@@ -326,13 +315,7 @@ int vms_restart(struct vms *v, const char *ref, bool force, struct cancel *cance
     char id[ID_SIZE];
     int r;
 
-    if (vms_resolve(v, ref, id, err) < 0) {
-        return -1;
-    }
-    if (force) {
-        vm_locks_cancel_holder(v->locks, id);
-    }
-    if (vm_locks_acquire(v->locks, id, "restart", cancel, deadline_ms, &token, err)) {
+    if (vm_acquire(v, ref, "restart", force, cancel, deadline_ms, &token, id, err)) {
         return -1;
     }
     r = restart_locked(v, id, force, cancel, deadline_ms, err);
@@ -389,14 +372,8 @@ int vms_delete(struct vms *v, const char *ref, bool force, struct cancel *cancel
     char id[ID_SIZE];
     int r;
 
-    if (vms_resolve(v, ref, id, err) < 0) {
-        return -1;
-    }
-    if (force) {
-        vm_locks_cancel_holder(v->locks, id);
-    }
-    if (vm_locks_acquire(v->locks, id, "delete", cancel, clock_mono_ms() + TOKEN_WAIT_MS, &token,
-                         err)) {
+    if (vm_acquire(v, ref, "delete", force, cancel, clock_mono_ms() + VM_TOKEN_WAIT_MS, &token, id,
+                   err)) {
         return -1;
     }
     r = delete_locked(v, id, force, err);

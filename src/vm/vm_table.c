@@ -477,6 +477,19 @@ int vms_resolve(struct vms *v, const char *ref, char ret_id[ID_SIZE], struct err
     }
 }
 
+int vm_acquire(struct vms *v, const char *ref, const char *what, bool cut, struct cancel *cancel,
+               int64_t deadline_ms, struct vm_token **ret_token, char ret_id[ID_SIZE],
+               struct err *err)
+{
+    if (vms_resolve(v, ref, ret_id, err) < 0) {
+        return -1;
+    }
+    if (cut) {
+        vm_locks_cancel_holder(v->locks, ret_id);
+    }
+    return vm_locks_acquire(v->locks, ret_id, what, cancel, deadline_ms, ret_token, err);
+}
+
 int vms_resolve_listed(struct vms *v, const char *ref, struct cancel *cancel, char ret_id[ID_SIZE],
                        struct err *err)
 {

@@ -76,6 +76,13 @@ def test_rows_come_in_the_order_that_is_asked_for(bare, daemon, flags, shown):
     assert names(bare, *flags) == shown
 
 
+def test_a_filter_for_states_looks_at_stopped_vms_too(bare, daemon):
+    bare.ok("ps", "--filter", "name=web-*")
+    bare.ok("ps", "--filter", "state=stopped")
+    assert [params["all"] for params in daemon.called("vm.list") if "after" not in params] == \
+        [False, True]
+
+
 def test_only_what_is_shown_or_looked_at_is_asked_of_the_daemon(bare, daemon):
     bare.ok("ps", "-q", "--filter", "labels.team=b", "--sort", "vcpus", "--filter", "labels.x=y")
     assert daemon.called("vm.list")[0]["members"] == ["created_at", "labels", "vcpus"]

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 
 static void await(struct latch *l)
 {
@@ -138,6 +139,39 @@ static void what_nobody_waits_for_has_no_descriptor(void **state)
     assert_int_equal(latch_wait(&l, c, -1), -ECANCELED);
     assert_int_equal(lowest_free_fd(), before);
     latch_done(&l);
+}
+
+/* Those who wait find no descriptor left, and wait all the same. */
+static void a_wait_without_descriptors_ends_as_any(void **state)
+{
+    struct rlimit usual, none;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &usual), 0);
+    for (int cancels = 0; cancels < 2; cancels++) {
+        struct waiting w = {.cancel = cancel_new()};
+        pthread_t thread;
+
+        latch_init(&w.latch);
+        latch_init(&w.begun);
+        none = (struct rlimit){.rlim_cur = (rlim_t)lowest_free_fd(), .rlim_max = usual.rlim_max};
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+        assert_int_equal(latch_wait(&w.latch, w.cancel, clock_mono_ms() + 1), -ETIMEDOUT);
+        assert_int_equal(latch_wait(&w.latch, NULL, clock_mono_ms()), -ETIMEDOUT);
+        assert_int_equal(thread_start(&thread, "wait", 256, wait_on_thread, &w), 0);
+        await(&w.begun);
+        if (cancels) {
+            cancel_trigger(w.cancel);
+        } else {
+            latch_set(&w.latch);
+        }
+        pthread_join(thread, NULL);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &usual), 0);
+        assert_int_equal(w.result, cancels ? -ECANCELED : 0);
+        latch_done(&w.latch);
+        latch_done(&w.begun);
+        cancel_put(w.cancel);
+    }
 }
 
 static void cancelled_stays_cancelled(void **state)
@@ -456,6 +490,7 @@ int main(void)
         cmocka_unit_test(a_wait_ends_by_latch_or_cancel),
         cmocka_unit_test(a_latch_may_be_freed_once_the_wait_is_over),
         cmocka_unit_test(what_nobody_waits_for_has_no_descriptor),
+        cmocka_unit_test(a_wait_without_descriptors_ends_as_any),
         cmocka_unit_test(cancelled_stays_cancelled),
         cmocka_unit_test(a_wait_is_for_the_events_it_names),
         TEST(what_is_posted_runs_in_order),

@@ -55,6 +55,9 @@ static struct vm_row vm_row_make(const char *id, const char *name)
                          .vcpus = 2,
                          .memory_mib = 512,
                          .disk_bytes = 1ull << 33,
+                         .run_vcpus = 3,
+                         .run_memory_mib = 513,
+                         .run_disk_bytes = 1ull << 34,
                          .auto_remove = true,
                          .created_ms = 100,
                          .started_ms = 200,
@@ -126,19 +129,23 @@ static void every_field_of_a_vm_comes_back(void **state)
 {
     struct fixture *f = *state;
     struct vm_row row = vm_row_make("id1", "box"), *rows;
-    char labels[] = "{\"a\":\"b\"}";
+    char labels[] = "{\"a\":\"b\"}", description[] = "it's \"said\"";
     size_t count;
     struct err err;
 
     row.labels = labels;
+    row.description = description;
     assert_int_equal(store_vm_insert(f->store, &row, &err), 0);
     store_close(f->store);
     open_store(f);
     assert_int_equal(store_vm_list(f->store, &rows, &count, &err), 0);
     assert_int_equal(count, 1);
     assert_string_equal(rows[0].labels, "{\"a\":\"b\"}");
+    assert_string_equal(rows[0].description, description);
     free(rows[0].labels);
+    free(rows[0].description);
     rows[0].labels = row.labels;
+    rows[0].description = row.description;
     assert_memory_equal(&rows[0], &row, sizeof(row));
     free(rows);
 }
