@@ -282,8 +282,16 @@ def daemon_counts(banger):
 def guest_counts(banger):
     """Descriptors and threads of the agent, and processes: only a kernel's thread has no command
     line. The shell's own are among them, each time."""
-    return sh_ok(banger, "ls /proc/1/fd | wc -l; ls /proc/1/task | wc -l; "
-                         "set -- $(grep -l . /proc/[0-9]*/cmdline 2>/dev/null); echo $#")
+    return [int(n) for n in
+            sh_ok(banger, "ls /proc/1/fd | wc -l; ls /proc/1/task | wc -l; "
+                          "set -- $(grep -l . /proc/[0-9]*/cmdline 2>/dev/null); echo $#").split()]
+
+
+def wait_for_counts(counts, banger, before):
+    """What the last calls had, or those of an earlier test, goes a moment after their replies. What
+    has leaked never goes."""
+    while any(now > then for now, then in zip(counts(banger), before, strict=True)):
+        call(banger, "daemon.ping")
 
 
 def run_true(banger):
@@ -299,10 +307,8 @@ def execute_many(banger, count):
     before = daemon_counts(banger)
     for _ in range(count):
         run_true(banger)
-    assert guest_counts(banger) == guest
-    # Those of the last calls go a moment after their replies. What has leaked never goes.
-    while any(now > then for now, then in zip(daemon_counts(banger), before)):
-        call(banger, "daemon.ping")
+    wait_for_counts(guest_counts, banger, guest)
+    wait_for_counts(daemon_counts, banger, before)
     assert agent_memory(banger) - agent < 256 * 1024
     if not SANITIZED:
         # Each is remembered until there are 1,024 of them.
