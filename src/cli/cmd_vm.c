@@ -19,8 +19,7 @@ static char *cell_reason(const json_t *vm)
 
 static char *cell_image(const json_t *vm)
 {
-    const json_t *image = json_object_get(vm, "image");
-    const char *name = json_str(image, "name", json_str(image, "digest", NULL));
+    const char *name = json_str(json_object_get(vm, "image"), "name", NULL);
 
     return name && str_starts_with(name, "sha256:") ? x_strndup(name + 7, 12) : x_strdup(name);
 }
@@ -45,7 +44,7 @@ static void add_page(void *arg, json_t *page)
 static int list_vms(struct cli *cli, const struct cli_args *args, bool all)
 {
     /* What the columns show. */
-    static const char shown[] = "name|state|reason|image|vcpus|memory_mib|created_at";
+    static const char shown[] = "name|state|reason|image.name|vcpus|memory_mib|created_at";
     static const struct out_column columns[] = {
         {"ID", cell_id, 0},
         {"NAME", cell_name, 0},

@@ -19,7 +19,7 @@ enum api_type {
     API_LABELS,     /* object of strings, max = entries */
     API_OBJECT,     /* one `object` */
     API_CALL_ID,    /* what a request may have as its id: an integer or a string */
-    API_MEMBERS,    /* array of names of members of `object` */
+    API_MEMBERS, /* array of names of members of `object`, and of members of those: "image.name" */
     /* In results only: */
     API_ID,      /* 32 hexadecimal digits */
     API_DIGEST,  /* "sha256:" and 64 of them */

@@ -218,15 +218,34 @@ static int unknown_member(const struct api_param *specs, const struct context *c
     return near ? err_hint(err, "did you mean '%s'?", near) : -1;
 }
 
+bool api_members_find(const struct api_object *o, const char *entry,
+                      const struct api_param **ret_member, const struct api_param **ret_inner)
+{
+    const char *dot = strchr(entry, '.');
+    _cleanup_free_ char *outer = dot ? x_strndup(entry, (size_t)(dot - entry)) : x_strdup(entry);
+    const struct api_param *member = api_member_find(o->members, outer), *inner = NULL;
+
+    if (dot && member && member->type == API_OBJECT && member->object->members) {
+        inner = api_member_find(member->object->members, dot + 1);
+    }
+    if (!member || (dot && !inner)) {
+        return false;
+    }
+    *ret_member = member;
+    *ret_inner = inner;
+    return true;
+}
+
 /* An array of strings. */
 static int check_member_names(const struct api_param *spec, const char *word, const json_t *names,
                               struct err *err)
 {
+    const struct api_param *member, *inner;
     const json_t *name;
     size_t i;
 
     json_array_foreach (names, i, name) {
-        if (!api_member_find(spec->object->members, json_string_value(name))) {
+        if (!api_members_find(spec->object, json_string_value(name), &member, &inner)) {
             (void)unknown_member(spec->object->members,
                                  &(struct context){"member", spec->object->name},
                                  json_string_value(name), err);

@@ -176,7 +176,12 @@ static json_t *names_schema(const struct api_object *o)
     json_t *schema = typed("string"), *names = json_array();
 
     for (const struct api_param *p = o->members; p->name; p++) {
+        const struct api_param *inner = p->type == API_OBJECT ? p->object->members : NULL;
+
         json_array_append_new(names, json_string(p->name));
+        for (; inner && inner->name; inner++) {
+            json_array_append_new(names, json_sprintf("%s.%s", p->name, inner->name));
+        }
     }
     json_put(schema, "enum", names);
     return schema;
@@ -261,13 +266,22 @@ static json_t *object_schema(const struct api_object *o)
     return schema;
 }
 
-/* Any of its members, and the id. */
+/* Any of its members, and the id; any of the members of those. */
 static json_t *partial_schema(const struct api_object *o)
 {
-    json_t *schema = object_schema(o), *required = json_array();
+    json_t *schema = object_schema(o), *required = json_array(),
+           *properties = json_object_get(schema, "properties");
 
     json_array_append_new(required, json_string("id"));
     json_put(schema, "required", required);
+    for (const struct api_param *p = o->members; p->name; p++) {
+        if (p->type == API_OBJECT && p->object->members) {
+            json_t *inner = object_schema(p->object);
+
+            json_object_del(inner, "required");
+            json_put(properties, p->name, p->nullable ? nullable(inner) : inner);
+        }
+    }
     return schema;
 }
 

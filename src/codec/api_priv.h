@@ -8,6 +8,11 @@
 /* The row of that name, or NULL. */
 const struct api_param *api_member_find(const struct api_param *specs, const char *name);
 
+/* What an entry of API_MEMBERS names: a member of o ("image"; *ret_inner NULL), or a member of one
+ * that is an object ("image.name"). False: there is none such. */
+bool api_members_find(const struct api_object *o, const char *entry,
+                      const struct api_param **ret_member, const struct api_param **ret_inner);
+
 /* What breaks our own promise is our fault: makes err ERR_INTERNAL, and says that the `what` of
  * that name breaks the protocol: -1. */
 int api_broken(const char *what, const char *name, struct err *err);

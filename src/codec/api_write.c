@@ -112,7 +112,13 @@ static const struct api_param *find(struct api_level *l, const char *key)
 /* Whether the member is written; else it is passed over. */
 static bool is_wanted(const struct api_writer *w, size_t index)
 {
-    return !w->result->list || w->depth != 2 || (w->wanted >> index & 1);
+    if (!w->result->list || w->depth < 2 || w->depth > 3) {
+        return true;
+    }
+    if (w->depth == 2) {
+        return w->wanted >> index & 1;
+    }
+    return w->wanted_in[w->levels[2].spec - w->levels[1].members] >> index & 1;
 }
 
 /* The row of a member that is about to be written, behind its key; NULL when nothing is to be
@@ -172,12 +178,19 @@ static void push(struct api_writer *w, const struct api_object *object,
     put(w, list ? "[" : "{", 1);
 }
 
-static uint64_t bit_of(const struct api_object *o, const char *member)
+static void want(struct api_writer *w, const char *entry)
 {
-    const struct api_param *spec = api_member_find(o->members, member);
+    const struct api_object *o = w->result->object;
+    const struct api_param *member = NULL, *inner = NULL;
+    size_t index;
 
-    assert(spec); /* names are checked before they come here */
-    return 1ull << (spec - o->members);
+    if (!api_members_find(o, entry, &member, &inner)) {
+        abort(); /* names are checked before they come here */
+    }
+    index = (size_t)(member - o->members);
+    assert(index < ARRAY_LEN(w->wanted_in));
+    w->wanted |= 1ull << index;
+    w->wanted_in[index] |= inner ? 1ull << (inner - member->object->members) : UINT64_MAX;
 }
 
 void api_write_begin(struct api_writer *w, struct buf *out, const struct api_method *m,
@@ -188,12 +201,15 @@ void api_write_begin(struct api_writer *w, struct buf *out, const struct api_met
     size_t i;
 
     assert(!members || result->partial);
-    *w = (struct api_writer){.out = out, .method = m, .result = result, .wanted = UINT64_MAX};
+    *w = (struct api_writer){.out = out, .method = m, .result = result};
     if (members) {
-        w->wanted = bit_of(result->object, "id");
+        want(w, "id");
+    } else {
+        w->wanted = UINT64_MAX;
+        memset(w->wanted_in, 0xff, sizeof(w->wanted_in));
     }
     json_array_foreach ((json_t *)members, i, name) {
-        w->wanted |= bit_of(result->object, json_string_value(name));
+        want(w, json_string_value(name));
     }
     if (result->list) {
         push(w, result->object, NULL, true);
@@ -305,7 +321,11 @@ bool api_write_fits(struct api_writer *w)
 
 bool api_write_wants(const struct api_writer *w, const char *key)
 {
-    return w->wanted & bit_of(w->result->object, key);
+    const struct api_object *o = w->result->object;
+    const struct api_param *spec = api_member_find(o->members, key);
+
+    assert(spec);
+    return w->wanted >> (spec - o->members) & 1;
 }
 
 void api_write_null(struct api_writer *w, const char *key)

@@ -33,18 +33,19 @@ struct api_writer {
     const struct api_method *method;
     const struct api_result *result; /* of the method */
     struct api_level levels[API_WRITE_DEPTH];
-    unsigned depth;   /* of levels; 0: the whole is yet to be opened, or closed */
-    unsigned passing; /* levels that are open and not written */
-    uint64_t wanted;  /* of the members of objects of a list that is the whole */
-    size_t fitting;   /* bytes of out up to the last object that is known to fit */
+    unsigned depth;         /* of levels; 0: the whole is yet to be opened, or closed */
+    unsigned passing;       /* levels that are open and not written */
+    uint64_t wanted;        /* of the members of objects of a list that is the whole */
+    uint64_t wanted_in[64]; /* of the members of each of these that is an object itself */
+    size_t fitting;         /* bytes of out up to the last object that is known to fit */
     bool full;
     bool whole;        /* a whole object has been written */
     struct err broken; /* code ERR_NONE: it is not */
 };
 
 /* Begins the result of a method. out is borrowed; its maximum is the bound. members: for a method
- * whose result is partial, an array of names of members, of which those and `id` are written; NULL
- * = all. */
+ * whose result is partial, an array of names of members (API_MEMBERS), of which those and `id` are
+ * written; NULL = all. */
 void api_write_begin(struct api_writer *w, struct buf *out, const struct api_method *m,
                      const json_t *members);
 /* Ends it. ERR_INTERNAL when what was written breaks the table, as from api_check_result; ERR_LIMIT

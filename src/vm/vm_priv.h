@@ -17,6 +17,7 @@
 /* Of a paused one: vm_space.c, vm_pause.c. */
 #define VM_REASON_DISK_FULL "disk_full"
 #define VM_REASON_USER "user"
+#define VM_REASON_GUEST_POWEROFF "guest_poweroff"
 
 /* One incarnation that runs: counted references, so that exec and the like may use its link while
  * somebody stops it. */

@@ -224,10 +224,77 @@ static int let_go_on(struct vms *v, const struct vm_row *row, struct cancel *can
     return vm_is_io_stopped(run) ? vm_resume(run, cancel, err) : 0;
 }
 
-/* The guest syncs and goes down by itself. */
-static int stop_gently(struct vms *v, const char *id, struct cancel *cancel, int64_t deadline_ms,
-                       struct err *err) REQUIRES(rank_vm)
+/* To QEMU a panic is a reset; only the console tells them apart. */
+static bool console_shows_panic(const struct vms *v, const char *id)
 {
+    char path[96];
+    _cleanup_close_ int fd = -1;
+    _cleanup_free_ char *tail = NULL;
+
+    (void)snprintf(path, sizeof(path), "vms/%s/console.log", id);
+    fd = openat(v->params.state_fd, path, O_RDONLY | O_CLOEXEC);
+    tail = fd < 0 ? NULL : console_tail(fd, 16384);
+    return tail && strstr(console_since_boot(tail), "Kernel panic");
+}
+
+static void reason_of(struct vms *v, struct vm_run *run, const struct vmm_exit *ended,
+                      char ret_reason[STORE_REASON_SIZE])
+{
+    bool going_down;
+    char why[256];
+
+    leaf_lock(&v->table);
+    going_down = run->going_down;
+    memcpy(why, run->why, sizeof(why));
+    leaf_unlock(&v->table);
+    if (going_down) {
+        (void)snprintf(ret_reason, STORE_REASON_SIZE, VM_REASON_GUEST_POWEROFF);
+    } else if (ended->signal) {
+        (void)snprintf(ret_reason, STORE_REASON_SIZE, "vmm_died: killed by signal %d",
+                       ended->signal);
+    } else if (ended->code > 0) {
+        (void)snprintf(ret_reason, STORE_REASON_SIZE, "vmm_died: ended with status %d",
+                       ended->code);
+    } else {
+        (void)snprintf(ret_reason, STORE_REASON_SIZE,
+                       console_shows_panic(v, run->vm_id) ? "guest_panic" : "guest_reset");
+    }
+}
+
+/* Whether it has ended by itself, rather than go down as it was told; an exit follows at once when
+ * the agent's connection breaks. */
+static bool has_died(struct vm_run *run, struct vmm_exit *ret_exit)
+{
+    return !guest_link_is_up(run->link) &&
+           run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + LAST_BREATH_MS, ret_exit) == 0;
+}
+
+/* It is as stopped as was asked for; what its guest had not written, though, is gone. */
+static int clean_up_dead(struct vms *v, const struct vm_row *row, struct vm_run *run,
+                         const struct vmm_exit *ended, struct err *err) REQUIRES(rank_vm)
+{
+    char reason[STORE_REASON_SIZE];
+    struct vm_ending end = {.reason = reason, .exit = *ended};
+
+    reason_of(v, run, ended, reason);
+    if (vm_clean_up(v, row->id, &end, err) < 0) {
+        return -1;
+    }
+    if (str_eq(reason, VM_REASON_GUEST_POWEROFF)) {
+        return 0; /* its guest was faster */
+    }
+    if (row->auto_remove && vm_remove(v, row->id, err) < 0) {
+        return -1;
+    }
+    err_set(err, ERR_GUEST, "the VM has ended before its guest had written everything: %s", reason);
+    return err_hint(err, "what the guest had synced is on its disk; banger logs shows its console");
+}
+
+/* The guest syncs and goes down by itself. */
+static int stop_gently(struct vms *v, const struct vm_row *row, struct cancel *cancel,
+                       int64_t deadline_ms, struct err *err) REQUIRES(rank_vm)
+{
+    const char *id = row->id;
     struct vm_ending end = {.reason = VM_REASON_USER, .exit = {.code = -1}};
     _cleanup_vm_run_ struct vm_run *run = vm_run_get_up(v, id, cancel, err);
 
@@ -240,7 +307,8 @@ static int stop_gently(struct vms *v, const char *id, struct cancel *cancel, int
     }
     CRASH_POINT("stop.begun");
     if (guest_link_poweroff(run->link, cancel, deadline_ms, err) < 0) {
-        return keeps_running(v, run, err);
+        return has_died(run, &end.exit) ? clean_up_dead(v, row, run, &end.exit, err)
+                                        : keeps_running(v, run, err);
     }
     CRASH_POINT("stop.agreed");
     if (run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, &end.exit) < 0) {
@@ -266,7 +334,7 @@ static int stop_locked(struct vms *v, const char *id, bool force, struct cancel 
             return -1;
         }
     } else if (let_go_on(v, &row, cancel, err) < 0 ||
-               stop_gently(v, id, cancel, deadline_ms, err) < 0) {
+               stop_gently(v, &row, cancel, deadline_ms, err) < 0) {
         return -1;
     }
     return row.auto_remove ? vm_remove(v, id, err) : 0;
@@ -395,43 +463,6 @@ void vm_auto_remove(struct vms *v, const char *id)
         log_error("VM %.12s: cannot be removed: %s", id, err.message);
     }
     vm_locks_release(token);
-}
-
-/* To QEMU a panic is a reset; only the console tells them apart. */
-static bool console_shows_panic(const struct vms *v, const char *id)
-{
-    char path[96];
-    _cleanup_close_ int fd = -1;
-    _cleanup_free_ char *tail = NULL;
-
-    (void)snprintf(path, sizeof(path), "vms/%s/console.log", id);
-    fd = openat(v->params.state_fd, path, O_RDONLY | O_CLOEXEC);
-    tail = fd < 0 ? NULL : console_tail(fd, 16384);
-    return tail && strstr(console_since_boot(tail), "Kernel panic");
-}
-
-static void reason_of(struct vms *v, struct vm_run *run, const struct vmm_exit *ended,
-                      char ret_reason[STORE_REASON_SIZE])
-{
-    bool going_down;
-    char why[256];
-
-    leaf_lock(&v->table);
-    going_down = run->going_down;
-    memcpy(why, run->why, sizeof(why));
-    leaf_unlock(&v->table);
-    if (going_down) {
-        (void)snprintf(ret_reason, STORE_REASON_SIZE, "guest_poweroff");
-    } else if (ended->signal) {
-        (void)snprintf(ret_reason, STORE_REASON_SIZE, "vmm_died: killed by signal %d",
-                       ended->signal);
-    } else if (ended->code > 0) {
-        (void)snprintf(ret_reason, STORE_REASON_SIZE, "vmm_died: ended with status %d",
-                       ended->code);
-    } else {
-        (void)snprintf(ret_reason, STORE_REASON_SIZE,
-                       console_shows_panic(v, run->vm_id) ? "guest_panic" : "guest_reset");
-    }
 }
 
 static bool is_lost(struct vm_run *run)

@@ -87,7 +87,8 @@ def measure_listing(banger, bench, count):
     if table.count(b"\n") != count + 1:
         raise FloorFailed(f"ps -a shows {table.count(10)} lines, and there are {count} VMs")
     # As many bytes as the daemon sends to `ps`: of a VM what its columns are made of.
-    vms = [{k: vm[k] for k in COLUMNS} for vm in banger.json("vm", "list")]
+    vms = [{k: vm[k] for k in COLUMNS} | {"image": {"name": vm["image"]["name"]}}
+           for vm in banger.json("vm", "list")]
     line = json.dumps({"jsonrpc": "2.0", "id": 1, "result": vms}, separators=(",", ":"))
     echo = Echo(banger.root / "echo", line.encode() + b"\n")
     try:

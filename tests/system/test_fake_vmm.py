@@ -320,6 +320,18 @@ def test_vm_that_has_said_farewell_but_does_not_end_is_killed(fake):
 
 def test_vm_that_dies_at_poweroff_is_stopped(fake):
     fake.ok(*CREATE, *faulty("die@poweroff"))
-    fake.run("stop", "x")
-    wait_vm(fake, "x", "stopped")
+    assert_error(fake.run("stop", "x"), "before its guest had written everything", "vmm_died",
+                 "signal 9", hint="synced")
+    vm = vms(fake)["x"]
+    assert (vm["state"], vm["reason"]) == ("stopped", "vmm_died: killed by signal 9")
     assert fake.pids(PROGRAM) == []
+    fake.ok("start", "x")
+    assert_error(fake.run("restart", "x"), "before its guest had written everything")
+    assert vms(fake)["x"]["state"] == "stopped"
+    fake.ok("rm", "x")
+    child = fake.spawn("run", "--rm", "-q", "--vmm", "fake", "--name", "x", *faulty("die@poweroff"),
+                       "--", "sh", "-c", "echo up; exec sleep 1000")
+    child.read_until(b"up")
+    assert_error(fake.run("stop", "x"), "before its guest had written everything")
+    assert vms(fake) == {}
+    assert child.finish().returncode == 125

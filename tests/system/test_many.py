@@ -54,10 +54,17 @@ def test_members_that_are_asked_for_are_those_of_the_whole(fake):
     for member in whole:
         part = call(fake, "vm.list", members=[member])[0]
         assert part == {key: whole[key] for key in {"id", member}}, member
+        for inner in whole[member] if member in ("image", "vmm", "network") else ():
+            part = call(fake, "vm.list", members=[f"{member}.{inner}"])[0]
+            assert part == {"id": whole["id"], member: {inner: whole[member][inner]}}, inner
+    assert call(fake, "vm.list", members=["vmm.name", "vmm"])[0]["vmm"] == whole["vmm"]
     assert call(fake, "vm.list", members=[]) == [{"id": whole["id"]}]
     with fake.rpc() as rpc:
         error = rpc.call("vm.list", {"members": ["stat"]})["error"]
-    assert error["data"]["code"] == "invalid" and "'state'" in error["data"]["hint"]
+        assert error["data"]["code"] == "invalid" and "'state'" in error["data"]["hint"]
+        for name in ("image.nam", "image.", ".name", "name.x", "image.name.x", "labels.x"):
+            error = rpc.call("vm.list", {"members": [name]})["error"]
+            assert error["data"]["code"] == "invalid" and name in error["message"], error
 
 
 def test_page_goes_on_behind_a_vm_that_is_deleted(fake):

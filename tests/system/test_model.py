@@ -119,6 +119,9 @@ def make_machine(banger, counter):
                 assert result == "not_found"
             elif deaf and not force:
                 assert result == "timeout"
+            elif vm.state == "running" and vm.fault == "die@poweroff" and not force:
+                assert result == "guest"
+                vm.state = "stopped"
             elif vm.state == "running":
                 assert result["state"] == "stopped"
                 vm.state = "stopped"
@@ -146,7 +149,7 @@ def make_machine(banger, counter):
             elif vm.state != "running":
                 assert result == "not_running"
             elif vm.fault == "die@exec":
-                assert result == "guest"
+                assert (result["state"], result["exit"]["code"]) == ("lost", None)
                 assert self.call("vm.wait", vm=name, until="stopped") == {}
                 vm.state = "stopped"
             else:

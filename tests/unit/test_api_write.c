@@ -231,7 +231,7 @@ static void list_has_only_the_members_that_are_wanted(void **state)
 {
     const struct api_method *m = api_method_find("vm.list");
     _cleanup_json_ json_t *vms = api_example_result(m),
-                          *members = json_pack("[ss]", "vmm", "state");
+                          *members = json_pack("[sss]", "vmm", "state", "image.name");
     _cleanup_free_ char *text = NULL;
     _cleanup_buf_ struct buf out;
     struct err err;
@@ -241,9 +241,10 @@ static void list_has_only_the_members_that_are_wanted(void **state)
     json_put(json_array_get(vms, 0), "timeline", json_pack("[{s:s, s:i}]", "phase", "x", "ms", 1));
     assert_int_equal(write_result(m, vms, members, &out, &err), 0);
     text = buf_steal_str(&out);
-    assert_string_equal(text,
-                        "[{\"id\":\"" ID "\",\"state\":\"created\",\"vmm\":{\"name\":\"qemu\","
-                        "\"version\":null,\"accel\":null,\"why\":null}}]");
+    assert_string_equal(
+        text, "[{\"id\":\"" ID
+              "\",\"state\":\"created\",\"image\":{\"name\":\"x\"},\"vmm\":{\"name\":\"qemu\","
+              "\"version\":null,\"accel\":null,\"why\":null}}]");
     /* What is not wanted is missed by nobody; what is wanted must be there. */
     json_object_del(json_array_get(vms, 0), "network");
     assert_int_equal(write_result(m, vms, members, &out, &err), 0);
