@@ -33,6 +33,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -491,6 +492,16 @@ def report(bench, figures, before):
                      f"the end; {time.strftime('%Y-%m-%d')}", "", table(figures)]))
 
 
+@contextlib.contextmanager
+def runtime_on_tmpfs(banger):
+    """Its runtime directory is on a tmpfs, as /run and $XDG_RUNTIME_DIR are with systemd."""
+    with tempfile.TemporaryDirectory(prefix="bgt-", dir="/dev/shm") as path:
+        banger.runtime_dir = pathlib.Path(path) / "r"
+        banger.socket_path = banger.runtime_dir / "banger.sock"
+        banger.environment["BANGER_RUNTIME_DIR"] = str(banger.runtime_dir)
+        yield
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -508,12 +519,13 @@ def main():
     banger = Instance(CONFIG)
     bench = Bench(banger, QUICK_PAIRS if args.quick else max(args.pairs, 1), args.quick,
                   args.full_size)
-    try:
-        import_assets(banger)
-        figures = measure(bench, names)
-    finally:
-        problems = bench.problems + banger.stop() + banger.leftovers()
-        banger.remove()
+    with runtime_on_tmpfs(banger):
+        try:
+            import_assets(banger)
+            figures = measure(bench, names)
+        finally:
+            problems = bench.problems + banger.stop() + banger.leftovers()
+            banger.remove()
     report(bench, figures, before)
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(
