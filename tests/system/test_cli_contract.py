@@ -91,7 +91,7 @@ SET = {"vm": VM, "changes": [{"field": "name", "from": "a", "to": "b", "applies"
 # "one" object or "each" (one object, or an array for several operands), "silence" (an object for
 # programs), "lines" of what is changed, the "name" or "digest" of what was made, the bytes of a
 # "log", or "text" of our own.
-PAGE = {"limit": 200, "members": ["name", "state", "reason", "image", "vcpus", "memory_mib",
+PAGE = {"limit": 200, "members": ["name", "state", "reason", "image.name", "vcpus", "memory_mib",
                                    "created_at"]}
 CALLS = [
     ("ps", "vm.list", PAGE | {"all": False}, [VM], "listing"),
