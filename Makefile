@@ -5,6 +5,10 @@ DESTDIR ?=
 BINDIR = $(DESTDIR)$(PREFIX)/bin
 LIBEXECDIR = $(DESTDIR)$(PREFIX)/libexec/banger
 DATADIR = $(DESTDIR)$(PREFIX)/share
+SYSTEM_UNIT_DIR ?= $(PREFIX)/lib/systemd/system
+USER_UNIT_DIR ?= $(PREFIX)/lib/systemd/user
+SYSTEM_UNITS = $(DESTDIR)$(SYSTEM_UNIT_DIR)
+USER_UNITS = $(DESTDIR)$(USER_UNIT_DIR)
 
 # Installed where they exist: a build makes the programs that its sources have.
 BIN_PROGRAMS = banger bangerd
@@ -53,19 +57,33 @@ install: all ## install below PREFIX (/usr/local), staged below DESTDIR
 	    build/banger completion "$${c%%:*}" >build/completion.tmp && \
 	    install -v -D -m 644 build/completion.tmp "$(DATADIR)/$${c#*:}" || exit 1; done
 	@rm -f build/completion.tmp
+	@for kind in system user; do \
+	    if [ $$kind = system ]; then to="$(SYSTEM_UNITS)"; else to="$(USER_UNITS)"; fi; \
+	    install -v -D -m 644 packaging/systemd/$$kind/banger.socket "$$to/banger.socket" && \
+	    sed 's|@bindir@|$(PREFIX)/bin|' packaging/systemd/$$kind/banger.service.in >build/unit.tmp && \
+	    install -v -D -m 644 build/unit.tmp "$$to/banger.service" || exit 1; done
+	@rm -f build/unit.tmp
 
 uninstall: ## remove what install put there
 	@for p in $(BIN_PROGRAMS); do rm -fv "$(BINDIR)/$$p"; done
 	@for p in $(LIBEXEC_PROGRAMS); do rm -fv "$(LIBEXECDIR)/$$p"; done
 	@for m in $(MAN_PAGES); do rm -fv "$(DATADIR)/man/$$m"; done
 	@for c in $(COMPLETIONS); do rm -fv "$(DATADIR)/$${c#*:}"; done
+	@for dir in "$(SYSTEM_UNITS)" "$(USER_UNITS)"; do \
+	    rm -fv "$$dir/banger.service" "$$dir/banger.socket"; done
 	@if [ -d "$(LIBEXECDIR)" ]; then rmdir --ignore-fail-on-non-empty "$(LIBEXECDIR)"; fi
+
+deb: deps-deb all ## build a Debian package into build/deb/
+	@tools/build-deb.sh
+
+deps-deb: ## install the packages that making the Debian package needs
+	@tools/deps.sh build deb
 
 deps: ## install the packages that building, running and the default image need
 	@tools/deps.sh build run image
 
 deps-test: ## install those and what the tests need
-	@tools/deps.sh build run image test
+	@tools/deps.sh build run image deb test
 
 clean: ## remove all build directories; downloads in .cache/ stay
 	rm -rf build build-*
@@ -73,4 +91,4 @@ clean: ## remove all build directories; downloads in .cache/ stay
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: all try test test-full soak lint fuzz bench format install uninstall deps deps-test clean help
+.PHONY: all try test test-full soak lint fuzz bench format install uninstall deb deps-deb deps deps-test clean help

@@ -4,19 +4,20 @@
 # day give the same bytes each time, whoever builds: times, logs, keys and what mmdebstrap copies
 # from the host are fixed or removed.
 # The mirror is the host's, if the host is a bookworm with a mirror of its own, else Debian's.
-# Usage: tools/build-image.sh OUT.tar          (BANGER_MIRROR=URI overrides the mirror)
+# Usage: tools/build-image.sh OUT.tar [PACKAGE,...]     (BANGER_MIRROR=URI overrides the mirror)
+# With a list it has those packages, beside the essential ones, instead of the guest's.
 # shellcheck disable=SC2016 # the hooks' $1 is not this shell's
 set -euo pipefail
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 
-if [ $# -ne 1 ] || [ -z "$1" ]; then
-    echo "usage: tools/build-image.sh OUT.tar" >&2
+if [ $# -lt 1 ] || [ $# -gt 2 ] || [ -z "$1" ]; then
+    echo "usage: tools/build-image.sh OUT.tar [PACKAGE,...]" >&2
     exit 2
 fi
 out=$1
 suite=bookworm
 epoch=1767225600 # 2026-01-01: the newest time in the image
-packages=systemd-sysv,openssh-server,iproute2,iputils-ping,git,curl,ca-certificates,procps,less,vim-tiny
+packages=${2:-systemd-sysv,openssh-server,iproute2,iputils-ping,git,curl,ca-certificates,procps,less,vim-tiny}
 
 say() {
     printf 'image: %s\n' "$*" >&2

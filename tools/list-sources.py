@@ -43,13 +43,15 @@ def group_of(path):
         return "fuzz" if stem.startswith("fuzz_") else "fuzz-main" if has_main else "fuzz-lib"
     if folder == "tests/guest":
         return "guest"
+    if folder == "tests/lint":
+        return "lint"  # compiled by tests alone
     if path.parts[0] == "tests":
         return "other" if folder != "tests/bench" else "bench" if has_main else "bench-lib"
     if has_main:
         if folder not in PROGRAMS:
             raise SystemExit(f"{path}: defines main(), but {sys.argv[0]} knows no program for it")
         return "main:" + PROGRAMS[folder]
-    if top in ("base", "codec", "archive"):
+    if top in ("base", "codec", "archive", "doctor"):
         return "base"
     if top in ("agent", "client", "cli", "fakevmm", "launch"):
         return top

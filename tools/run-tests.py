@@ -331,7 +331,7 @@ def count_junit(tally, phase, path):
     return len(verdicts)
 
 
-def system_tests(tally, phase, directory, extra):
+def system_tests(tally, phase, directory, extra, full=False):
     """Runs tests/system with the programs of one build directory."""
     if not build(tally, directory):
         tally.fails(f"{phase}: {directory} does not build")
@@ -340,6 +340,8 @@ def system_tests(tally, phase, directory, extra):
     report = RESULTS / f"{phase.replace(' ', '-')}.xml"
     report.unlink(missing_ok=True)
     env = environment() | {"BANGER_BUILD": directory}
+    if full:
+        env["BANGER_RACE_ROUNDS"] = "50"
     workers = str(max(2, min(CPUS, 8)))
     status, _ = run([PYTHON, "-m", "pytest", "-q", "-n", workers, "--dist", "loadgroup",
                      f"--junit-xml={report}",
@@ -360,7 +362,7 @@ def phase_sanitized(tally, args):
     marks = {"asan": "sanitize or points", "tsan": "sanitize"}
     for kind, mark in marks.items():
         chosen = ["-m", "not full" if args.full else f"({mark}) and not full", *args.pytest]
-        system_tests(tally, f"system {kind}", f"build-{kind}", chosen)
+        system_tests(tally, f"system {kind}", f"build-{kind}", chosen, args.full and kind == "tsan")
 
 
 # The run -----------------------------------------------------------------------------------------

@@ -23,19 +23,25 @@ static void reap(struct agent *a)
 
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         sessions_reaped(&a->sessions, pid, status);
-        requests_reaped(&a->requests, pid);
+        requests_reaped(&a->requests, pid, status);
     }
     requests_idle(&a->requests, pid < 0 && errno == ECHILD);
 }
 
-static void on_children(struct source *source, uint32_t events)
+static void on_signals(struct source *source, uint32_t events)
 {
+    struct agent *a = source->owner;
     struct signalfd_siginfo info;
 
     (void)events;
     while (read(source->fd, &info, sizeof(info)) > 0) {
+        /* From init, whichever it is, that is the end of all processes. From anybody else, such as
+         * `kill -1`, it is none of our business. */
+        if (info.ssi_signo == SIGTERM && info.ssi_pid == 1) {
+            requests_init_ends(&a->requests);
+        }
     }
-    reap(source->owner);
+    reap(a);
 }
 
 static void on_frame(void *ctx, const struct frame *f, struct buf *out)
@@ -85,7 +91,7 @@ const struct link_ops agent_link_ops = {
 
 /* Children get SIGPIPE and the mask back as they should be; every other signal is at its default
  * from here on, whatever we were started with. PID 1 is sent none that it does not handle. */
-static int set_signals(struct agent *a)
+static int set_signals(struct agent *a, bool own_init)
 {
     sigset_t mask;
     int fd;
@@ -100,12 +106,15 @@ static int set_signals(struct agent *a)
     (void)signal(SIGPIPE, SIG_IGN);
     (void)sigemptyset(&mask);
     (void)sigaddset(&mask, SIGCHLD);
+    if (own_init) {
+        (void)sigaddset(&mask, SIGTERM);
+    }
     if (sigprocmask(SIG_SETMASK, &mask, NULL) < 0) {
         return -errno;
     }
     fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
-    a->children = (struct source){.fd = -1, .handle = on_children, .owner = a};
-    return fd < 0 ? -errno : poller_add(&a->poller, &a->children, fd, EPOLLIN);
+    a->signals = (struct source){.fd = -1, .handle = on_signals, .owner = a};
+    return fd < 0 ? -errno : poller_add(&a->poller, &a->signals, fd, EPOLLIN);
 }
 
 static void set_limits(struct agent *a)
@@ -153,9 +162,10 @@ int agent_init(struct agent *a, const struct agent_params *params)
         r = requests_init(&a->requests, &a->poller, &a->sessions);
     }
     if (r == 0) {
-        r = set_signals(a);
+        r = set_signals(a, params->own_init);
     }
     a->requests.live = params->live;
+    a->requests.own_init = params->own_init;
     set_limits(a);
     /* By descriptor: /proc is the user's to change, and our file's name is gone with the initramfs.
      */

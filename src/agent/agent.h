@@ -10,16 +10,17 @@
 #include "agent/session.h"
 
 struct agent {
-    bool live; /* a guest's PID 1 */
+    bool live; /* in a guest */
     struct poller poller;
     struct link link;
     struct sessions sessions;
     struct requests requests;
-    struct source children;
+    struct source signals;
 };
 
 struct agent_params {
     bool live;
+    bool own_init; /* PID 1 is the image's init, and ends this process with the rest */
     /* The seams of the fake VMM; NULL: the agent's own. */
     const struct link_ops *link_ops; /* their ctx is the struct agent */
     const struct session_ops *session_ops;

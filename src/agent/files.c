@@ -1,5 +1,6 @@
 #include "agent/files.h"
 
+#include "agent/report.h"
 #include "archive/archive.h"
 #include "codec/frame.h"
 
@@ -108,5 +109,11 @@ int files_main(char **args)
 {
     unsigned long flags = strtoul(args[1], NULL, 10);
 
+    if (strcmp(args[0], "stats") == 0) {
+        return report_stats();
+    }
+    if (strcmp(args[0], "processes") == 0) {
+        return report_processes();
+    }
     return strcmp(args[0], "get") == 0 ? get(args + 2, flags) : put(args + 2, flags);
 }

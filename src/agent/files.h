@@ -5,5 +5,6 @@
  */
 #pragma once
 
-/* args: "get" or "put", the flags as a number, and the paths; ends with NULL. The exit status. */
+/* args: "get" or "put", the flags as a number, and the paths; ends with NULL. Or "stats" or
+ * "processes" (report.h) and flags. The exit status. */
 int files_main(char **args);

@@ -1,6 +1,7 @@
 #include "agent/request.h"
 
 #include "agent/hostname.h"
+#include "agent/init.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/timerfd.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #define ENTROPY_MIN 32
@@ -171,7 +173,7 @@ static void on_sync(struct requests *q, const struct frame *f, struct buf *out)
     (void)put_reply(out, f->stream, EAGAIN, "too many syncs at once");
 }
 
-void requests_reaped(struct requests *q, pid_t pid)
+void requests_reaped(struct requests *q, pid_t pid, int status)
 {
     for (int i = 0; i < REQUEST_SYNCS_MAX; i++) {
         struct sync_child *s = &q->syncs[i];
@@ -180,6 +182,10 @@ void requests_reaped(struct requests *q, pid_t pid)
             s->pid = 0;
             s->done = !s->silent;
         }
+    }
+    if (q->asker == pid) {
+        q->asker = 0;
+        q->refused = status;
     }
 }
 
@@ -193,10 +199,11 @@ static void arm(struct requests *q, unsigned ms)
     (void)timerfd_settime(q->timer.fd, 0, &when, NULL);
 }
 
-/* To all processes but this one; in a test only to our own. */
+/* To all processes but this one; only to our own in a test, and where there is an init: either it
+ * does the same itself, or it might end when all its children do, which is a panic. */
 static void signal_all(struct requests *q, int sig)
 {
-    if (q->live) {
+    if (q->live && !q->own_init) {
         (void)kill(-1, sig);
     } else {
         sessions_signal(q->sessions, sig);
@@ -208,7 +215,8 @@ static void leave(struct requests *q)
 {
     if (q->live) {
         sync();
-        if (q->data_fd >= 0) {
+        /* init goes on: it has file systems to write to. */
+        if (q->data_fd >= 0 && !q->by_init) {
             (void)ioctl(q->data_fd, FIFREEZE, 0);
         }
     }
@@ -217,13 +225,8 @@ static void leave(struct requests *q)
     arm(q, REQUEST_FLUSH_MS);
 }
 
-static void on_poweroff(struct requests *q, const struct frame *f)
+static void go_down(struct requests *q)
 {
-    q->power_stream = f->stream;
-    q->power_silent = false;
-    if (q->power != POWER_ON) {
-        return;
-    }
     q->power = POWER_TERMINATING;
     q->sessions->closed = true;
     /* Shells ignore SIGTERM, not SIGHUP; a stopped process hears neither without SIGCONT. */
@@ -231,6 +234,68 @@ static void on_poweroff(struct requests *q, const struct frame *f)
     signal_all(q, SIGHUP);
     signal_all(q, SIGCONT);
     arm(q, REQUEST_TERM_MS);
+}
+
+/* Where there is no way to ask init, the machine ends under it, with all that is written on the
+ * disk. */
+static void ask_init(struct requests *q)
+{
+    if (q->asker > 0) {
+        arm(q, REQUEST_ASK_MS);
+        return;
+    }
+    q->asks++;
+    q->refused = 0;
+    switch (init_ask_poweroff(&q->asker)) {
+    case INIT_TOLD:
+    case INIT_ASKING:
+        q->power = POWER_ASKED;
+        arm(q, REQUEST_ASK_MS);
+        break;
+    case INIT_NONE:
+        go_down(q);
+        break;
+    }
+}
+
+/* A signal that PID 1 has no handler for yet is lost, and so it is told again. A program that was
+ * heard is not run again: what it asked for may take as long as it wants. */
+static void ask_again(struct requests *q)
+{
+    bool told = q->asker == 0 && q->refused == 0;
+
+    if (q->asks < REQUEST_ASKS && !(told && access("/run/systemd/system", F_OK) < 0)) {
+        ask_init(q);
+    } else if (q->refused != 0) {
+        q->power = POWER_ON;
+        q->refusal_due = !q->power_silent;
+    }
+}
+
+static void on_poweroff(struct requests *q, const struct frame *f)
+{
+    q->power_stream = f->stream;
+    q->power_silent = false;
+    if (q->power != POWER_ON && q->power != POWER_ASKED) {
+        return;
+    }
+    q->asks = 0;
+    if (q->own_init) {
+        ask_init(q);
+    } else {
+        go_down(q);
+    }
+}
+
+void requests_init_ends(struct requests *q)
+{
+    if (q->power == POWER_ON) {
+        q->power_silent = true; /* nobody asked */
+    }
+    if (q->power == POWER_ON || q->power == POWER_ASKED) {
+        q->by_init = true;
+        go_down(q);
+    }
 }
 
 void requests_idle(struct requests *q, bool no_children)
@@ -248,6 +313,9 @@ static void on_timer(struct source *source, uint32_t events)
     (void)events;
     (void)!read(source->fd, &expirations, sizeof(expirations));
     switch (q->power) {
+    case POWER_ASKED:
+        ask_again(q);
+        break;
     case POWER_TERMINATING:
         q->power = POWER_KILLING;
         signal_all(q, SIGKILL);
@@ -305,14 +373,33 @@ void requests_frame(struct requests *q, const struct frame *f, struct buf *out)
 void requests_detach(struct requests *q)
 {
     q->power_silent = true;
+    q->refusal_due = false;
     for (int i = 0; i < REQUEST_SYNCS_MAX; i++) {
         q->syncs[i].silent = true;
         q->syncs[i].done = false;
     }
 }
 
+static bool put_refusal(struct requests *q, struct buf *out)
+{
+    char text[REQUEST_TEXT_MAX];
+
+    q->refusal_due = false;
+    if (WIFSIGNALED(q->refused)) {
+        (void)snprintf(text, sizeof(text), "the guest's poweroff was killed by signal %d",
+                       WTERMSIG(q->refused));
+    } else {
+        (void)snprintf(text, sizeof(text), "the guest's poweroff ended with status %d",
+                       WEXITSTATUS(q->refused));
+    }
+    return put_reply(out, q->power_stream, EIO, text);
+}
+
 bool requests_next(struct requests *q, struct buf *out)
 {
+    if (q->refusal_due) {
+        return put_refusal(q, out);
+    }
     for (int i = 0; i < REQUEST_SYNCS_MAX; i++) {
         if (q->syncs[i].done) {
             q->syncs[i].done = false;

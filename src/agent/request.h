@@ -13,9 +13,13 @@
 #define REQUEST_KILL_MS 1000 /* from SIGKILL to going on without them */
 #define REQUEST_FLUSH_MS 500 /* for the host to take the last frames */
 #define REQUEST_TEXT_MAX 256
+/* An init that has just begun may not listen yet. */
+#define REQUEST_ASK_MS 3000
+#define REQUEST_ASKS 5
 
 enum power {
     POWER_ON,
+    POWER_ASKED, /* the image's init is to power off; it ends all processes, us too */
     POWER_TERMINATING,
     POWER_KILLING,
     POWER_LEAVING, /* all is on the disk; the last frames are on their way */
@@ -32,11 +36,17 @@ struct sync_child {
 struct requests {
     struct poller *poller;
     struct sessions *sessions;
-    bool live;   /* a guest; else a test, which must change nothing */
-    int data_fd; /* a directory of the data disk, or -1; borrowed */
+    bool live;     /* a guest; else a test, which must change nothing */
+    bool own_init; /* PID 1 is the image's */
+    bool by_init;  /* it ends all processes, and then the machine */
+    int data_fd;   /* a directory of the data disk, or -1; borrowed */
     enum power power;
     uint32_t power_stream;
-    bool power_silent;
+    bool power_silent; /* nobody waits for the answer */
+    unsigned asks;     /* of init, so far */
+    pid_t asker;       /* its program that asks it, or 0 */
+    int refused;       /* status of wait() of the last one; 0: it did ask */
+    bool refusal_due;
     bool reply_due;
     bool farewell_due;
     struct source timer;
@@ -53,8 +63,11 @@ void requests_frame(struct requests *q, const struct frame *f, struct buf *out);
 /* A generation of the link has ended: nobody waits for the answers. */
 void requests_detach(struct requests *q);
 
+/* The image's init ends all processes now. */
+void requests_init_ends(struct requests *q);
+
 /* A child has ended; then, whether none is left. */
-void requests_reaped(struct requests *q, pid_t pid);
+void requests_reaped(struct requests *q, pid_t pid, int status);
 void requests_idle(struct requests *q, bool no_children);
 
 /* Appends an answer that became due, if there is one. */

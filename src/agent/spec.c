@@ -34,7 +34,7 @@ static int spec_check(const uint8_t *body, size_t len, size_t *ret_args, size_t 
 {
     struct frame_reader r = {.p = body, .left = len};
     size_t args = 0, vars = 0, paths = 0;
-    bool files = false;
+    bool files = false, report = false;
     const uint8_t *value;
     bool tty = false;
     uint32_t size;
@@ -51,10 +51,11 @@ static int spec_check(const uint8_t *body, size_t len, size_t *ret_args, size_t 
         } else if (tag == FRAME_TAG_PATH) {
             paths++;
         } else if (tag == FRAME_TAG_FILES) {
-            if (size != 2 || (value[0] != FRAME_FILES_GET && value[0] != FRAME_FILES_PUT)) {
+            if (size != 2 || value[0] < FRAME_FILES_GET || value[0] > FRAME_FILES_PROCESSES) {
                 return invalid(f, "a value of the wrong size or range");
             }
             files = true;
+            report = value[0] >= FRAME_FILES_STATS;
         } else if (tag == FRAME_TAG_ENV) {
             const uint8_t *sign = memchr(value, '=', size);
 
@@ -74,7 +75,7 @@ static int spec_check(const uint8_t *body, size_t len, size_t *ret_args, size_t 
     if (n < 0) {
         return invalid(f, "cut short");
     }
-    if (files ? args > 0 || paths == 0 : (args == 0 && !tty) || paths > 0) {
+    if (files ? args > 0 || (paths == 0) != report : (args == 0 && !tty) || paths > 0) {
         return invalid(f, "no command");
     }
     args += files ? paths + SPEC_FILES_ARGS : 0;
@@ -90,13 +91,18 @@ static int spec_check(const uint8_t *body, size_t len, size_t *ret_args, size_t 
 /* The program itself, as files.c wants to be called; the paths follow. */
 static size_t set_files(struct spec *spec, const uint8_t value[2])
 {
-    static char name[] = "banger-agent", arg[] = SPEC_FILES_ARG, get[] = "get", put[] = "put";
+    static char name[] = "banger-agent", arg[] = SPEC_FILES_ARG;
+    static char get[] = "get", put[] = "put", stats[] = "stats", processes[] = "processes";
+    static char *const verbs[] = {[FRAME_FILES_GET] = get,
+                                  [FRAME_FILES_PUT] = put,
+                                  [FRAME_FILES_STATS] = stats,
+                                  [FRAME_FILES_PROCESSES] = processes};
 
     (void)snprintf(spec->flags, sizeof(spec->flags), "%u", value[1]);
     spec->files = true;
     spec->argv[0] = name;
     spec->argv[1] = arg;
-    spec->argv[2] = value[0] == FRAME_FILES_GET ? get : put;
+    spec->argv[2] = verbs[value[0]];
     spec->argv[3] = spec->flags;
     spec->cwd = "/";
     return SPEC_FILES_ARGS;

@@ -30,7 +30,7 @@ int failure_set(struct failure *f, uint32_t status, int error, const char *fmt, 
 
 #define SPEC_DEFAULTS 6 /* variables that spec_set_defaults may add */
 
-/* What this program is called with for FRAME_TAG_FILES: then get|put, flags, paths (files.h). */
+/* What this program is called with for FRAME_TAG_FILES: then what to do, flags, paths (files.h). */
 #define SPEC_FILES_ARG "--files"
 #define SPEC_FILES_ARGS 4
 

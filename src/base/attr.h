@@ -14,6 +14,10 @@
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
+/* The text of a macro's value. */
+#define STR_OF_TOKENS(x) #x
+#define STR_OF(x) STR_OF_TOKENS(x)
+
 /* Hand-over of ownership, visible at the place where it happens. */
 #define STEAL_PTR(p)                                                                               \
     ({                                                                                             \

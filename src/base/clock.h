@@ -9,6 +9,7 @@
 
 int64_t clock_mono_ms(void); /* CLOCK_MONOTONIC */
 int64_t clock_mono_us(void);
+int64_t clock_boot_ms(void); /* CLOCK_BOOTTIME: as the first, and also while the host sleeps */
 int64_t clock_real_ms(void); /* CLOCK_REALTIME, since 1970 */
 
 /* "2026-11-23T16:02:03.004Z", and nothing else; real_ms 0 gives "". */

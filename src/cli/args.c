@@ -335,23 +335,23 @@ void cli_args_done(struct cli_args *args)
 
 /* Flags to parameters ---------------------------------------------------------------------------*/
 
-static int parse_ms(const char *text, long long *ret)
+static int parse_ms(const char *text, long long max_ms, long long *ret)
 {
     static const struct {
         const char *unit;
         uint64_t ms;
-    } units[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
+    } units[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", DAY_MS}};
     size_t digits = strspn(text, "0123456789");
     _cleanup_free_ char *number = x_strndup(text, digits);
     uint64_t v;
-    int r = str_to_u64(number, DAY_MS, &v);
+    int r = str_to_u64(number, (uint64_t)max_ms, &v);
 
     if (r < 0) {
         return r;
     }
     for (size_t i = 0; i < ARRAY_LEN(units); i++) {
         if (str_eq(text + digits, units[i].unit)) {
-            if (v * units[i].ms > DAY_MS) {
+            if (v > (uint64_t)max_ms / units[i].ms) {
                 return -ERANGE;
             }
             *ret = (long long)(v * units[i].ms);
@@ -361,13 +361,13 @@ static int parse_ms(const char *text, long long *ret)
     return -EINVAL;
 }
 
-static int parse_unit(enum cli_unit unit, const char *text, long long *ret)
+static int parse_unit(enum cli_unit unit, const char *text, long long max_ms, long long *ret)
 {
     uint64_t v = 0;
     int r;
 
     if (unit == UNIT_MS) {
-        return parse_ms(text, ret);
+        return parse_ms(text, max_ms, ret);
     }
     r = str_to_u64(text, INT64_MAX, &v);
     if (r == -EINVAL && unit != UNIT_NONE) {
@@ -391,11 +391,13 @@ int cli_flag_number(const struct cli_flag *flag, const char *text, long long *re
     };
     const struct api_param *spec = cli_flag_param(flag);
     _cleanup_free_ char *safe = str_escape(text, strlen(text), 64);
+    bool is_long = flag->unit == UNIT_MS && spec && spec->max > DAY_MS;
     long long v = 0;
 
-    if (parse_unit(flag->unit, text, &v) < 0) {
+    if (parse_unit(flag->unit, text, is_long ? spec->max : DAY_MS, &v) < 0) {
         return err_set(err, ERR_INVALID, "--%s must be %s, not '%s'", flag->name,
-                       examples[flag->unit], safe);
+                       is_long ? "a time such as 12h or 7d, at most a year" : examples[flag->unit],
+                       safe);
     }
     if (spec && (v < spec->min || v > spec->max)) {
         return err_set(err, ERR_INVALID, "--%s must be %lld to %lld%s, not '%s'", flag->name,
@@ -410,16 +412,24 @@ int cli_flag_number(const struct cli_flag *flag, const char *text, long long *re
     return 0;
 }
 
+static int check_choice(const struct cli_given *g, struct err *err)
+{
+    const char *choices = cli_flag_choices(g->flag);
+    _cleanup_free_ char *safe = NULL;
+
+    if (!choices || !g->value || str_is_choice(choices, g->value)) {
+        return 0;
+    }
+    safe = str_escape(g->value, strlen(g->value), 64);
+    err_set(err, ERR_INVALID, "--%s must be one of %s, not '%s'", g->flag->name, choices, safe);
+    return cli_hint_choice(err, choices, g->value);
+}
+
 static int check_string(const struct cli_given *g, const struct api_param *spec, struct err *err)
 {
     size_t len = strlen(g->value);
     _cleanup_free_ char *safe = str_escape(g->value, len, 64);
 
-    if (spec->choices && !str_is_choice(spec->choices, g->value)) {
-        err_set(err, ERR_INVALID, "--%s must be one of %s, not '%s'", g->flag->name, spec->choices,
-                safe);
-        return cli_hint_choice(err, spec->choices, g->value);
-    }
     if (!spec->choices && spec->max > 0 && (len < (size_t)spec->min || len > (size_t)spec->max)) {
         return err_set(err, ERR_INVALID, "--%s must have %lld to %lld bytes", g->flag->name,
                        spec->min, spec->max);
@@ -471,6 +481,9 @@ static int put_param(const struct cli_given *g, const struct api_param *spec, js
 {
     long long number = 0;
 
+    if (check_choice(g, err) < 0) {
+        return -1;
+    }
     switch (spec->type) {
     case API_STRING:
     case API_BYTES:
@@ -480,7 +493,7 @@ static int put_param(const struct cli_given *g, const struct api_param *spec, js
         json_put(params, spec->name, json_bytes_new(g->value, strlen(g->value)));
         return 0;
     case API_BOOL:
-        json_put_bool(params, spec->name, true);
+        json_put_bool(params, spec->name, !g->value || str_eq(g->value, "yes"));
         return 0;
     case API_INT:
         if (cli_flag_number(g->flag, g->value, &number, err) < 0) {

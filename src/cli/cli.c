@@ -34,7 +34,7 @@ static int absolute_socket(struct cli *cli, char **ret_path, struct err *err)
     return 0;
 }
 
-static int resolve_paths(struct cli *cli, struct err *err)
+int cli_resolve_paths(struct cli *cli, struct err *err)
 {
     _cleanup_free_ char *socket = NULL;
     const char *given = cli->socket;
@@ -59,7 +59,7 @@ static int resolve_paths(struct cli *cli, struct err *err)
 
 int cli_connect(struct cli *cli, bool start, struct client **ret_client, struct err *err)
 {
-    if (resolve_paths(cli, err) < 0) {
+    if (cli_resolve_paths(cli, err) < 0) {
         return -1;
     }
     return client_connect(

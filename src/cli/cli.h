@@ -160,7 +160,9 @@ char *cli_flag_text(const struct cli_flag *flag);
 json_t *cli_help_json(const char *noun);
 json_t *cli_help_verb_json(const struct cli_verb *verb);
 
-/* cli.c: connects, starting the daemon if need be (start). ERR_*. */
+/* cli.c: sets cli->paths, and acts as their owner. */
+int cli_resolve_paths(struct cli *cli, struct err *err);
+/* Connects, starting the daemon if need be (start). ERR_*. */
 int cli_connect(struct cli *cli, bool start, struct client **ret_client, struct err *err);
 /* One call on a connection of its own. */
 int cli_call(struct cli *cli, const char *method, json_t *params, json_t **ret_result,
@@ -183,8 +185,13 @@ int cmd_vm_pause(struct cli *cli, const struct cli_args *args);
 int cmd_vm_resume(struct cli *cli, const struct cli_args *args);
 int cmd_vm_wait(struct cli *cli, const struct cli_args *args);
 int cmd_vm_set(struct cli *cli, const struct cli_args *args);
+int cmd_vm_prune(struct cli *cli, const struct cli_args *args);
+int cmd_vm_touch(struct cli *cli, const struct cli_args *args);
+int cmd_vm_timeline(struct cli *cli, const struct cli_args *args);
 int cmd_vm_rename(struct cli *cli, const struct cli_args *args);
 int cmd_vm_delete(struct cli *cli, const struct cli_args *args);
+int cmd_vm_stats(struct cli *cli, const struct cli_args *args);
+int cmd_vm_top(struct cli *cli, const struct cli_args *args);
 int cmd_vm_logs(struct cli *cli, const struct cli_args *args);
 int cmd_image_list(struct cli *cli, const struct cli_args *args);
 int cmd_image_register(struct cli *cli, const struct cli_args *args);
@@ -196,12 +203,15 @@ int cmd_op_list(struct cli *cli, const struct cli_args *args);
 int cmd_op_show(struct cli *cli, const struct cli_args *args);
 int cmd_op_cancel(struct cli *cli, const struct cli_args *args);
 int cmd_op_wait(struct cli *cli, const struct cli_args *args);
+int cmd_events(struct cli *cli, const struct cli_args *args);
 int cmd_config_list(struct cli *cli, const struct cli_args *args);
 int cmd_config_show(struct cli *cli, const struct cli_args *args);
 int cmd_daemon_status(struct cli *cli, const struct cli_args *args);
 int cmd_daemon_stop(struct cli *cli, const struct cli_args *args);
 int cmd_daemon_reconcile(struct cli *cli, const struct cli_args *args);
 int cmd_daemon_verify_store(struct cli *cli, const struct cli_args *args);
+int cmd_doctor(struct cli *cli, const struct cli_args *args);
+int cmd_debug_bundle(struct cli *cli, const struct cli_args *args);
 int cmd_version(struct cli *cli, const struct cli_args *args);
 int cmd_help(struct cli *cli, const struct cli_args *args);
 int cmd_completion(struct cli *cli, const struct cli_args *args);

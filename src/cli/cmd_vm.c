@@ -1,3 +1,4 @@
+#include "base/clock.h"
 #include "base/str.h"
 #include "cli/cli.h"
 #include "cli/each.h"
@@ -99,6 +100,111 @@ int cmd_vm_list(struct cli *cli, const struct cli_args *args)
     return list_vms(cli, args, true);
 }
 
+static char *cell_incarnation(const json_t *start)
+{
+    return x_asprintf("%lld", json_int(start, "incarnation", 0));
+}
+
+static char *cell_accel(const json_t *start)
+{
+    return x_strdup(json_str(start, "accel", NULL));
+}
+
+static char *cell_started(const json_t *start)
+{
+    return x_strdup(json_str(start, "started_at", NULL));
+}
+
+static char *cell_ms(const json_t *start)
+{
+    return x_asprintf("%lld", json_int(start, "ms", 0));
+}
+
+static char *cell_steps(const json_t *start)
+{
+    char *text = x_strdup("");
+    const json_t *phase;
+    size_t i;
+
+    json_array_foreach (json_object_get(start, "timeline"), i, phase) {
+        _cleanup_free_ char *before = text;
+
+        text = x_asprintf("%s%s%s %lld", before, i > 0 ? ", " : "", json_str(phase, "phase", ""),
+                          json_int(phase, "ms", 0));
+    }
+    return text;
+}
+
+int cmd_vm_timeline(struct cli *cli, const struct cli_args *args)
+{
+    static const struct out_column columns[] = {
+        {"START", cell_incarnation, OUT_RIGHT},
+        {"STARTED", cell_started, 0},
+        {"ACCEL", cell_accel, 0},
+        {"MS", cell_ms, OUT_RIGHT},
+        {"STEPS", cell_steps, OUT_WHOLE},
+    };
+    const char *ref = args->operands[0];
+    _cleanup_json_ json_t *params = json_object(), *starts = NULL;
+    struct err err;
+
+    json_put(params, "vm", json_bytes_new(ref, strlen(ref)));
+    if (cli_call(cli, "vm.timeline", STEAL_PTR(params), &starts, &err) < 0) {
+        return each_fail(cli, NULL, "show", ref, &err);
+    }
+    if (cli->quiet) {
+        const json_t *start;
+        size_t i;
+
+        json_array_foreach (starts, i, start) {
+            (void)printf("%lld\n", json_int(start, "incarnation", 0));
+        }
+        return 0;
+    }
+    return out_list(cli, starts, columns, ARRAY_LEN(columns));
+}
+
+static char *cell_since(const json_t *pruned)
+{
+    return out_age(json_str(pruned, "state_since", ""), clock_real_ms());
+}
+
+static char *cell_bytes(const json_t *pruned)
+{
+    return out_size(json_int(pruned, "bytes", 0));
+}
+
+int cmd_vm_prune(struct cli *cli, const struct cli_args *args)
+{
+    static const struct out_column columns[] = {
+        {"ID", cell_id, 0},       {"NAME", cell_name, 0},          {"STATE", cell_state, 0},
+        {"SINCE", cell_since, 0}, {"SIZE", cell_bytes, OUT_RIGHT},
+    };
+    _cleanup_json_ json_t *params = json_object(), *pruned = NULL;
+    const json_t *one;
+    struct err err;
+    int status = 0;
+    size_t i;
+
+    if (cli_args_params(args, "vm.prune", params, &err) < 0) {
+        return out_usage(cli, args->verb->path, &err);
+    }
+    if (cli_call(cli, "vm.prune", STEAL_PTR(params), &pruned, &err) < 0) {
+        return out_error(cli, NULL, "cannot prune", &err);
+    }
+    (void)out_list(cli, pruned, columns, ARRAY_LEN(columns));
+    json_array_foreach (pruned, i, one) {
+        const char *why = json_str(one, "error", NULL);
+
+        if (why) {
+            err_set(&err, ERR_IO, "%s", why);
+            err_hint(&err, "banger rm --force %s tries once more", json_str(one, "name", ""));
+            status = each_fail(cli, NULL, "delete", json_str(one, "name", ""), &err);
+        }
+    }
+    return status;
+}
+
 /* Verbs on several VMs --------------------------------------------------------------------------*/
 
 int cmd_vm_show(struct cli *cli, const struct cli_args *args)
@@ -156,6 +262,11 @@ int cmd_vm_resume(struct cli *cli, const struct cli_args *args)
 int cmd_vm_wait(struct cli *cli, const struct cli_args *args)
 {
     return change(cli, args, "vm.wait", "wait for");
+}
+
+int cmd_vm_touch(struct cli *cli, const struct cli_args *args)
+{
+    return change(cli, args, "vm.touch", "touch");
 }
 
 int cmd_vm_delete(struct cli *cli, const struct cli_args *args)
@@ -223,35 +334,5 @@ int cmd_vm_rename(struct cli *cli, const struct cli_args *args)
     if (cli->format != FORMAT_TABLE) {
         out_json(cli, result);
     }
-    return 0;
-}
-
-/* Logs ------------------------------------------------------------------------------------------*/
-
-int cmd_vm_logs(struct cli *cli, const struct cli_args *args)
-{
-    _cleanup_json_ json_t *params = json_object();
-    _cleanup_json_ json_t *result = NULL;
-    _cleanup_free_ char *text = NULL;
-    const char *ref = args->operands[0];
-    struct err err;
-    size_t len;
-
-    if (cli_args_params(args, "vm.logs", params, &err) < 0) {
-        return out_usage(cli, args->verb->path, &err);
-    }
-    json_put(params, "vm", json_bytes_new(ref, strlen(ref)));
-    if (cli_call(cli, "vm.logs", STEAL_PTR(params), &result, &err) < 0) {
-        return each_fail(cli, NULL, "read the log of", ref, &err);
-    }
-    if (cli->format != FORMAT_TABLE) {
-        out_json(cli, result);
-        return 0;
-    }
-    if (json_bytes_get(json_object_get(result, "text"), &text, &len) < 0) {
-        err_set(&err, ERR_IO, "the daemon sent no text");
-        return each_fail(cli, NULL, "read the log of", ref, &err);
-    }
-    out_guest_text(cli, text, len);
     return 0;
 }

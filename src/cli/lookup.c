@@ -132,6 +132,8 @@ enum cli_kind cli_kind_of(const char *word)
         {"KEY", KIND_TEXT},
         {"KEY=PATTERN", KIND_TEXT},
         {"SIGNAL", KIND_TEXT},
+        {"CHECK", KIND_TEXT},
+        {"POLICY", KIND_TEXT},
     };
     size_t len = strcspn(word, ".");
 

@@ -78,23 +78,82 @@ void out_json(const struct cli *cli, const json_t *value)
 
 /* Text ------------------------------------------------------------------------------------------*/
 
-void out_guest_text(const struct cli *cli, const char *text, size_t len)
+/* How many bytes at the end of a piece mean nothing alone: a carriage return, or the beginning of a
+ * character. */
+static size_t undecided(const char *text, size_t len)
 {
-    if (!cli->stdout_tty) {
-        (void)fwrite(text, 1, len, stdout);
-        return;
+    for (size_t n = 1; n <= 3 && n <= len; n++) {
+        unsigned char c = (unsigned char)text[len - n];
+
+        if (c < 0x80) {
+            return n == 1 && c == '\r' ? 1 : 0;
+        }
+        if (c >= 0xC0) {
+            size_t whole = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : 2;
+
+            return whole > n ? n : 0;
+        }
     }
+    return 0;
+}
+
+static void put_lines(struct out_text *t, const char *text, size_t len)
+{
     while (len > 0) {
         const char *end = memchr(text, '\n', len);
         size_t line = end ? (size_t)(end - text) : len;
-        size_t shown = line > 0 && text[line - 1] == '\r' ? line - 1 : line;
+        size_t shown = end && line > 0 && text[line - 1] == '\r' ? line - 1 : line;
         _cleanup_free_ char *safe = str_escape(text, shown, shown);
 
-        (void)puts(safe);
+        (void)fputs(safe, stdout);
+        if (end) {
+            (void)putchar('\n');
+        }
+        t->midline = !end;
         line += end != NULL;
         text += line;
         len -= line;
     }
+}
+
+void out_text(struct out_text *t, const char *text, size_t len)
+{
+    _cleanup_free_ char *all = NULL;
+    size_t hold;
+
+    if (!t->escape) {
+        (void)fwrite(text, 1, len, stdout);
+        return;
+    }
+    all = x_calloc(1, t->held_len + len + 1);
+    memcpy(all, t->held, t->held_len);
+    memcpy(all + t->held_len, text, len);
+    len += t->held_len;
+    hold = undecided(all, len);
+    put_lines(t, all, len - hold);
+    memcpy(t->held, all + len - hold, hold);
+    t->held_len = hold;
+}
+
+void out_text_end(struct out_text *t)
+{
+    if (t->held_len > 0) {
+        /* A carriage return at the end is that of a line's end. */
+        put_lines(t, t->held, t->held[0] == '\r' ? 0 : t->held_len);
+        t->held_len = 0;
+    }
+    if (t->midline) {
+        (void)putchar('\n');
+        t->midline = false;
+    }
+}
+
+void out_guest_text(const struct cli *cli, const char *text, size_t len)
+{
+    struct out_text t = {.escape = cli->stdout_tty};
+
+    out_text(&t, text, len);
+    out_text_end(&t);
 }
 
 char *out_size(long long bytes)

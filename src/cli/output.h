@@ -40,7 +40,17 @@ int out_object(const struct cli *cli, const json_t *object);
 /* One value as JSON in the format's shape. */
 void out_json(const struct cli *cli, const json_t *value);
 
-/* Guest bytes: as they are, or, when stdout is a terminal, escaped line by line. */
+/* Guest bytes that come in pieces: as they are, or escaped but for the ends of lines. */
+struct out_text {
+    bool escape;  /* stdout is a terminal */
+    bool midline; /* the last line has no end so far */
+    char held[4]; /* the beginning of what the next piece decides */
+    size_t held_len;
+};
+void out_text(struct out_text *t, const char *text, size_t len);
+/* What was held, and the end of the last line. */
+void out_text_end(struct out_text *t);
+/* All of it at once, escaped when stdout is a terminal. */
 void out_guest_text(const struct cli *cli, const char *text, size_t len);
 
 /* "1.5G", "512M"; "3 min ago" of an RFC 3339 time. Allocated. */

@@ -12,6 +12,12 @@
     "SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 go to the command; SIGINT or SIGTERM "   \
     "for the second time kills it. When banger itself is killed, a command that reads our input "   \
     "is hung up (SIGHUP) and any other goes on."
+#define RESTART_HELP                                                                               \
+    "When to start the VM again: no, on-failure (it died, or its guest reboots), on-failure:N (N " \
+    "times in a row at most), or always (also when its guest has powered off)."
+#define AUTO_STOP_HELP "Stop the VM when no session was in it for so long, such as 30m; 0: never."
+#define EXPIRES_HELP                                                                               \
+    "Delete the VM, running or not, after this time, such as 7d, unless it is touched; 0: never."
 
 #define END {0}
 
@@ -33,6 +39,7 @@
     {.name = "image", .value = "IMAGE", .method = "vm.create.begin", .param = "image"}, \
     {.name = "kernel", .value = "KERNEL", .method = "vm.create.begin", .param = "kernel"}, \
     {.name = "vmm", .value = "VMM", .method = "vm.create.begin", .param = "vmm"}, \
+    {.name = "init", .value = "INIT", .method = "vm.create.begin", .param = "init"}, \
     {.name = "vcpus", .value = "N", .method = "vm.create.begin", .param = "vcpus"}, \
     {.name = "memory", .letter = 'm', .value = "SIZE", .method = "vm.create.begin", \
      .param = "memory_mib", .unit = UNIT_MIB, .doc = "Memory, in MiB or such as 2G."}, \
@@ -43,14 +50,22 @@
      .doc = "Label the VM; may be repeated."}, \
     {.name = "description", .value = "TEXT", .method = "vm.create.begin", \
      .param = "description"}, \
+    {.name = "restart", .value = "POLICY", .method = "vm.create.begin", .param = "restart", \
+     .doc = RESTART_HELP}, \
+    {.name = "autostart", .method = "vm.create.begin", .param = "autostart"}, \
+    {.name = "auto-stop-after", .value = "TIME", .method = "vm.create.begin", \
+     .param = "auto_stop_after_ms", .unit = UNIT_MS, .doc = AUTO_STOP_HELP}, \
+    {.name = "expires-after", .value = "TIME", .method = "vm.create.begin", \
+     .param = "expires_after_ms", .unit = UNIT_MS, .doc = EXPIRES_HELP}, \
     {.name = "timeout", .value = "TIME", .unit = UNIT_MS, \
      .doc = "How long creating and starting the VM may take, such as 90s or 5m. Default: as " \
             "long as it makes progress."}
 /* cli/select.h */
-#define FLAGS_SELECT \
+#define FLAG_FILTER \
     {.name = "filter", .value = "KEY=PATTERN", \
      .doc = "Only what has such a value, as in --filter state=running; KEY!=PATTERN: only what " \
-            "has not. May be repeated."}, \
+            "has not. May be repeated."}
+#define FLAGS_SELECT FLAG_FILTER, \
     {.name = "sort", .value = "KEY", .doc = "In the order of these values."}, \
     {.name = "reverse", .doc = "In the opposite order."}
 #define MORE_SELECT \
@@ -63,6 +78,11 @@
 
 static const struct cli_flag reconcile_flags[] = {
     {.name = "dry-run", .method = "daemon.reconcile", .param = "dry_run"},
+    END,
+};
+
+static const struct cli_flag doctor_flags[] = {
+    {.name = "verbose", .letter = 'v', .doc = "Show what was looked at also where all is well."},
     END,
 };
 
@@ -120,6 +140,17 @@ static const struct cli_flag ps_flags[] = {
 
 static const struct cli_flag list_flags[] = {FLAGS_SELECT, END};
 
+static const struct cli_flag events_flags[] = {
+    {.name = "follow", .letter = 'f', .doc = "Go on with those that come, until interrupted."},
+    {.name = "since",
+     .value = "N",
+     .method = "events.list",
+     .param = "since",
+     .doc = "Only those with a greater number."},
+    FLAG_FILTER,
+    END,
+};
+
 static const struct cli_flag stop_flags[] = {
     FLAG_FORCE("vm.stop"),
     FLAG_TIMEOUT("vm.stop"),
@@ -170,13 +201,52 @@ static const struct cli_flag set_flags[] = {
      .param = "disk_bytes",
      .unit = UNIT_BYTES,
      .doc = "Size of the data disk, such as 16G, from the next start on. It cannot shrink."},
+    {.name = "restart",
+     .value = "POLICY",
+     .method = "vm.set",
+     .param = "restart",
+     .doc = RESTART_HELP},
+    {.name = "autostart",
+     .value = "yes|no",
+     .choices = "yes|no",
+     .method = "vm.set",
+     .param = "autostart"},
+    {.name = "auto-stop-after",
+     .value = "TIME",
+     .method = "vm.set",
+     .param = "auto_stop_after_ms",
+     .unit = UNIT_MS,
+     .doc = AUTO_STOP_HELP},
+    {.name = "expires-after",
+     .value = "TIME",
+     .method = "vm.set",
+     .param = "expires_after_ms",
+     .unit = UNIT_MS,
+     .doc = EXPIRES_HELP},
     {.name = "dry-run", .method = "vm.set", .param = "dry_run"},
+    END,
+};
+
+static const struct cli_flag prune_flags[] = {
+    {.name = "stopped-for",
+     .value = "TIME",
+     .method = "vm.prune",
+     .param = "stopped_for_ms",
+     .unit = UNIT_MS,
+     .doc = "Only VMs that have been stopped for so long; 0: all. Default: 1d."},
+    {.name = "dry-run", .method = "vm.prune", .param = "dry_run"},
     END,
 };
 
 static const struct cli_flag delete_flags[] = {FLAG_FORCE("vm.delete"), END};
 
 static const struct cli_flag logs_flags[] = {
+    {.name = "follow",
+     .letter = 'f',
+     .doc = "Go on with what comes, until the VM is deleted. A stopped VM may start again."},
+    {.name = "console", .doc = "The guest's serial console; the default."},
+    {.name = "vmm", .doc = "What the program that runs the VM printed."},
+    {.name = "agent", .doc = "What the console has of banger's agent in the guest."},
     {.name = "source", .value = "SOURCE", .method = "vm.logs", .param = "source"},
     {.name = "tail",
      .value = "SIZE",
@@ -185,6 +255,20 @@ static const struct cli_flag logs_flags[] = {
      .unit = UNIT_BYTES},
     END,
 };
+
+static const struct cli_flag stats_flags[] = {
+    {.name = "watch", .doc = "Again and again: in place on a terminal, else as further rows."},
+    {.name = "interval",
+     .value = "TIME",
+     .method = "vm.stats",
+     .param = "interval_ms",
+     .unit = UNIT_MS,
+     .doc = "Time over which the use of CPUs is measured. Default: 500ms, with --watch 2s."},
+    FLAG_TIMEOUT("vm.stats"),
+    END,
+};
+
+static const struct cli_flag top_flags[] = {FLAG_TIMEOUT("vm.top"), END};
 
 static const struct cli_flag session_wait_flags[] = {
     FLAG_TIMEOUT("session.wait"),
@@ -352,6 +436,24 @@ const struct cli_verb cli_verbs[] = {
         .run = cmd_vm_set,
     },
     {
+        .path = "vm touch",
+        .alias = "touch",
+        .operands = "VM...",
+        .min = 1,
+        .max = UINT32_MAX,
+        .doc = "Keep VMs from being stopped as idle, and from expiring, for another while.",
+        .run = cmd_vm_touch,
+    },
+    {
+        .path = "vm timeline",
+        .operands = "VM",
+        .min = 1,
+        .max = 1,
+        .doc = "Show how long the steps of a VM's starts took, in ms.",
+        .more = "The last hundred starts are kept.",
+        .run = cmd_vm_timeline,
+    },
+    {
         .path = "vm rename",
         .operands = "VM NAME",
         .min = 2,
@@ -370,16 +472,54 @@ const struct cli_verb cli_verbs[] = {
         .run = cmd_vm_delete,
     },
     {
+        .path = "vm prune",
+        .alias = "prune",
+        .operands = "",
+        .flags = prune_flags,
+        .doc = "Delete VMs that have been stopped for a day, and their disks.",
+        .more = "Not those that start by themselves (--autostart, --restart), nor those that "
+                "somebody works on. Lists what is deleted; status 1 when something could not be.",
+        .run = cmd_vm_prune,
+    },
+    {
         .path = "vm logs",
         .alias = "logs",
         .operands = "VM",
         .min = 1,
         .max = 1,
         .flags = logs_flags,
-        .doc = "Print the end of a VM's console or VMM log.",
+        .doc = "Print the end of a VM's log, and with -f what comes.",
         .more = "On a terminal control characters are escaped; elsewhere the bytes are as the "
-                "guest wrote them.",
+                "guest wrote them. Following ends with status 0 when the VM is deleted, and with "
+                "1 when the daemon ends. Logs are cut to their last 256 KiB when they pass 1 MiB; "
+                "a follower that was so slow that it missed some is told how many bytes. The "
+                "agent's lines are those of the console that begin with 'banger-agent: '; a guest "
+                "can write such lines, too.",
         .run = cmd_vm_logs,
+    },
+    {
+        .path = "vm stats",
+        .alias = "stats",
+        .operands = "[VM...]",
+        .min = 0,
+        .max = UINT32_MAX,
+        .flags = stats_flags,
+        .doc = "Tell what VMs use: CPU, memory and disk, and what their guests say.",
+        .more =
+            "Without a VM: all that are running. LOAD, GUEST MEM and GUEST DISK (of the root) are "
+            "the guest's word. What cannot be told is empty in the table, and null with a reason "
+            "in JSON.",
+        .run = cmd_vm_stats,
+    },
+    {
+        .path = "vm top",
+        .alias = "top",
+        .operands = "VM",
+        .min = 1,
+        .max = 1,
+        .flags = top_flags,
+        .doc = "List the processes in a VM.",
+        .run = cmd_vm_top,
     },
     {
         .path = "image list",
@@ -469,6 +609,14 @@ const struct cli_verb cli_verbs[] = {
         .run = cmd_op_cancel,
     },
     {
+        .path = "events",
+        .operands = "",
+        .flags = events_flags,
+        .doc = "Print what became of VMs, images and kernels, numbered.",
+        .more = "The last ten thousand events are kept. " MORE_SELECT,
+        .run = cmd_events,
+    },
+    {
         .path = "config show",
         .operands = "",
         .doc = "Show the configuration that the daemon uses, and where each value is from.",
@@ -510,6 +658,34 @@ const struct cli_verb cli_verbs[] = {
         .operands = "",
         .doc = "Check the daemon's database; status 1 when something is wrong with it.",
         .run = cmd_daemon_verify_store,
+    },
+    {
+        .path = "doctor",
+        .operands = "[CHECK...]",
+        .max = UINT32_MAX,
+        .flags = doctor_flags,
+        .doc =
+            "Check what banger needs of this machine, its own files and its VMs; status 1 when a "
+            "check fails.",
+        .more = "Changes nothing, and works without a daemon. A line for each check, or for each "
+                "CHECK that is named: pass, warn (something is worse than it could be) or fail "
+                "(something cannot work). Below those that do not pass stand what was looked at "
+                "and what mends it. What VMs cannot start without is checked at each start as "
+                "well.",
+        .run = cmd_doctor,
+    },
+    {
+        .path = "debug-bundle",
+        .operands = "[FILE]",
+        .max = 1,
+        .doc = "Collect what is needed to find out what is wrong, without secrets, in a tar.",
+        .more = "The findings of doctor, versions, configuration, the daemon's status, VMs, "
+                "operations, images, kernels, what verify-store and reconcile --dry-run say, and "
+                "the ends of the logs of daemon, VMMs and guests. FILE must not exist, and is only "
+                "its owner's; - is standard output. Works without a daemon. Passwords, tokens and "
+                "keys are taken out where names or form tell them; look into it before you give it "
+                "away.",
+        .run = cmd_debug_bundle,
     },
     {
         .path = "version",

@@ -7,9 +7,11 @@
 #include "codec/rpc.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* For writing a request, and for the answer to a method that does not wait for anything. */
 #define ANSWER_MS 60000
@@ -26,6 +28,32 @@ struct client {
     bool trace;
     char error_op[64];
 };
+
+/* Where systemd listens for a daemon that does not run yet, and starts it for us, the kernel sees
+ * who called listen last behind our connection: systemd, or a daemon that has ended. */
+static bool is_no_daemon(pid_t pid)
+{
+    char path[40], comm[16] = "";
+    _cleanup_close_ int fd = -1;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)!read(fd, comm, sizeof(comm) - 1);
+    }
+    return pid <= 1 || comm[0] == '\0' || str_eq(comm, "systemd\n");
+}
+
+static int ask_pid(struct client *c, struct err *err)
+{
+    _cleanup_json_ json_t *status = NULL;
+
+    if (client_call(c, "daemon.status", NULL, &status, err) < 0) {
+        return err_wrap(err, "the daemon that systemd is to start");
+    }
+    c->daemon_pid = (pid_t)json_int(status, "pid", -1);
+    return 0;
+}
 
 int client_connect(const struct client_params *params, struct client **ret_client, struct err *err)
 {
@@ -44,6 +72,10 @@ int client_connect(const struct client_params *params, struct client **ret_clien
     c->daemon_pid = pid;
     c->trace = params->trace;
     buf_init(&c->in, RPC_LINE_MAX + READ_CHUNK);
+    if (is_no_daemon(pid) && ask_pid(c, err) < 0) {
+        client_free(c);
+        return -1;
+    }
     *ret_client = c;
     return 0;
 }

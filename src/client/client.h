@@ -25,6 +25,13 @@ void client_free(struct client *c);
 DEFINE_CLEANUP(struct client *, client_free);
 #define _cleanup_client_ _cleanup_(client_free_p)
 
+/* The daemon's program: beside ours, else in ../libexec, else the name alone, for PATH. Free it. */
+char *client_find_daemon(void);
+
+/* What `bangerd --doctor` says: an array of Finding objects. For when no daemon answers; it starts
+ * none. ERR_IO, ERR_TIMEOUT. */
+int client_doctor(const struct paths *paths, json_t **ret_findings, struct err *err);
+
 /* Process id of the daemon, as the kernel tells it. */
 pid_t client_daemon_pid(const struct client *c);
 

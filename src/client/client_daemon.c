@@ -3,6 +3,7 @@
 #include "base/fs.h"
 #include "base/spawn.h"
 #include "base/str.h"
+#include "client/client.h"
 #include "client/client_priv.h"
 
 #include <errno.h>
@@ -84,8 +85,7 @@ int client_open(const struct paths *paths, pid_t *ret_pid, struct err *err)
     return STEAL_FD(fd);
 }
 
-/* The daemon's program: beside ours, else in ../libexec, else somewhere in PATH. */
-static char *find_daemon(void)
+char *client_find_daemon(void)
 {
     static const char *const places[] = {"bangerd", "../libexec/banger/bangerd",
                                          "../libexec/bangerd"};
@@ -108,8 +108,7 @@ static char *find_daemon(void)
     return x_strdup("bangerd");
 }
 
-/* Our environment, with the socket that we are going to connect to. */
-static char **daemon_environment(const struct paths *paths)
+char **client_daemon_environment(const struct paths *paths)
 {
     static const char name[] = "BANGER_SOCKET=";
     size_t count = 0, n = 0;
@@ -128,7 +127,7 @@ static char **daemon_environment(const struct paths *paths)
     return env;
 }
 
-static void free_environment(char **env)
+void client_environment_free(char **env)
 {
     for (char **e = env; *e; e++) {
         free(*e);
@@ -231,12 +230,12 @@ static int await_ready(const struct paths *paths, int ready_fd, char **ret_word,
 
 static int spawn(const struct paths *paths, int log_fd, int ready_fd, struct err *err)
 {
-    _cleanup_free_ char *program = find_daemon();
+    _cleanup_free_ char *program = client_find_daemon();
     const char *argv[] = {program, "--ready-fd", "3", NULL};
     const struct spawn_fd fds[] = {{log_fd, 1}, {log_fd, 2}, {ready_fd, READY_FD}};
     _cleanup_close_ int cwd = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     _cleanup_close_ int pidfd = -1;
-    char **env = daemon_environment(paths);
+    char **env = client_daemon_environment(paths);
     struct err ignored;
     pid_t pid;
     bool root;
@@ -260,7 +259,7 @@ static int spawn(const struct paths *paths, int log_fd, int ready_fd, struct err
     if (cwd >= 0 && fchdir(cwd) < 0 && r == 0) {
         r = -errno;
     }
-    free_environment(env);
+    client_environment_free(env);
     if (r < 0) {
         err_set_errno(err, ERR_IO, r, "cannot start the daemon: %s", program);
         return err_hint(err, "bangerd belongs beside banger, or in PATH");

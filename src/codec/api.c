@@ -36,8 +36,44 @@
      .min = 1,                                                                                     \
      .max = 64,                                                                                    \
      .doc = "Id of an operation."}
+#define P_SINCE                                                                                    \
+    {.name = "since",                                                                              \
+     .type = API_INT,                                                                              \
+     .min = 0,                                                                                     \
+     .max = 1LL << 53, /* what a number is exact to in JavaScript */                               \
+     .fallback = "0",                                                                              \
+     .doc = "Only events with a greater number."}
 #define P_TIMEOUT(ms, text)                                                                        \
     {.name = "timeout_ms", .type = API_INT, .min = 0, .max = 86400000, .fallback = ms, .doc = text}
+
+/* What a VM does by itself: vm.create.begin, vm.set. `...` says what is so when it is left out. */
+#define YEAR_MS 31622400000
+#define P_RESTART(...)                                                                             \
+    {.name = "restart",                                                                            \
+     .type = API_STRING,                                                                           \
+     .min = 1,                                                                                     \
+     .max = 23,                                                                                    \
+     .doc = "When to start the VM again: no; on-failure, when it or its guest has died or the "    \
+            "guest reboots; on-failure:N, so often in a row at most; always, also when the guest " \
+            "has powered off. Never after it was stopped or killed.",                              \
+     __VA_ARGS__}
+#define P_AUTOSTART_DOC                                                                            \
+    "Start the VM when the daemon is first started after the host was, however the VM ended."
+#define P_AUTO_STOP(...)                                                                           \
+    {.name = "auto_stop_after_ms",                                                                 \
+     .type = API_INT,                                                                              \
+     .min = 0,                                                                                     \
+     .max = YEAR_MS,                                                                               \
+     .doc = "Stop the VM when no session has been in it for so long; 0: never.",                   \
+     __VA_ARGS__}
+#define P_EXPIRES(...)                                                                             \
+    {.name = "expires_after_ms",                                                                   \
+     .type = API_INT,                                                                              \
+     .min = 0,                                                                                     \
+     .max = YEAR_MS,                                                                               \
+     .doc = "Delete the VM, running or not, so long after it was created, touched or set; 0: "     \
+            "never.",                                                                              \
+     __VA_ARGS__}
 
 /* What runs in a guest: session.start, and vm.create.begin's main. */
 #define P_SESSION_SPEC                                                                             \
@@ -154,6 +190,13 @@ const struct api_method api_methods[] = {
         .doc = "Shows the configuration that the daemon has read, with the origin of each value.",
     },
     {
+        .name = "doctor",
+        .flags = API_SLOW,
+        .params = NO_PARAMS,
+        .result = LIST(finding),
+        .doc = "Checks what banger needs of the host, its own files and its VMs. Changes nothing.",
+    },
+    {
         .name = "vm.create.begin",
         .params = PARAMS(
             {.name = "name",
@@ -177,6 +220,13 @@ const struct api_method api_methods[] = {
              .choices = "auto|qemu|firecracker|fake",
              .fallback = "auto",
              .doc = "Program that runs the VM."},
+            {.name = "init",
+             .type = API_STRING,
+             .max = 16,
+             .choices = "agent|image",
+             .fallback = "agent",
+             .doc = "What is process 1 in it: banger's agent, or the image's own init, which "
+                    "starts its services."},
             {.name = "vcpus",
              .type = API_INT,
              .min = 1,
@@ -204,6 +254,9 @@ const struct api_method api_methods[] = {
              .max = 1024,
              .fallback = "",
              .doc = "Text about it, for people."},
+            P_RESTART(.fallback = "no"),
+            {.name = "autostart", .type = API_BOOL, .fallback = "false", .doc = P_AUTOSTART_DOC},
+            P_AUTO_STOP(.fallback = "0"), P_EXPIRES(.fallback = "0"),
             {.name = "start",
              .type = API_BOOL,
              .fallback = "true",
@@ -370,6 +423,9 @@ const struct api_method api_methods[] = {
              .max = 70368744177664,
              .doc = "Size of the data disk in bytes, from the next start on, when its filesystem "
                     "grows as well. It cannot shrink."},
+            P_RESTART(.nullable = true),
+            {.name = "autostart", .type = API_BOOL, .nullable = true, .doc = P_AUTOSTART_DOC},
+            P_AUTO_STOP(.nullable = true), P_EXPIRES(.nullable = true),
             {.name = "dry_run",
              .type = API_BOOL,
              .fallback = "false",
@@ -377,6 +433,37 @@ const struct api_method api_methods[] = {
         .result = ONE(vm_set),
         .doc = "Changes a VM: all that is asked for, or nothing and an error. What is left "
                "out, or null, stays as it is.",
+    },
+    {
+        .name = "vm.touch",
+        .flags = API_SLOW,
+        .params = PARAMS(P_VM),
+        .result = ONE(vm),
+        .doc = "Says that somebody still wants it: it is not idle, and the time after which it "
+               "expires begins anew.",
+    },
+    {
+        .name = "vm.timeline",
+        .params = PARAMS(P_VM),
+        .result = LIST(vm_start),
+        .doc = "Lists a VM's starts, the last hundred, oldest first, with their steps.",
+    },
+    {
+        .name = "vm.prune",
+        .flags = API_SLOW,
+        .params = PARAMS({.name = "stopped_for_ms",
+                          .type = API_INT,
+                          .min = 0,
+                          .max = YEAR_MS,
+                          .fallback = "86400000",
+                          .doc = "Only VMs that have been stopped for so long."},
+                         {.name = "dry_run",
+                          .type = API_BOOL,
+                          .fallback = "false",
+                          .doc = "Only tell which would be deleted."}),
+        .result = LIST(pruned),
+        .doc = "Deletes VMs that have been stopped for a while, and do not start by themselves. "
+               "What somebody works on is left out.",
     },
     {
         .name = "vm.delete",
@@ -404,21 +491,57 @@ const struct api_method api_methods[] = {
     },
     {
         .name = "vm.logs",
+        .flags = API_SLOW,
         .params = PARAMS(P_VM,
                          {.name = "source",
                           .type = API_STRING,
                           .max = 16,
-                          .choices = "console|vmm",
+                          .choices = "console|vmm|agent",
                           .fallback = "console",
-                          .doc = "The guest's serial console, or what the VMM printed."},
+                          .doc = "The guest's serial console, what the VMM printed, or what the "
+                                 "console has of the agent."},
                          {.name = "tail_bytes",
                           .type = API_INT,
                           .min = 1,
                           .max = 262144,
                           .fallback = "65536",
-                          .doc = "How much of the end."}),
+                          .doc = "How much of the end."},
+                         {.name = "after",
+                          .type = API_INT,
+                          .nullable = true,
+                          .min = 0,
+                          .max = 9007199254740991, /* what any JSON reader holds */
+                          .doc = "Not the end, but the next piece behind this position, which an "
+                                 "earlier piece has ended at. It means nothing to another daemon."},
+                         {.name = "wait",
+                          .type = API_BOOL,
+                          .fallback = "false",
+                          .doc = "With after: answer when there is something behind it, however "
+                                 "long that takes and however often the VM starts; `not_found` "
+                                 "when the VM is deleted."}),
         .result = ONE(log),
         .doc = "Reads a VM's log. The text is the guest's: escape it before it reaches a terminal.",
+    },
+    {
+        .name = "vm.stats",
+        .flags = API_SLOW,
+        .params = PARAMS(P_VM,
+                         {.name = "interval_ms",
+                          .type = API_INT,
+                          .min = 10,
+                          .max = 60000,
+                          .fallback = "500",
+                          .doc = "Time over which the use of CPUs is measured."},
+                         P_TIMEOUT("2000", "How long the guest may take to answer.")),
+        .result = ONE(vm_stats),
+        .doc = "Measures what a running VM uses, and asks its guest. What cannot be told is null.",
+    },
+    {
+        .name = "vm.top",
+        .flags = API_SLOW,
+        .params = PARAMS(P_VM, P_TIMEOUT("5000", "How long the guest may take to answer.")),
+        .result = ONE(processes),
+        .doc = "Lists the processes of a VM's guest, as the guest says.",
     },
     {
         .name = "vm.ping",
@@ -550,6 +673,27 @@ const struct api_method api_methods[] = {
         .doc = "Asks an operation to end; all it made is undone.",
     },
     {
+        .name = "events.list",
+        .params = PARAMS(P_SINCE, {.name = "limit",
+                                   .type = API_INT,
+                                   .min = 1,
+                                   .max = 1000,
+                                   .fallback = "1000",
+                                   .doc = "At most so many."}),
+        .result = LIST(event),
+        .doc = "Lists events, oldest first. When the first one's number is not the next after "
+               "`since`, those between are no longer kept.",
+    },
+    {
+        .name = "events.subscribe",
+        .flags = API_NOTIFIES | API_SLOW,
+        .params = PARAMS(P_SINCE),
+        .result = {.object = &api_nothing},
+        .doc = "Sends an `events.event` notification for each event that there is and that comes, "
+               "until it is cancelled. Who does not read them is cut with `limit` and told from "
+               "where to go on.",
+    },
+    {
         .name = "image.list",
         .params = NO_PARAMS,
         .result = LIST(image),
@@ -600,6 +744,12 @@ const struct api_method api_methods[] = {
 };
 
 const struct api_notification api_notifications[] = {
+    {
+        .name = "events.event",
+        .method = "events.subscribe",
+        .params = &api_event,
+        .doc = "An event.",
+    },
     {
         .name = "op.progress",
         .method = "op.watch",

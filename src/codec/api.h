@@ -92,9 +92,9 @@ extern const struct api_object *const api_objects[];      /* all of them; ends w
 
 /* Those that a method's row names. */
 extern const struct api_object api_document, api_nothing, api_session_spec, api_terminal, api_vm,
-    api_vm_position, api_session, api_operation, api_image, api_kernel, api_daemon_status,
-    api_cancelled, api_log, api_ping, api_vm_set, api_configuration, api_discrepancy,
-    api_store_check;
+    api_vm_position, api_session, api_operation, api_event, api_image, api_kernel,
+    api_daemon_status, api_cancelled, api_log, api_ping, api_vm_stats, api_processes, api_vm_set,
+    api_vm_start, api_pruned, api_configuration, api_discrepancy, api_store_check, api_finding;
 
 /* "string", "integer", "boolean", "array of bytes"… for help and documents. */
 const char *api_type_name(enum api_type type);
@@ -112,6 +112,9 @@ json_t *api_default(const struct api_param *p);
 
 /* Puts the table's defaults where validated params leave something out. */
 void api_fill_defaults(const struct api_method *m, json_t *params);
+
+/* There, and not null. */
+bool api_given(const json_t *params, const char *name);
 
 /* Reads validated and filled params. A string may be absent (NULL) when it is neither required nor
  * has a default; asking for another type than the table's, or for a number or flag that may be

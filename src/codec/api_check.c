@@ -434,6 +434,13 @@ void api_fill_defaults(const struct api_method *m, json_t *params)
     fill(m->params, params);
 }
 
+bool api_given(const json_t *params, const char *name)
+{
+    const json_t *value = json_object_get(params, name);
+
+    return value && !json_is_null(value);
+}
+
 const char *api_str(const json_t *params, const char *name)
 {
     const json_t *value = json_object_get(params, name);

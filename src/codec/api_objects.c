@@ -131,9 +131,41 @@ const struct api_object api_vm = {
         MAY("started_at", API_TIME, .doc = "When it was last started."),
         MAY("exit", API_OBJECT, .object = &exit_status, .doc = "How its main session ended."),
         HAS("auto_remove", API_BOOL, .doc = "Deleted when its main session ends, or it stops."),
+        HAS("restart", API_STRING,
+            .doc = "When it is started again: no, on-failure, on-failure:N or always."),
+        HAS("restart_count", API_INT, COUNT,
+            .doc = "How often it was started again without running for 10 s."),
+        MAY("restart_at", API_TIME, .doc = "When it is started again, if it is going to be."),
+        HAS("autostart", API_BOOL, .doc = "Started when the host was."),
+        HAS("auto_stop_after_ms", API_INT, COUNT,
+            .doc = "Stopped when nobody has used it for so long; 0: never."),
+        HAS("expires_after_ms", API_INT, COUNT, .doc = "How long it is kept; 0: for ever."),
+        MAY("expires_at", API_TIME, .doc = "When it is deleted."),
         MAY("workspace", API_STRING, .doc = "Always null so far."),
         HAS("timeline", API_LIST, .object = &phase, .doc = "Steps of its last start.")),
     .doc = "A microVM.",
+};
+
+const struct api_object api_vm_start = {
+    .name = "Start",
+    .members =
+        MEMBERS(HAS("incarnation", API_INT, COUNT, .doc = "Which start of the VM it was."),
+                HAS("started_at", API_TIME, .doc = "When the VM ran."),
+                MAY("accel", API_STRING, .choices = "kvm|tcg|none", .doc = "How the guest ran."),
+                HAS("ms", API_INT, COUNT, .doc = "How long it took."),
+                HAS("timeline", API_LIST, .object = &phase, .doc = "Its steps.")),
+    .doc = "A start of a VM that went well.",
+};
+
+const struct api_object api_pruned = {
+    .name = "Pruned",
+    .members =
+        MEMBERS(HAS("id", API_ID, .doc = "Of the VM."), HAS("name", API_STRING, .doc = "Its name."),
+                HAS("state", API_STRING, .choices = VM_STATES, .doc = "What it was."),
+                HAS("state_since", API_TIME, .doc = "Since when."),
+                HAS("bytes", API_INT, COUNT, .doc = "What its files occupied."),
+                MAY("error", API_STRING, .doc = "Why it could not be deleted.")),
+    .doc = "A VM that vm.prune has deleted, or would delete.",
 };
 
 static const struct api_object vm_change = {
@@ -262,6 +294,23 @@ const struct api_object api_operation = {
     .doc = "A long job.",
 };
 
+/* Events ----------------------------------------------------------------------------------------*/
+
+const struct api_object api_event = {
+    .name = "Event",
+    .members = MEMBERS(
+        HAS("number", API_INT, .min = 1, .max = INT64_MAX,
+            .doc = "One more than the last one's. Ten thousand are kept."),
+        HAS("time", API_TIME, .doc = "When it happened."),
+        HAS("kind", API_STRING,
+            .doc = "`vm.created`, `vm.set` and `vm.deleted`; `vm.` and the state that a VM came "
+                   "into, or whose reason changed; `image.named` and `kernel.named`: a name leads "
+                   "to another digest than before."),
+        MAY("object", API_STRING, .doc = "Id of the VM, or digest."),
+        MAY("name", API_STRING, .doc = "Its name then."), MAY("reason", API_STRING, .doc = "Why.")),
+    .doc = "What became of something.",
+};
+
 /* The daemon ------------------------------------------------------------------------------------*/
 
 static const struct api_object helper = {
@@ -305,6 +354,18 @@ const struct api_object api_store_check = {
     .doc = "What was found in the database.",
 };
 
+const struct api_object api_finding = {
+    .name = "Finding",
+    .members = MEMBERS(
+        HAS("id", API_STRING, .doc = "Name of the check."),
+        HAS("status", API_STRING, .choices = "pass|warn|fail",
+            .doc = "warn: something is worse than it could be; fail: something cannot work."),
+        HAS("summary", API_STRING, .doc = "What was found, in one line."),
+        MAY("evidence", API_STRING, .doc = "What was looked at: paths and values."),
+        MAY("fix", API_STRING, .doc = "A command or a setting that mends it.")),
+    .doc = "Result of one check.",
+};
+
 static const struct api_object setting = {
     .name = "Setting",
     .members = MEMBERS(
@@ -335,8 +396,83 @@ const struct api_object api_cancelled = {
 
 const struct api_object api_log = {
     .name = "Log",
-    .members = MEMBERS(HAS("text", API_BYTES, .doc = "The guest's or the VMM's bytes.")),
+    .members =
+        MEMBERS(HAS("text", API_BYTES, .doc = "The guest's or the VMM's bytes."),
+                HAS("position", API_INT, COUNT, .doc = "Where it ends; for `after`."),
+                HAS("skipped", API_INT, COUNT,
+                    .doc = "Bytes between `after` and this piece that are gone: logs are cut "
+                           "to their last 256 KiB when they pass 1 MiB.")),
     .doc = "A piece of a log.",
+};
+
+#define BYTES API_INT, COUNT
+
+static const struct api_object disk_use = {
+    .name = "DiskUse",
+    .members = MEMBERS(HAS("apparent_bytes", BYTES, .doc = "Size of the file."),
+                       HAS("allocated_bytes", BYTES, .doc = "What it occupies on the host.")),
+    .doc = "A VM's data disk, as the host sees it.",
+};
+
+static const struct api_object mounted = {
+    .name = "Mounted",
+    .members =
+        MEMBERS(HAS("mount", API_BYTES, .doc = "Where."), HAS("size_bytes", BYTES, .doc = "Size."),
+                HAS("used_bytes", BYTES, .doc = "What is used of it."),
+                HAS("available_bytes", BYTES, .doc = "What users may still write.")),
+    .doc = "A filesystem in a guest.",
+};
+
+static const struct api_object guest_stats = {
+    .name = "GuestStats",
+    .members = MEMBERS(
+        HAS("load1_permille", API_INT, COUNT, .doc = "Load of the last minute, in thousandths."),
+        HAS("load5_permille", API_INT, COUNT, .doc = "Of the last 5 minutes."),
+        HAS("load15_permille", API_INT, COUNT, .doc = "Of the last 15 minutes."),
+        HAS("memory_total_bytes", BYTES, .doc = "Memory of the guest."),
+        HAS("memory_available_bytes", BYTES, .doc = "What programs could still get of it."),
+        HAS("disks", API_LIST, .object = &mounted, .doc = "The root, and what has a device.")),
+    .doc = "What a guest says of itself. It may lie.",
+};
+
+const struct api_object api_vm_stats = {
+    .name = "VMStats",
+    .members = MEMBERS(
+        HAS("id", API_ID, .doc = "Of the VM."), HAS("name", API_STRING, .doc = "Its name."),
+        HAS("interval_ms", API_INT, COUNT, .doc = "Time over which cpu_permille was measured."),
+        MAY("cpu_permille", API_INT, COUNT, .doc = "Use of CPUs; 1000 is one that is always busy."),
+        MAY("cpu_ms", API_INT, COUNT, .doc = "CPU time since the start."),
+        MAY("rss_bytes", BYTES, .doc = "Memory of the VMM that is resident, shared parts whole."),
+        MAY("pss_bytes", BYTES, .doc = "The same with shared parts by share."),
+        MAY("pss_why", API_STRING, .doc = "Why pss_bytes is null."),
+        MAY("disk", API_OBJECT, .object = &disk_use, .doc = "Its data disk."),
+        MAY("net", API_OBJECT, .object = &anything, .doc = "Always null so far."),
+        MAY("guest", API_OBJECT, .object = &guest_stats, .doc = "What its guest says."),
+        MAY("guest_why", API_STRING, .doc = "Why guest is null.")),
+    .doc = "What a VM uses.",
+};
+
+static const struct api_object process = {
+    .name = "GuestProcess",
+    .members =
+        MEMBERS(HAS("pid", API_INT, COUNT, .doc = "Its number in the guest."),
+                HAS("ppid", API_INT, COUNT, .doc = "Its parent's."),
+                HAS("user", API_BYTES, .doc = "Whose it is: a name, or a uid without one."),
+                HAS("state", API_STRING, .doc = "R, S, D, Z, …; see proc(5)."),
+                HAS("cpu_permille", API_INT, COUNT,
+                    .doc = "Share of one CPU over its life, in thousandths."),
+                HAS("cpu_ms", API_INT, COUNT, .doc = "CPU time."),
+                HAS("age_ms", API_INT, COUNT, .doc = "Time since its start."),
+                HAS("rss_bytes", BYTES, .doc = "Resident memory."),
+                HAS("command", API_BYTES, .doc = "Its arguments; or its name, in brackets.")),
+    .doc = "A process of a guest.",
+};
+
+const struct api_object api_processes = {
+    .name = "Processes",
+    .members = MEMBERS(HAS("processes", API_LIST, .object = &process, .doc = "1,000 at most."),
+                       HAS("more", API_INT, COUNT, .doc = "How many are not told.")),
+    .doc = "The processes of a guest, as it says.",
 };
 
 const struct api_object api_ping = {
@@ -359,6 +495,7 @@ const struct api_object *const api_objects[] = {
     &api_session_spec,
     &api_terminal,
     &api_operation,
+    &api_event,
     &stage,
     &created,
     &api_image,
@@ -367,12 +504,21 @@ const struct api_object *const api_objects[] = {
     &helper,
     &api_discrepancy,
     &api_store_check,
+    &api_finding,
     &api_configuration,
     &setting,
     &api_log,
     &api_vm_set,
+    &api_vm_start,
+    &api_pruned,
     &vm_change,
     &api_ping,
+    &api_vm_stats,
+    &disk_use,
+    &guest_stats,
+    &mounted,
+    &api_processes,
+    &process,
     &api_cancelled,
     &error,
     &error_data,

@@ -159,6 +159,9 @@ enum frame_tag {
 enum frame_files {
     FRAME_FILES_GET = 1, /* pack to stdout */
     FRAME_FILES_PUT = 2, /* unpack stdin */
+    /* Not files at all, and no PATH, but a report on stdout (codec/report.h). */
+    FRAME_FILES_STATS = 3,
+    FRAME_FILES_PROCESSES = 4,
 };
 #define FRAME_FILES_RECURSIVE 0x01 /* else only regular files */
 #define FRAME_FILES_KEEP_IDS 0x02  /* owners, set-id bits, devices */

@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "base/temp_file.h"
 #include "boot/tsc.h"
+#include "daemon/supervisor.h"
 #include "version.h"
 
 #include <errno.h>
@@ -155,6 +156,17 @@ static int open_vms(struct daemon *d, struct err *err)
         .boot_timeout_ms = c->boot_timeout_s * 1000,
         .boot_silence_ms = c->boot_silence_s * 1000,
     };
+    struct daemon_doctor_params checks = {
+        .paths = d->params.paths,
+        .config = c,
+        .vmm = d->params.vmm,
+        .helper = d->params.helper_path,
+        .launcher = d->params.launcher_path,
+        .agent = d->agent_path,
+        .mkroot = d->mkroot_path,
+        .has_root = d->params.has_root,
+        .store = d->store,
+    };
     int r = tsc_host_khz(&p.tsc_khz);
 
     if (r < 0) {
@@ -162,7 +174,11 @@ static int open_vms(struct daemon *d, struct err *err)
         log_warn("the host's TSC rate cannot be told (%s): emulated guests cannot boot",
                  strerror(-r));
     }
+    checks.tsc_khz = p.tsc_khz;
+    d->doctor = daemon_doctor_new(&checks);
+    p.doctor = daemon_doctor_list(d->doctor);
     d->vms = vms_new(&p);
+    daemon_doctor_set_vms(d->doctor, d->vms);
     return vms_load(d->vms, err);
 }
 
@@ -213,6 +229,18 @@ static void unwatch_helper(void *arg)
     loop_source_free(STEAL_PTR(d->helper_source));
 }
 
+static int open_events(struct daemon *d, struct err *err)
+{
+    uint64_t first, last;
+
+    if (store_event_range(d->store, &first, &last, err) < 0) {
+        return -1;
+    }
+    d->events = events_new(last);
+    store_on_event(d->store, events_note, d->events);
+    return 0;
+}
+
 static int open_all(struct daemon *d, struct err *err)
 {
     int fd, r;
@@ -220,6 +248,7 @@ static int open_all(struct daemon *d, struct err *err)
     raise_limits();
     d->space = space_new((uint64_t)d->params.config->min_free_mib << 20);
     if (open_layout(d, err) < 0 || store_open(d->state_fd, &d->store, err) < 0 ||
+        open_events(d, err) < 0 ||
         image_registry_new(d->store, d->space, d->state_fd, d->cache_fd, d->agent_path,
                            d->mkroot_path, &d->images, err) < 0) {
         return -1;
@@ -238,7 +267,7 @@ static int open_all(struct daemon *d, struct err *err)
     if (open_vms(d, err) < 0) {
         return -1;
     }
-    fd = listen_fd(d, err);
+    fd = d->params.listen_fd >= 0 ? STEAL_FD(d->params.listen_fd) : listen_fd(d, err);
     return fd < 0 ? -1
                   : rpc_server_new(d->control_loop, fd, d->params.paths->owner_uid, BANGER_VERSION,
                                    daemon_handlers, d, &d->server, err);
@@ -249,6 +278,7 @@ int daemon_open(const struct daemon_params *params, struct daemon **ret_daemon, 
     struct daemon *d = x_calloc(1, sizeof(*d));
 
     d->params = *params;
+    d->passed_socket = params->listen_fd >= 0;
     json_incref(d->params.path_settings);
     d->agent_path = x_strdup(params->agent_path);
     d->mkroot_path = x_strdup(params->mkroot_path);
@@ -278,8 +308,10 @@ int daemon_serve(struct daemon *d, struct err *err)
     }
     r = cancel_wait_fd(d->stop, fd, POLLIN, -1);
     if (atomic_load(&d->helper_gone)) {
+        supervisor_stopping("the helper is gone");
         return err_set(err, ERR_VMM, "stopping: the helper that has root is gone");
     }
+    supervisor_stopping(r == -ECANCELED ? "daemon.stop" : "signal");
     log_info("stopping: %s", r == -ECANCELED ? "daemon.stop" : "signal");
     return 0;
 }
@@ -297,6 +329,7 @@ void daemon_close(struct daemon *d)
     op_registry_free(d->image_ops);
     op_registry_free(d->kernel_ops);
     vms_free(d->vms);
+    daemon_doctor_free(d->doctor);
     if (d->control_loop) {
         loop_call(d->control_loop, unwatch_helper, d);
     }
@@ -305,9 +338,11 @@ void daemon_close(struct daemon *d)
     image_registry_free(d->images);
     space_free(d->space);
     store_close(d->store);
-    if (d->server) {
+    events_free(d->events);
+    if (d->server && !d->passed_socket) {
         (void)unlink(d->params.paths->socket);
     }
+    close_p(&d->params.listen_fd);
     close_p(&d->state_fd);
     close_p(&d->cache_fd);
     close_p(&d->runtime_fd);

@@ -17,9 +17,12 @@ struct daemon_params {
     json_t *path_settings;     /* where they are from (path_settings_json); it takes a reference */
     const struct config *config; /* borrowed for its life */
     const struct vmm_ops *vmm;
-    struct host *host;                    /* borrowed for its life */
+    struct host *host; /* borrowed for its life */
+    int listen_fd;     /* a passed socket, taken; its file belongs to who passed it. -1: make one */
     const char *fakevmm_path;             /* borrowed for its life; NULL = fake VMs are refused */
     const char *agent_path, *mkroot_path; /* helper programs, absolute; copied */
+    const char *helper_path, *launcher_path; /* the same, for checks; borrowed for its life */
+    bool has_root;                           /* VMMs are started by root */
 };
 
 /* Opens everything, adopts running VMs, and listens. A failed open closes exactly what it opened.
@@ -31,3 +34,7 @@ int daemon_serve(struct daemon *d, struct err *err);
 
 /* Stops serving, cancels operations, lets go of the VMs. Accepts NULL and a half-open daemon. */
 void daemon_close(struct daemon *d);
+
+/* The checks of a daemon that would be opened with these, host aside: an array of Finding objects.
+ * Makes and changes nothing. config_err: why params->config has only the defaults, or NULL. New. */
+json_t *daemon_doctor(const struct daemon_params *params, const struct err *config_err);

@@ -4,7 +4,9 @@
 #include "base/cancel.h"
 #include "base/loop.h"
 #include "daemon/daemon.h"
+#include "daemon/doctor.h"
 #include "disk/space.h"
+#include "events/events.h"
 #include "image/image.h"
 #include "ops/op.h"
 #include "rpc/server.h"
@@ -18,15 +20,18 @@ struct daemon {
     char *agent_path, *mkroot_path;
     char *run_dir; /* <runtime dir>/vms */
     int64_t started_ms;
+    bool passed_socket; /* its file is not ours to remove */
     int state_fd, cache_fd, runtime_fd, run_fd, lock_fd;
     struct cancel *stop;               /* triggered by daemon.stop, and when the helper is gone */
     struct loop_source *helper_source; /* control loop; or NULL */
     atomic_bool helper_gone;
     struct store *store;
+    struct events *events;
     struct space *space;
     struct loop *control_loop, *guest_loop;
     struct image_registry *images;
     struct op_registry *vm_creates, *image_ops, *kernel_ops;
+    struct daemon_doctor *doctor;
     struct vms *vms;
     struct rpc_server *server;
 };
@@ -52,10 +57,15 @@ HANDLER(rpc_vm_kill);
 HANDLER(rpc_vm_pause);
 HANDLER(rpc_vm_resume);
 HANDLER(rpc_vm_set);
+HANDLER(rpc_vm_touch);
+HANDLER(rpc_vm_timeline);
+HANDLER(rpc_vm_prune);
 HANDLER(rpc_vm_delete);
 HANDLER(rpc_vm_wait);
 HANDLER(rpc_vm_logs);
 HANDLER(rpc_vm_ping);
+HANDLER(rpc_vm_stats);
+HANDLER(rpc_vm_top);
 /* rpc_session.c */
 HANDLER(rpc_session_start);
 HANDLER(rpc_session_hold);
@@ -70,12 +80,16 @@ HANDLER(rpc_image_list);
 HANDLER(rpc_image_register_begin);
 HANDLER(rpc_kernel_list);
 HANDLER(rpc_kernel_import_begin);
+/* rpc_events.c */
+HANDLER(rpc_events_list);
+HANDLER(rpc_events_subscribe);
 /* rpc_daemon.c */
 HANDLER(rpc_daemon_ping);
 HANDLER(rpc_daemon_status);
 HANDLER(rpc_daemon_stop);
 HANDLER(rpc_daemon_reconcile);
 HANDLER(rpc_daemon_verify_store);
+HANDLER(rpc_doctor);
 HANDLER(rpc_config_show);
 HANDLER(rpc_op_list);
 HANDLER(rpc_op_status);

@@ -4,6 +4,7 @@
 #include "daemon/daemon.h"
 #include "daemon/path_settings.h"
 #include "daemon/split.h"
+#include "daemon/supervisor.h"
 #include "host/host.h"
 #include "version.h"
 #include "vmm/fake/fake_process.h"
@@ -21,19 +22,23 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+BANGER_VERSION_MARK;
+
 static const char usage[] =
     "usage: bangerd [--config FILE] [--state-dir DIR] [--cache-dir DIR] [--runtime-dir DIR]\n"
     "               [--socket PATH] [--owner UID|NAME] [--debug] [--ready-fd N] [--version]\n"
-    "               [--help]\n"
+    "               [--doctor] [--help]\n"
     "\n"
     "The daemon that owns microVMs, images and guest sessions. `banger` starts it when it is\n"
-    "needed; it runs until `banger daemon stop`, SIGTERM or SIGINT.\n";
+    "needed; it runs until `banger daemon stop`, SIGTERM or SIGINT. With --doctor it only prints\n"
+    "what `banger doctor` shows, as JSON.\n";
 
-enum { OPT_DEBUG = 100, OPT_OWNER, OPT_READY_FD, OPT_VERSION, OPT_HELP };
+enum { OPT_DEBUG = 100, OPT_OWNER, OPT_READY_FD, OPT_VERSION, OPT_DOCTOR, OPT_HELP };
 
 struct options {
     int ready_fd;
     bool debug;
+    bool doctor;
     unsigned paths_given; /* a bit for each of path_settings */
 };
 
@@ -64,7 +69,7 @@ static int set_owner(const char *text)
 /* -1: go on; else the exit status. */
 static int parse_options(int argc, char **argv, struct options *ret)
 {
-    struct option longs[PATH_SETTINGS + 6] = {{0}};
+    struct option longs[PATH_SETTINGS + 7] = {{0}};
     size_t n = 0;
     uint64_t fd;
     int c;
@@ -76,6 +81,7 @@ static int parse_options(int argc, char **argv, struct options *ret)
     longs[n++] = (struct option){"debug", no_argument, NULL, OPT_DEBUG};
     longs[n++] = (struct option){"ready-fd", required_argument, NULL, OPT_READY_FD};
     longs[n++] = (struct option){"version", no_argument, NULL, OPT_VERSION};
+    longs[n++] = (struct option){"doctor", no_argument, NULL, OPT_DOCTOR};
     longs[n++] = (struct option){"help", no_argument, NULL, OPT_HELP};
     while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         if (c >= 1 && c <= (int)PATH_SETTINGS) {
@@ -88,6 +94,8 @@ static int parse_options(int argc, char **argv, struct options *ret)
             }
         } else if (c == OPT_DEBUG) {
             ret->debug = true;
+        } else if (c == OPT_DOCTOR) {
+            ret->doctor = true;
         } else if (c == OPT_READY_FD && str_to_u64(optarg, 1023, &fd) == 0) {
             ret->ready_fd = (int)fd;
         } else if (c == OPT_VERSION) {
@@ -136,11 +144,9 @@ static void say_ready(int fd, const char *text)
 }
 
 /* Who starts VMMs. With root that is the helper, and this process is its owner's from then on. */
-static int make_host(const struct paths *paths, struct host **ret_host, struct err *err)
+static int make_host(const struct paths *paths, const char *helper, const char *launcher,
+                     struct host **ret_host, struct err *err)
 {
-    _cleanup_free_ char *helper = find_helper("banger-helper");
-    _cleanup_free_ char *launcher = find_helper("banger-launch");
-
     if (geteuid() == 0) {
         return split_from_helper(paths, helper, ret_host, err);
     }
@@ -152,10 +158,37 @@ static int make_host(const struct paths *paths, struct host **ret_host, struct e
     return 0;
 }
 
+/* The checks, by this process, which becomes no daemon: as its owner, and with nothing of root's.
+ */
+static int run_doctor(const struct paths *paths, struct daemon_params *params, struct err *err)
+{
+    _cleanup_config_ struct config config = {0};
+    _cleanup_json_ json_t *report = NULL;
+    _cleanup_free_ char *text = NULL;
+    struct err config_err, ignored;
+    bool valid;
+
+    if (paths_become_owner(paths, err) < 0 || split_not(err) < 0) {
+        return -1;
+    }
+    valid = config_load(paths->config, &config, &config_err) == 0;
+    if (!valid && config_parse(paths->config, "", 0, &config, &ignored) < 0) {
+        abort(); /* there is nothing in it to be wrong */
+    }
+    params->config = &config;
+    report = daemon_doctor(params, valid ? NULL : &config_err);
+    text = json_print(report);
+    return puts(text) < 0 || fflush(stdout) != 0
+               ? err_set_errno(err, ERR_IO, errno, "cannot write to standard output")
+               : 0;
+}
+
 static int run(struct options *o, struct err *err)
 {
     _cleanup_free_ char *agent = find_helper("banger-agent");
     _cleanup_free_ char *mkroot = find_helper("banger-mkroot");
+    _cleanup_free_ char *helper = find_helper("banger-helper");
+    _cleanup_free_ char *launcher = find_helper("banger-launch");
     _cleanup_free_ char *fakevmm = find_helper(FAKE_PROGRAM);
     const char *fake = getenv(FAKE_VARIABLE);
     _cleanup_config_ struct config config = {0};
@@ -163,30 +196,40 @@ static int run(struct options *o, struct err *err)
     _cleanup_json_ json_t *path_list = NULL;
     struct paths_env env = paths_process_env();
     _cleanup_(host_free_p) struct host *host = NULL;
+    _cleanup_close_ int listen_fd = -1;
+    struct daemon_params params = {.paths = &paths,
+                                   .vmm = &vmm_qemu_ops,
+                                   .listen_fd = -1,
+                                   .fakevmm_path = fake && str_eq(fake, "1") ? fakevmm : NULL,
+                                   .agent_path = agent,
+                                   .mkroot_path = mkroot,
+                                   .helper_path = helper,
+                                   .launcher_path = launcher};
     struct daemon *d = NULL;
     int r;
 
     if (paths_resolve(&env, &paths, err) < 0) {
         return -1;
     }
+    params.has_root = geteuid() == 0;
+    if (o->doctor) {
+        return run_doctor(&paths, &params, err);
+    }
     path_list = path_settings_json(&env, &paths, o->paths_given);
-    if (make_host(&paths, &host, err) < 0 || config_load(paths.config, &config, err) < 0 ||
-        split_check_uids(host, &config, err) < 0) {
+    if (supervisor_take_socket(paths.socket, &listen_fd, err) < 0 ||
+        make_host(&paths, helper, launcher, &host, err) < 0 ||
+        config_load(paths.config, &config, err) < 0 || split_check_uids(host, &config, err) < 0) {
         return -1;
     }
-    if (daemon_open(
-            &(struct daemon_params){.paths = &paths,
-                                    .path_settings = path_list,
-                                    .config = &config,
-                                    .vmm = &vmm_qemu_ops,
-                                    .host = host,
-                                    .fakevmm_path = fake && str_eq(fake, "1") ? fakevmm : NULL,
-                                    .agent_path = agent,
-                                    .mkroot_path = mkroot},
-            &d, err) < 0) {
+    params.path_settings = path_list;
+    params.config = &config;
+    params.host = host;
+    params.listen_fd = STEAL_FD(listen_fd);
+    if (daemon_open(&params, &d, err) < 0) {
         return -1;
     }
     log_info("bangerd %s listens on '%s'", BANGER_VERSION, paths.socket);
+    supervisor_ready(BANGER_VERSION);
     say_ready(o->ready_fd, "ok\n");
     o->ready_fd = -1; /* closed */
     r = daemon_serve(d, err);
@@ -234,6 +277,7 @@ int main(int argc, char **argv)
             x_asprintf("%s%s%s\n", err.message, err.hint[0] ? "\nhint: " : "", err.hint);
 
         log_error("%s", err.message);
+        supervisor_failed(err.message);
         say_ready(o.ready_fd, text);
         return err.code == ERR_INVALID ? 2 : 1;
     }

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "daemon/daemon_priv.h"
+#include "doctor/report.h"
 #include "version.h"
 
 #include <string.h>
@@ -13,6 +14,7 @@ const struct rpc_handler daemon_handlers[] = {
     {"daemon.reconcile", rpc_daemon_reconcile},
     {"daemon.verify_store", rpc_daemon_verify_store},
     {"config.show", rpc_config_show},
+    {"doctor", rpc_doctor},
     {"vm.create.begin", rpc_vm_create_begin},
     {"vm.list", rpc_vm_list},
     {"vm.show", rpc_vm_show},
@@ -23,9 +25,14 @@ const struct rpc_handler daemon_handlers[] = {
     {"vm.pause", rpc_vm_pause},
     {"vm.resume", rpc_vm_resume},
     {"vm.set", rpc_vm_set},
+    {"vm.touch", rpc_vm_touch},
+    {"vm.timeline", rpc_vm_timeline},
+    {"vm.prune", rpc_vm_prune},
     {"vm.delete", rpc_vm_delete},
     {"vm.wait", rpc_vm_wait},
     {"vm.logs", rpc_vm_logs},
+    {"vm.stats", rpc_vm_stats},
+    {"vm.top", rpc_vm_top},
     {"vm.ping", rpc_vm_ping},
     {"file.put", rpc_file_put},
     {"file.get", rpc_file_get},
@@ -38,6 +45,8 @@ const struct rpc_handler daemon_handlers[] = {
     {"op.status", rpc_op_status},
     {"op.watch", rpc_op_watch},
     {"op.cancel", rpc_op_cancel},
+    {"events.list", rpc_events_list},
+    {"events.subscribe", rpc_events_subscribe},
     {"image.list", rpc_image_list},
     {"image.register.begin", rpc_image_register_begin},
     {"kernel.list", rpc_kernel_list},
@@ -134,6 +143,17 @@ HANDLER(rpc_daemon_verify_store)
     return 0;
 }
 
+HANDLER(rpc_doctor)
+{
+    struct daemon *d = ctx;
+
+    (void)call;
+    (void)params;
+    (void)err;
+    *ret_result = doctor_report(daemon_doctor_list(d->doctor));
+    return 0;
+}
+
 /* ---- operations ---- */
 
 void daemon_op_registries(struct daemon *d, struct op_registry *ret_list[4])
@@ -213,6 +233,6 @@ HANDLER(rpc_op_watch)
             *ret_result = op;
             return 0;
         }
-        rpc_call_notify(call, "op.progress", op);
+        (void)rpc_call_notify(call, "op.progress", op); /* the next one says it too */
     }
 }

@@ -3,6 +3,7 @@
 #include "base/signal_name.h"
 #include "base/str.h"
 #include "daemon/daemon_priv.h"
+#include "vm/log_file.h"
 
 #include <signal.h>
 #include <string.h>
@@ -151,6 +152,35 @@ HANDLER(rpc_vm_set)
     return vms_set(d->vms, api_str(params, "vm"), params, rpc_call_cancel(call), ret_result, err);
 }
 
+HANDLER(rpc_vm_touch)
+{
+    struct daemon *d = ctx;
+
+    if (vms_touch(d->vms, api_str(params, "vm"), rpc_call_cancel(call), err) < 0) {
+        return -1;
+    }
+    return show(d, params, ret_result, err);
+}
+
+HANDLER(rpc_vm_timeline)
+{
+    struct daemon *d = ctx;
+
+    (void)call;
+    return vms_timeline(d->vms, api_str(params, "vm"), ret_result, err);
+}
+
+HANDLER(rpc_vm_prune)
+{
+    struct daemon *d = ctx;
+    const struct vms_prune what = {
+        .stopped_for_ms = api_int(params, "stopped_for_ms"),
+        .dry_run = api_flag(params, "dry_run"),
+    };
+
+    return vms_prune(d->vms, &what, rpc_call_cancel(call), ret_result, err);
+}
+
 HANDLER(rpc_vm_delete)
 {
     struct daemon *d = ctx;
@@ -176,17 +206,43 @@ HANDLER(rpc_vm_wait)
 HANDLER(rpc_vm_logs)
 {
     struct daemon *d = ctx;
-    _cleanup_free_ char *text = NULL;
-    size_t len = 0;
+    const struct vms_log what = {
+        .ref = api_str(params, "vm"),
+        .source = api_str(params, "source"),
+        .tail_bytes = (size_t)api_int(params, "tail_bytes"),
+        .after = api_given(params, "after") ? api_int(params, "after") : -1,
+        .wait = api_flag(params, "wait"),
+    };
+    struct log_page page;
 
-    (void)call;
-    if (vms_logs(d->vms, api_str(params, "vm"), api_str(params, "source"),
-                 (size_t)api_int(params, "tail_bytes"), &text, &len, err) < 0) {
+    if (vms_log_read(d->vms, &what, rpc_call_cancel(call), &page, err) < 0) {
         return -1;
     }
     *ret_result = json_object();
-    json_put(*ret_result, "text", json_bytes_new(text, len));
+    json_put(*ret_result, "text", json_bytes_new(page.data, page.len));
+    json_put_int(*ret_result, "position", (long long)page.position);
+    json_put_int(*ret_result, "skipped", (long long)page.skipped);
+    free(page.data);
     return 0;
+}
+
+HANDLER(rpc_vm_stats)
+{
+    struct daemon *d = ctx;
+
+    return vms_stats(d->vms,
+                     &(struct vms_stats){.ref = api_str(params, "vm"),
+                                         .interval_ms = api_int(params, "interval_ms"),
+                                         .timeout_ms = api_int(params, "timeout_ms")},
+                     rpc_call_cancel(call), ret_result, err);
+}
+
+HANDLER(rpc_vm_top)
+{
+    struct daemon *d = ctx;
+
+    return vms_top(d->vms, api_str(params, "vm"), rpc_call_cancel(call), deadline(params),
+                   ret_result, err);
 }
 
 /* The control loop's, but for on_pong. */

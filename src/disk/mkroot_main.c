@@ -1,6 +1,8 @@
 /* banger-mkroot: a root filesystem tar on standard input becomes an ext4 image. */
 #include "disk/rootdisk.h"
 
+#include "version.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -11,10 +13,14 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+BANGER_VERSION_MARK;
+
 static const char usage_text[] =
     "usage: banger-mkroot [--size BYTES] OUT < rootfs.tar\n"
     "Makes the read-only ext4 image OUT from a tar (plain, gzip, zstd or xz).\n"
-    "--size is the most that the image may become (default 8 GiB); it is cut to what it needs.\n";
+    "       banger-mkroot --find-init < IMAGE\n"
+    "--size is the most that the image may become (default 8 GiB); it is cut to what it needs.\n"
+    "--find-init prints the path of the init in an image, or nothing when it has none.\n";
 
 static int fail(const struct err *err)
 {
@@ -77,24 +83,44 @@ static int build(const struct rootdisk_params *params)
     return 0;
 }
 
+static int find_init(void)
+{
+    const char *path;
+    struct err err = {0};
+
+    if (rootdisk_find_init("/proc/self/fd/0", &path, &err) < 0) {
+        return fail(&err);
+    }
+    return path ? puts(path) < 0 : 0;
+}
+
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
         {"size", required_argument, NULL, 's'},
+        {"find-init", no_argument, NULL, 'i'},
         {"help", no_argument, NULL, 'h'},
         {0},
     };
     struct rootdisk_params params = {.cancel_fd = -1};
     _cleanup_close_ int signal_fd = -1;
+    bool init = false;
     int c;
 
     while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         if (c == 'h') {
             return fputs(usage_text, stdout) < 0;
         }
+        if (c == 'i') {
+            init = true;
+            continue;
+        }
         if (c != 's' || !parse_size(optarg, &params.size_bytes)) {
             return usage();
         }
+    }
+    if (init) {
+        return optind == argc ? find_init() : usage();
     }
     if (optind != argc - 1 || argv[optind][0] == '\0' || isatty(STDIN_FILENO)) {
         return usage();

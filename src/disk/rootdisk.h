@@ -47,6 +47,9 @@ int rootdisk_add_tar(struct rootdisk *disk, int tar_fd, struct err *err);
  * ret_info may be NULL. */
 int rootdisk_finish(struct rootdisk *disk, struct rootdisk_info *ret_info, struct err *err);
 
+/* Of a finished image: the program that it boots with, or NULL. Static text. */
+int rootdisk_find_init(const char *path, const char **ret_init, struct err *err);
+
 void rootdisk_free(struct rootdisk *disk);
 
 DEFINE_CLEANUP(struct rootdisk *, rootdisk_free);

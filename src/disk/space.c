@@ -59,7 +59,7 @@ static int look(const struct space *s, int fd, struct room *ret)
     }
     part = (uint64_t)st.f_blocks * st.f_frsize / RESERVE_PART;
     ret->free_bytes = (uint64_t)st.f_bavail * st.f_frsize;
-    ret->reserve_bytes = !s ? 0 : s->min_free_bytes < part ? s->min_free_bytes : part;
+    ret->reserve_bytes = s->min_free_bytes < part ? s->min_free_bytes : part;
     return 0;
 }
 
@@ -170,17 +170,6 @@ void space_claim_end(struct space_claim *c)
         leaf_unlock(&c->space->lock);
         free(c);
     }
-}
-
-int space_check(int dir_fd, const char *what, uint64_t bytes, struct err *err)
-{
-    struct room room = {0};
-    int r = look(NULL, dir_fd, &room);
-
-    if (r < 0) {
-        return err_set_errno(err, ERR_IO, r, "cannot tell how much space is free");
-    }
-    return room.free_bytes < bytes ? too_full(dir_fd, what, bytes, &room, 0, err) : 0;
 }
 
 bool space_has_room(const struct space *s, int fd)

@@ -13,6 +13,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* What a guest writes while it boots: 0.2 MiB with a small image. A start needs so much, also below
+ * the reserve (disk/doctor.c). */
+#define SPACE_BOOT_BYTES (1ull << 20)
+
 struct space;
 struct space_claim;
 
@@ -28,9 +32,6 @@ int space_claim(struct space *s, int dir_fd, const char *what, uint64_t bytes,
 void space_claim_end(struct space_claim *claim) EXCLUDES(rank_leaf); /* accepts NULL */
 DEFINE_CLEANUP(struct space_claim *, space_claim_end);
 #define _cleanup_space_claim_ _cleanup_(space_claim_end_p)
-
-/* The same without a promise and without the reserve, for what must go on below it. */
-int space_check(int dir_fd, const char *what, uint64_t bytes, struct err *err);
 
 /* Whether there is as much free as what a full disk has stopped waits for: the reserve, and more
  * than nothing. A filesystem that cannot be asked has no room. May take as long as the filesystem

@@ -262,7 +262,7 @@ int main(int argc, char **argv)
     int r;
 
     /* As the agent's, the session of a copy is this program again. */
-    if (argc > SPEC_FILES_ARGS && strcmp(argv[1], SPEC_FILES_ARG) == 0) {
+    if (argc >= SPEC_FILES_ARGS && strcmp(argv[1], SPEC_FILES_ARG) == 0) {
         return files_main(argv + 2);
     }
     if (argc < 3 || argc > 4) {

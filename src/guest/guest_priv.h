@@ -42,6 +42,9 @@ struct guest_link {
     uint8_t nonce[FRAME_NONCE_SIZE];
     struct latch hello; /* set when HELLO_OK came, or the link ended */
 
+    /* written on the loop's thread before `hello` is set, not after */
+    char agent_version[GUEST_VERSION_SIZE]; /* as the guest says; "" = it did not */
+
     /* under wire, which any thread may take: who writes to fd. A request goes out by the thread
      * that makes it, so that it costs no wake-up of the loop. */
     struct lock wire;
@@ -74,8 +77,9 @@ struct session {
     char vm_id[ID_SIZE];
     json_t *spec;    /* owned; without env when an earlier daemon started it */
     bool main, hold; /* as in session_start_params */
-    bool files;      /* a file transfer: it ends with its client, and leaves no record */
-    bool shortened;  /* of spec's command only the beginning is known */
+    bool files;     /* a file transfer or a report: it ends with its client, and leaves no record */
+    bool report;    /* nobody's work: neither listed nor counted */
+    bool shortened; /* of spec's command only the beginning is known */
 
     /* registry lock */
     struct list node; /* in the registry, oldest first */

@@ -347,6 +347,8 @@ static int take_greeting(struct guest_link *link, const struct frame *f)
         return -EPROTO;
     }
     link->to_be_listed = listed;
+    (void)snprintf(link->agent_version, sizeof(link->agent_version), "%.*s", (int)r.left,
+                   r.left > 0 ? (const char *)r.p : "");
     return 0;
 }
 
@@ -589,6 +591,12 @@ bool guest_link_is_up(struct guest_link *link)
 
     loop_call(link->loop, query_up, &q);
     return q.up;
+}
+
+void guest_link_agent_version(const struct guest_link *link, char ret[GUEST_VERSION_SIZE])
+{
+    (void)snprintf(ret, GUEST_VERSION_SIZE, "%s",
+                   latch_is_set(&link->hello) ? link->agent_version : "");
 }
 
 int guest_link_wait_hello(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms,

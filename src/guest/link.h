@@ -59,6 +59,10 @@ void guest_link_wait_decided(struct guest_link *link, struct cancel *cancel, int
 /* True once HELLO_OK came. */
 bool guest_link_is_up(struct guest_link *link);
 
+/* The version that the agent says it has: the guest's word. "" until HELLO_OK came. Never waits. */
+#define GUEST_VERSION_SIZE 64
+void guest_link_agent_version(const struct guest_link *link, char ret[GUEST_VERSION_SIZE]);
+
 struct guest_configure {
     const char *hostname;
     uint64_t time_ns; /* CLOCK_REALTIME */

@@ -50,6 +50,7 @@ struct session *session_new(struct session_registry *r, const char *vm_id, const
     (void)snprintf(s->vm_id, sizeof(s->vm_id), "%s", vm_id);
     s->spec = json_deep_copy(spec);
     s->files = json_object_get(spec, "files") != NULL;
+    s->report = json_int(json_object_get(spec, "files"), "direction", 0) >= FRAME_FILES_STATS;
     s->refs = 1;
     s->exit_code = -1;
     s->started_ms = clock_real_ms();
@@ -679,7 +680,7 @@ unsigned session_count_running(struct session_registry *r, const char *vm_id)
     list_for_each (it, &r->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, node);
 
-        count += str_eq(s->vm_id, vm_id) && !session_state_ended(s->state);
+        count += str_eq(s->vm_id, vm_id) && !s->report && !session_state_ended(s->state);
     }
     leaf_unlock(&r->lock);
     return count;

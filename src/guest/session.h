@@ -46,8 +46,8 @@ struct session_start_params {
     const char *vm_id;
     const json_t *spec; /* as api_session_spec describes it, validated and with its defaults; or,
                          * with a member "files" {"direction", "flags", "paths"} (see
-                         * FRAME_TAG_FILES), a file transfer, which ends with its client and leaves
-                         * no record */
+                         * FRAME_TAG_FILES), a file transfer or a report, which ends with its client
+                         * and leaves no record */
     bool drain; /* while no client is attached, output is taken and dropped: the command of a
                  * detached run must not wait for a reader that never comes */
     bool main;  /* of its VM */
@@ -100,10 +100,10 @@ unsigned session_let_go_orphans(struct session_registry *r, const char *vm_id) E
 void session_abandon(struct session_registry *r, const char *vm_id, const char *session_id)
     EXCLUDES(rank_leaf);
 
-/* The error of a file transfer that failed because the agent knows none. */
-#define SESSION_NO_FILES "the guest's agent is older than this banger and cannot copy files"
+/* The error of a file transfer or a report that failed because the agent knows none. */
+#define SESSION_NO_FILES "the guest's agent is older than this banger and cannot do that"
 
-/* How many sessions of the VM have not ended. */
+/* How many sessions of the VM have not ended, without reports. */
 unsigned session_count_running(struct session_registry *r, const char *vm_id) EXCLUDES(rank_leaf);
 
 /* Drops the records of a VM that is deleted (its link is closed). */

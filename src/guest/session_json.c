@@ -70,7 +70,7 @@ json_t *session_list(struct session_registry *r, const char *vm_id)
     list_for_each (it, &r->sessions) {
         struct session *s = LIST_ENTRY(it, struct session, node);
 
-        if (str_eq(s->vm_id, vm_id)) {
+        if (str_eq(s->vm_id, vm_id) && !s->report) {
             json_array_append_new(list, session_json_locked(s));
         }
     }

@@ -9,6 +9,7 @@
 #include "host/helper.h"
 #include "launch/launch.h"
 #include "sys/privileges.h"
+#include "version.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +21,8 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+
+BANGER_VERSION_MARK;
 
 #define SOCKET_FD 3
 

@@ -54,6 +54,12 @@ int kernel_find_default(struct image_registry *r, const char *preferred,
 
 /* Opens an image's root disk, read-only. The caller closes *ret_fd. */
 int image_open_disk(struct image_registry *r, const char *digest, int *ret_fd, struct err *err);
+
+#define IMAGE_INIT_SIZE 64
+/* The path of the init that an image boots with; name is for errors. ERR_INVALID: it has none. */
+int image_find_init(struct image_registry *r, const char *digest, const char *name,
+                    struct cancel *cancel, char ret_path[IMAGE_INIT_SIZE], struct err *err);
+
 /* Opens a kernel's vmlinux and the initramfs of this kernel and our agent, made when missing. */
 int kernel_open(struct image_registry *r, const char *digest, int *ret_kernel_fd,
                 int *ret_initramfs_fd, struct err *err);

@@ -3,6 +3,7 @@
 
 #include "image/image.h"
 
+#include "base/buf.h"
 #include "boot/modules.h"
 
 #define DIGEST_HEX_SIZE 65
@@ -20,6 +21,10 @@ struct image_registry {
 
 /* [a-z0-9] then [a-z0-9._/:-], at most STORE_NAME_MAX bytes. */
 int image_check_name(const char *what, const char *name, struct err *err);
+
+/* Reads what the child says on said_fd, and waits for its end. Its exit status, 128 and its signal,
+ * or -ECANCELED. */
+int image_wait_child(pid_t pid, int pidfd, int said_fd, struct cancel *cancel, struct buf *said);
 
 void image_stage(const struct image_progress *p, const char *name);
 

@@ -72,8 +72,7 @@ static int copy_ext4(int from, const char *path, int dir_fd, const char *temp, s
     return r < 0 ? err_set_errno(err, ERR_IO, r, "cannot copy '%s'", path) : 0;
 }
 
-/* Reads what the child says, and waits for its end. Its exit status or -errno. */
-static int wait_child(pid_t pid, int pidfd, int said_fd, struct cancel *cancel, struct buf *said)
+int image_wait_child(pid_t pid, int pidfd, int said_fd, struct cancel *cancel, struct buf *said)
 {
     int status = 0, r;
 
@@ -123,7 +122,7 @@ static int run_mkroot(struct image_registry *r, int from, const char *path, cons
         return err_hint(err, "is banger installed completely?");
     }
     close_p(&child_fd);
-    status = wait_child(pid, pidfd, said_fd, cancel, &said);
+    status = image_wait_child(pid, pidfd, said_fd, cancel, &said);
     if (status == 0) {
         return 0;
     }

@@ -1,9 +1,13 @@
 /* banger-launch: see launch.h. */
 #include "launch/launch.h"
 
+#include "version.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
+
+BANGER_VERSION_MARK;
 
 /* Tells whoever waits which step failed, and ends. */
 static int fail(int report_fd, const char *what, const char *subject, int errnum)

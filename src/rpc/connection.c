@@ -242,6 +242,7 @@ void connection_new(struct rpc_server *s, int fd)
 struct notice {
     struct rpc_call *call;
     char *line;
+    bool sent;
 };
 
 static void notify_on_loop(void *arg)
@@ -249,27 +250,23 @@ static void notify_on_loop(void *arg)
     struct notice *n = arg;
     struct connection *c = n->call->connection;
 
-    if (c->fd >= 0 && outlet_unsent(&c->out) < NOTIFY_OUT_MAX) {
-        (void)connection_send(c, n->line);
-    }
-    free(n->line);
-    free(n);
+    n->sent = c->fd >= 0 && outlet_unsent(&c->out) < NOTIFY_OUT_MAX && connection_send(c, n->line);
 }
 
-void rpc_call_notify(struct rpc_call *call, const char *method, json_t *params)
+bool rpc_call_notify(struct rpc_call *call, const char *method, json_t *params)
 {
-    struct notice *n;
+    struct notice n = {.call = call};
     struct err err;
 
     if (api_check_notification(method, params, &err) < 0) {
         log_error("%s", err.message);
         json_decref(params);
-        return;
+        return false;
     }
-    n = x_calloc(1, sizeof(*n));
-    n->call = call; /* outlives the notice: its own delivery is posted later */
-    n->line = rpc_notification(method, params);
-    loop_post(call->connection->server->loop, notify_on_loop, n);
+    n.line = rpc_notification(method, params);
+    loop_call(call->connection->server->loop, notify_on_loop, &n);
+    free(n.line);
+    return n.sent;
 }
 
 struct hooking {

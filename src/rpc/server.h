@@ -66,9 +66,9 @@ void rpc_call_later(struct rpc_call *call, const struct rpc_later *later);
 /* result is stolen, NULL means {}; err is set instead for a failure. `call` is gone then. */
 void rpc_call_answer(struct rpc_call *call, json_t *result, const struct err *err);
 
-/* Sends a notification before the reply; params are stolen. Dropped when the client lags, or (and
- * logged) when it is not what the table promises. */
-void rpc_call_notify(struct rpc_call *call, const char *method, json_t *params);
+/* Sends a notification before the reply; params are stolen. False: it was dropped, because the
+ * client lags or is gone, or (and logged) because it is not what the table promises. */
+bool rpc_call_notify(struct rpc_call *call, const char *method, json_t *params);
 
 /* fn(arg) runs once, on a thread of its own, when the connection ends (at once if it has). */
 typedef void (*rpc_closed_fn)(void *arg);

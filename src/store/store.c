@@ -1,4 +1,5 @@
-/* Opening, pragmas, migrations. Queries: store_vm.c, store_artifact.c. */
+/* Opening, pragmas, migrating. The schema: store_schema.c. Queries: store_vm.c, store_artifact.c.
+ */
 #include "store/store_priv.h"
 
 #include "base/fs.h"
@@ -8,50 +9,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-
-/* Forward only; number n brings user_version from n to n + 1 in one transaction. Never edit one
- * that was released: add the next. */
-static const char *const migrations[] = {
-    "CREATE TABLE vm ("
-    " id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, state TEXT NOT NULL, reason TEXT NOT NULL,"
-    " state_since_ms INTEGER NOT NULL, incarnation INTEGER NOT NULL,"
-    " image_name TEXT NOT NULL, image_digest TEXT NOT NULL REFERENCES image(digest),"
-    " kernel_name TEXT NOT NULL, kernel_digest TEXT NOT NULL REFERENCES kernel(digest),"
-    " vmm TEXT NOT NULL, vmm_version TEXT NOT NULL, accel TEXT NOT NULL, accel_why TEXT NOT NULL,"
-    " vcpus INTEGER NOT NULL, memory_mib INTEGER NOT NULL, disk_bytes INTEGER NOT NULL,"
-    " auto_remove INTEGER NOT NULL, created_ms INTEGER NOT NULL, started_ms INTEGER NOT NULL,"
-    " pid INTEGER NOT NULL, start_ticks INTEGER NOT NULL, boot_id TEXT NOT NULL,"
-    " exit_code INTEGER NOT NULL, exit_signal INTEGER NOT NULL,"
-    " timeline TEXT NOT NULL, labels TEXT NOT NULL) STRICT;"
-    "CREATE TABLE image (digest TEXT PRIMARY KEY, created_ms INTEGER NOT NULL,"
-    " size_bytes INTEGER NOT NULL, version TEXT NOT NULL, config TEXT NOT NULL) STRICT;"
-    "CREATE TABLE image_name (name TEXT PRIMARY KEY,"
-    " digest TEXT NOT NULL REFERENCES image(digest) ON DELETE CASCADE) STRICT;"
-    "CREATE TABLE kernel (digest TEXT PRIMARY KEY, created_ms INTEGER NOT NULL,"
-    " size_bytes INTEGER NOT NULL, version TEXT NOT NULL, config TEXT NOT NULL) STRICT;"
-    "CREATE TABLE kernel_name (name TEXT PRIMARY KEY,"
-    " digest TEXT NOT NULL REFERENCES kernel(digest) ON DELETE CASCADE) STRICT;",
-    "ALTER TABLE vm ADD COLUMN held INTEGER NOT NULL DEFAULT 1",
-    /* The ledger; what a VM's row knew of its process goes there. */
-    "CREATE TABLE object ("
-    " seq INTEGER PRIMARY KEY, vm_id TEXT NOT NULL REFERENCES vm(id), kind TEXT NOT NULL,"
-    " name TEXT NOT NULL, incarnation INTEGER NOT NULL, boot_id TEXT NOT NULL,"
-    " UNIQUE (vm_id, kind, incarnation, name)) STRICT;"
-    "INSERT INTO object (vm_id, kind, name, incarnation, boot_id)"
-    " SELECT id, 'state_dir', id, 0, '' FROM vm;"
-    "INSERT INTO object (vm_id, kind, name, incarnation, boot_id)"
-    " SELECT id, 'run_dir', id, incarnation, '' FROM vm WHERE pid > 0;"
-    "INSERT INTO object (vm_id, kind, name, incarnation, boot_id)"
-    " SELECT id, 'process', pid || ':' || start_ticks, incarnation, boot_id FROM vm WHERE pid > 0;"
-    "ALTER TABLE vm DROP COLUMN pid;"
-    "ALTER TABLE vm DROP COLUMN start_ticks;"
-    "ALTER TABLE vm DROP COLUMN boot_id",
-    /* run_*: what the last run was started with; 0 = not known. */
-    "ALTER TABLE vm ADD COLUMN description TEXT NOT NULL DEFAULT '';"
-    "ALTER TABLE vm ADD COLUMN run_vcpus INTEGER NOT NULL DEFAULT 0;"
-    "ALTER TABLE vm ADD COLUMN run_memory_mib INTEGER NOT NULL DEFAULT 0;"
-    "ALTER TABLE vm ADD COLUMN run_disk_bytes INTEGER NOT NULL DEFAULT 0",
-};
+#include <sys/stat.h>
+#include <unistd.h>
 
 static bool is_duplicate(sqlite3 *db)
 {
@@ -181,6 +140,15 @@ static int read_version(struct store *s, int *ret, struct err *err)
     return 0;
 }
 
+static int too_new(int version, struct err *err)
+{
+    err_set(err, ERR_UNSUPPORTED,
+            "store: the state directory was written by a newer banger (schema %d, this build "
+            "knows %d)",
+            version, store_migration_count);
+    return err_hint(err, "install the newer banger again, or use another state directory");
+}
+
 static int migrate(struct store *s, struct err *err)
 {
     int version = 0;
@@ -188,24 +156,20 @@ static int migrate(struct store *s, struct err *err)
     if (read_version(s, &version, err) < 0) {
         return -1;
     }
-    if (version > (int)ARRAY_LEN(migrations)) {
-        err_set(err, ERR_UNSUPPORTED,
-                "store: the state directory was written by a newer banger (schema %d, this build "
-                "knows %zu)",
-                version, ARRAY_LEN(migrations));
-        return err_hint(err, "install the newer banger again, or use another state directory");
+    if (version > store_migration_count) {
+        return too_new(version, err);
     }
-    if (version > 0 && version < (int)ARRAY_LEN(migrations) && store_back_up(s, version, err) < 0) {
+    if (version > 0 && version < store_migration_count && store_back_up(s, version, err) < 0) {
         return -1;
     }
-    for (; version < (int)ARRAY_LEN(migrations); version++) {
+    for (; version < store_migration_count; version++) {
         char bump[64];
 
         (void)snprintf(bump, sizeof(bump), "PRAGMA user_version = %d", version + 1);
         if (store_exec(s, "BEGIN IMMEDIATE", err) < 0) {
             return -1;
         }
-        if (store_exec(s, migrations[version], err) < 0 || store_exec(s, bump, err) < 0) {
+        if (store_exec(s, store_migrations[version], err) < 0 || store_exec(s, bump, err) < 0) {
             (void)sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
             return err_wrap(err, "migration %d", version + 1);
         }
@@ -242,6 +206,7 @@ int store_open(int dir_fd, struct store **ret_store, struct err *err)
     s = x_calloc(1, sizeof(*s));
     lock_init(&s->lock);
     s->dir_fd = dir_fd;
+    s->db_fd = STEAL_FD(fd);
     store_reserve_open(s);
     if (sqlite3_open_v2(real, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
         SQLITE_OK) {
@@ -260,7 +225,53 @@ int store_open(int dir_fd, struct store **ret_store, struct err *err)
         store_close(s);
         return -1;
     }
+    store_events_open(s);
     store_reserve_fill(s);
+    *ret_store = s;
+    return 0;
+}
+
+int store_open_read_only(const char *dir, struct store **ret_store, struct err *err)
+{
+    _cleanup_free_ char *path = x_asprintf("%s/banger.db", dir);
+    _cleanup_free_ char *wal = x_asprintf("%s-wal", path);
+    _cleanup_free_ char *uri = NULL;
+    struct store *s;
+    int version = 0, r;
+    struct stat st;
+
+    if (access(path, R_OK) < 0) {
+        return err_set_errno(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_DENIED, errno,
+                             "store: '%s'", path);
+    }
+    /* Without a log there is nothing in it but what the file says, and with `immutable` SQLite
+     * makes no files beside it. In a URI these mean something. */
+    if (strpbrk(path, "?#%")) {
+        return err_set(err, ERR_UNSUPPORTED, "store: '%s' has characters of URIs in it", path);
+    }
+    uri =
+        x_asprintf("file:%s%s", path, stat(wal, &st) < 0 || st.st_size == 0 ? "?immutable=1" : "");
+    s = x_calloc(1, sizeof(*s));
+    lock_init(&s->lock);
+    s->dir_fd = s->db_fd = s->reserve_fd = -1;
+    if (sqlite3_open_v2(uri, &s->db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_URI,
+                        NULL) != SQLITE_OK) {
+        (void)store_fail(s, err, "open");
+        store_close(s);
+        return -1;
+    }
+    (void)sqlite3_busy_timeout(s->db, 1000);
+    r = read_version(s, &version, err);
+    if (r == 0 && version > store_migration_count) {
+        r = too_new(version, err);
+    } else if (r == 0 && version < store_migration_count) {
+        r = err_set(err, ERR_CONFLICT, "store: schema %d is older than this build's, %d", version,
+                    store_migration_count);
+    }
+    if (r < 0) {
+        store_close(s);
+        return -1;
+    }
     *ret_store = s;
     return 0;
 }
@@ -272,6 +283,7 @@ void store_close(struct store *s)
             sqlite3_finalize(s->kept[i]);
         }
         (void)sqlite3_close(s->db);
+        close_p(&s->db_fd);
         close_p(&s->reserve_fd);
         lock_done(&s->lock);
         free(s);

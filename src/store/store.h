@@ -19,6 +19,9 @@
 #define STORE_DIGEST_SIZE 72 /* "sha256:" and 64 hex digits, and the NUL */
 #define STORE_REASON_SIZE 256
 #define STORE_PHASES_MAX 16
+#define STORE_RESTART_SIZE 24
+/* So many starts of a VM are kept. */
+#define STORE_STARTS_MAX 100
 
 struct store;
 
@@ -27,6 +30,10 @@ struct store;
  * refused (ERR_UNSUPPORTED), a damaged one is ERR_IO with what SQLite said. */
 int store_open(int dir_fd, struct store **ret_store, struct err *err);
 void store_close(struct store *s); /* accepts NULL */
+
+/* Opens one that no daemon has open, to look at it: no file is made, and nothing is migrated.
+ * ERR_NOT_FOUND when there is none, ERR_CONFLICT when the next daemon will migrate it. */
+int store_open_read_only(const char *dir, struct store **ret_store, struct err *err);
 
 /* Looks for what cannot be: calls fn for each problem, in words. */
 typedef void (*store_problem_fn)(void *arg, const char *text);
@@ -95,10 +102,18 @@ struct vm_row {
     /* What the last run was started with; 0 = not known. */
     unsigned run_vcpus;
     uint64_t run_memory_mib, run_disk_bytes;
+    bool own_init; /* PID 1 is the image's, not the agent */
     bool auto_remove;
     bool held; /* created on a connection that holds it: an auto_remove VM goes with its client */
     int64_t created_ms, started_ms;
-    int exit_code; /* of the main session or the VMM; -1 = none */
+    /* What becomes of it by itself: vm/vm_policy.c. */
+    char restart[STORE_RESTART_SIZE]; /* "no", "on-failure", "on-failure:5", "always" */
+    unsigned restart_count;           /* times in a row without a good while between them */
+    bool autostart;
+    int64_t auto_stop_after_ms, expires_after_ms; /* 0 = never */
+    int64_t expires_ms;
+    char host_boot[BOOT_ID_SIZE]; /* the boot of the host that its autostart has been done in */
+    int exit_code;                /* of the main session or the VMM; -1 = none */
     int exit_signal;
     struct vm_phase timeline[STORE_PHASES_MAX];
     unsigned phase_count;
@@ -108,6 +123,10 @@ struct vm_row {
     size_t object_count;
     bool objects_changed; /* since they were written; the next update writes them */
 };
+
+#define VM_INIT_IMAGE "image"
+#define VM_RESTART_NO "no"
+const char *vm_init_name(const struct vm_row *row); /* "agent" or "image" */
 
 void vm_row_copy(struct vm_row *to, const struct vm_row *from); /* `to` is uninitialised */
 void vm_row_done(struct vm_row *row);
@@ -129,6 +148,44 @@ int store_vm_delete(struct store *s, const char *id, struct err *err) EXCLUDES(r
 /* All rows, oldest first; the caller frees the array and each row. */
 int store_vm_list(struct store *s, struct vm_row **ret_rows, size_t *ret_count, struct err *err)
     EXCLUDES(rank_leaf);
+
+/* One start of a VM that went well. */
+struct vm_start {
+    uint64_t incarnation;
+    int64_t started_ms;
+    char accel[8];
+    struct vm_phase timeline[STORE_PHASES_MAX];
+    unsigned phase_count;
+};
+/* Those that are kept, oldest first; the caller frees the array. */
+int store_vm_starts(struct store *s, const char *id, struct vm_start **ret_starts,
+                    size_t *ret_count, struct err *err) EXCLUDES(rank_leaf);
+
+/* ---- events: what became of VMs, images and kernels, numbered ---- */
+
+/* So many are kept; older ones go. */
+#define STORE_EVENTS_MAX 10000
+
+struct event_row {
+    uint64_t number; /* from 1, without gaps */
+    int64_t time_ms;
+    char kind[32];                  /* "vm.running", "image.named" */
+    char object[STORE_DIGEST_SIZE]; /* id or digest */
+    char name[STORE_NAME_MAX + 1];
+    char reason[STORE_REASON_SIZE];
+};
+
+/* Calls fn with the number of the last event after each commit that wrote one, on the thread that
+ * made it. Before there are others. */
+typedef void (*store_event_fn)(void *arg, uint64_t number);
+void store_on_event(struct store *s, store_event_fn fn, void *arg);
+
+/* Numbers of the oldest and the last that are kept; both 0 when there are none. */
+int store_event_range(struct store *s, uint64_t *ret_first, uint64_t *ret_last, struct err *err)
+    EXCLUDES(rank_leaf);
+/* Those behind `since`, in order, at most max. */
+int store_event_list(struct store *s, uint64_t since, struct event_row *rows, size_t max,
+                     size_t *ret_count, struct err *err) EXCLUDES(rank_leaf);
 
 /* ---- images and kernels: content by digest, names point at digests ---- */
 

@@ -79,8 +79,10 @@ int store_artifact_publish(struct store *s, enum store_kind kind, const struct a
             (void)sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
         }
     }
+    store_events_end(s, r == 0);
     (void)sqlite3_exec(s->db, "PRAGMA synchronous = NORMAL", NULL, NULL, NULL);
     leaf_unlock(&s->lock);
+    store_events_tell(s);
     return r;
 }
 

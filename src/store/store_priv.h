@@ -4,18 +4,28 @@
 #include "store/store.h"
 
 #include <sqlite3.h>
+#include <stdatomic.h>
 
 /* All that a create and a delete run, and some to spare. */
-#define STORE_KEPT_MAX 24
+#define STORE_KEPT_MAX 28
 
 struct store {
     struct lock lock; /* rank leaf */
     sqlite3 *db;      /* under lock */
     int dir_fd;       /* the state directory, borrowed */
+    int db_fd;        /* of the database, closed after SQLite's: closing one ends its locks */
 
     /* lock; store_reserve.c */
     int reserve_fd;
     bool reserve_held;
+    unsigned reserve_commits; /* since its free pages were looked at */
+
+    /* store_event.c: number of the last event of the transaction (lock), and of the last one that
+     * was committed and not told of; 0 = none */
+    uint64_t event_written;
+    atomic_uint_fast64_t event_committed;
+    store_event_fn event_fn; /* who is told; set before there are threads */
+    void *event_arg;
 
     /* lock: statements that ran before, to be run again */
     sqlite3_stmt *kept[STORE_KEPT_MAX];
@@ -44,10 +54,23 @@ int store_do(struct store *s, const char *sql, struct err *err);
 int store_run_for(struct store *s, const char *sql, const char *id, const char *what,
                   struct err *err);
 
+/* ---- store_schema.c: number n brings user_version from n to n + 1 ---- */
+
+extern const char *const store_migrations[];
+extern const int store_migration_count;
+
 /* ---- store_verify.c ---- */
 
 /* Copies the database to banger.db.v<version> beside it, in the place of an older copy. */
 int store_back_up(struct store *s, int version, struct err *err);
+
+/* ---- store_event.c ---- */
+
+void store_events_open(struct store *s);
+/* After a transaction, under the lock. */
+void store_events_end(struct store *s, bool committed);
+/* Tells of those that were committed; without the lock. */
+void store_events_tell(struct store *s) EXCLUDES(rank_leaf);
 
 /* ---- store_object.c, in the caller's transaction ---- */
 

@@ -1,7 +1,9 @@
-/* A full disk must not keep us from writing down that a VM has stopped, or is deleted. So a file
- * beside the database holds RESERVE_BYTES that nobody else can have. When a commit finds no room
- * they become the write-ahead log's, and what it holds is moved into the database, so that it is
- * written over from its beginning. The file is made again by the first commit that finds enough. */
+/* A full disk must not keep us from writing down that a VM has stopped, or is deleted. So two
+ * things are held while there is room. A file beside the database has RESERVE_BYTES that nobody
+ * else can have: when a commit finds no room, the write-ahead log gets them; when it has used them
+ * up, what it holds is moved into the database and it is written over from its beginning. And the
+ * database has free pages for what becomes more, its events, of which fewer are kept once those are
+ * needed. Both are made again by a commit that finds enough. */
 #include "store/store_priv.h"
 
 #include "base/fs.h"
@@ -14,6 +16,13 @@
 #define RESERVE_FILE "banger.reserve"
 #define RESERVE_BYTES (1024 * 1024)
 #define RESERVE_LEAST_BYTES (64 * 1024)
+/* The database's free pages hold 2000 events or so; between two looks at them it takes far fewer.
+ */
+#define ROOM_BYTES (256 * 1024)
+#define ROOM_LOOK_COMMITS 64
+/* On a full disk: more than are written between two checkpoints go, until EVENTS_KEPT are left. */
+#define EVENTS_KEPT 1000
+#define EVENTS_AT_ONCE 300
 #define WAL_FILE "banger.db-wal"
 
 static bool has_free(const struct store *s, uint64_t bytes)
@@ -39,11 +48,56 @@ static void empty(const struct store *s)
     }
 }
 
+static int64_t number(const struct store *s, const char *pragma)
+{
+    sqlite3_stmt *stmt = NULL;
+    int64_t n = 0;
+
+    if (sqlite3_prepare_v2(s->db, pragma, -1, &stmt, NULL) == SQLITE_OK &&
+        sqlite3_step(stmt) == SQLITE_ROW) {
+        n = sqlite3_column_int64(stmt, 0);
+    }
+    sqlite3_finalize(stmt);
+    return n;
+}
+
+static void checkpoint(const struct store *s)
+{
+    (void)sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL);
+}
+
+/* Pages of a table that is gone are used before the file grows. A copy of the file may have holes
+ * where they are. */
+static void make_room_in_database(const struct store *s)
+{
+    struct stat st;
+
+    if (number(s, "PRAGMA freelist_count") * number(s, "PRAGMA page_size") < ROOM_BYTES / 2) {
+        (void)sqlite3_exec(s->db,
+                           "BEGIN IMMEDIATE; CREATE TABLE room (bytes BLOB);"
+                           "INSERT INTO room VALUES (zeroblob(" STR_OF((ROOM_BYTES)) ")); COMMIT",
+                           NULL, NULL, NULL);
+        (void)sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+        (void)sqlite3_exec(s->db, "DROP TABLE IF EXISTS room", NULL, NULL, NULL);
+        checkpoint(s); /* now they are of the file */
+    }
+    if (fstat(s->db_fd, &st) == 0 && st.st_blocks * 512 < st.st_size &&
+        fallocate(s->db_fd, 0, 0, st.st_size) < 0) {
+        /* Then a commit on a full disk may fail sooner, and says so. */
+    }
+}
+
 void store_reserve_fill(struct store *s)
 {
     int r;
 
-    if (s->reserve_fd < 0 || s->reserve_held || !has_free(s, 2 * RESERVE_BYTES)) {
+    if (s->reserve_fd < 0 || (s->reserve_held && ++s->reserve_commits < ROOM_LOOK_COMMITS) ||
+        !has_free(s, 2 * RESERVE_BYTES)) {
+        return;
+    }
+    s->reserve_commits = 0;
+    make_room_in_database(s);
+    if (s->reserve_held) {
         return;
     }
     r = fallocate(s->reserve_fd, 0, 0, RESERVE_BYTES) < 0 ? -errno : 0;
@@ -80,7 +134,6 @@ static void give_to_wal(const struct store *s)
     if (wal < 0 || fstat(wal, &st) < 0) {
         return;
     }
-    empty(s);
     for (off_t bytes = RESERVE_BYTES; bytes >= RESERVE_LEAST_BYTES; bytes /= 2) {
         if (fallocate(wal, FALLOC_FL_KEEP_SIZE, st.st_size, bytes) == 0 || errno != ENOSPC) {
             return;
@@ -88,11 +141,19 @@ static void give_to_wal(const struct store *s)
     }
 }
 
+/* What fails here fails again in the commit that is tried next, and is told there. */
 void store_reserve_use(struct store *s)
 {
     if (s->reserve_held) {
         s->reserve_held = false;
+        empty(s);
         give_to_wal(s);
+        return;
     }
-    (void)sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL);
+    checkpoint(s);
+    (void)sqlite3_exec(s->db,
+                       "DELETE FROM event WHERE seq <= (SELECT min(seq) FROM event)"
+                       " + " STR_OF(EVENTS_AT_ONCE) " AND seq <= (SELECT max(seq) FROM event)"
+                                                    " - " STR_OF(EVENTS_KEPT),
+                       NULL, NULL, NULL);
 }

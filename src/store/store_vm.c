@@ -28,6 +28,11 @@ static enum vm_state state_from_name(const char *name)
     return VM_ERROR;
 }
 
+const char *vm_init_name(const struct vm_row *row)
+{
+    return row->own_init ? VM_INIT_IMAGE : "agent";
+}
+
 void vm_row_copy(struct vm_row *to, const struct vm_row *from)
 {
     *to = *from;
@@ -62,24 +67,26 @@ static char *timeline_text(const struct vm_row *row)
     return json_print(list);
 }
 
-static void read_timeline(struct vm_row *row, const char *text)
+static unsigned read_timeline(const char *text, struct vm_phase phases[STORE_PHASES_MAX])
 {
     _cleanup_json_ json_t *list = NULL;
     struct err ignored;
+    unsigned count = 0;
     json_t *phase;
     size_t i;
 
     if (!text || json_parse(text, strlen(text), &list, &ignored) < 0) {
-        return;
+        return 0;
     }
     json_array_foreach (list, i, phase) {
-        if (row->phase_count < STORE_PHASES_MAX) {
-            struct vm_phase *p = &row->timeline[row->phase_count++];
+        if (count < STORE_PHASES_MAX) {
+            struct vm_phase *p = &phases[count++];
 
             (void)snprintf(p->name, sizeof(p->name), "%s", json_str(phase, "phase", ""));
             p->ms = json_int(phase, "ms", 0);
         }
     }
+    return count;
 }
 
 /* In the order of bind_row and read_row. */
@@ -87,10 +94,11 @@ static void read_timeline(struct vm_row *row, const char *text)
     "id, name, state, reason, state_since_ms, incarnation, image_name, image_digest,"              \
     " kernel_name, kernel_digest, vmm, vmm_version, accel, accel_why, vcpus, memory_mib,"          \
     " disk_bytes, auto_remove, created_ms, started_ms, exit_code, exit_signal, timeline, labels,"  \
-    " held, description, run_vcpus, run_memory_mib, run_disk_bytes"
+    " held, description, run_vcpus, run_memory_mib, run_disk_bytes, init, restart, restart_count," \
+    " autostart, auto_stop_after_ms, expires_after_ms, expires_ms, host_boot"
 #define VM_VALUES                                                                                  \
     "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,"   \
-    " ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29"
+    " ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37"
 
 static void bind_row(sqlite3_stmt *stmt, const struct vm_row *row)
 {
@@ -125,11 +133,20 @@ static void bind_row(sqlite3_stmt *stmt, const struct vm_row *row)
     sqlite3_bind_int(stmt, n++, (int)row->run_vcpus);
     sqlite3_bind_int64(stmt, n++, (int64_t)row->run_memory_mib);
     sqlite3_bind_int64(stmt, n++, (int64_t)row->run_disk_bytes);
+    sqlite3_bind_text(stmt, n++, vm_init_name(row), -1, SQLITE_STATIC);
+    sqlite3_bind_text(stmt, n++, row->restart[0] ? row->restart : VM_RESTART_NO, -1,
+                      SQLITE_TRANSIENT);
+    sqlite3_bind_int(stmt, n++, (int)row->restart_count);
+    sqlite3_bind_int(stmt, n++, row->autostart);
+    sqlite3_bind_int64(stmt, n++, row->auto_stop_after_ms);
+    sqlite3_bind_int64(stmt, n++, row->expires_after_ms);
+    sqlite3_bind_int64(stmt, n++, row->expires_ms);
+    sqlite3_bind_text(stmt, n++, row->host_boot, -1, SQLITE_TRANSIENT);
 }
 
 static void read_row(sqlite3_stmt *stmt, struct vm_row *row)
 {
-    char state[16];
+    char state[16], init[16];
     int c = 0;
 
     *row = (struct vm_row){0};
@@ -156,13 +173,22 @@ static void read_row(sqlite3_stmt *stmt, struct vm_row *row)
     row->started_ms = sqlite3_column_int64(stmt, c++);
     row->exit_code = sqlite3_column_int(stmt, c++);
     row->exit_signal = sqlite3_column_int(stmt, c++);
-    read_timeline(row, (const char *)sqlite3_column_text(stmt, c++));
+    row->phase_count = read_timeline((const char *)sqlite3_column_text(stmt, c++), row->timeline);
     row->labels = x_strdup((const char *)sqlite3_column_text(stmt, c++));
     row->held = sqlite3_column_int(stmt, c++) != 0;
     row->description = x_strdup((const char *)sqlite3_column_text(stmt, c++));
     row->run_vcpus = (unsigned)sqlite3_column_int(stmt, c++);
     row->run_memory_mib = (uint64_t)sqlite3_column_int64(stmt, c++);
     row->run_disk_bytes = (uint64_t)sqlite3_column_int64(stmt, c++);
+    store_column_text(stmt, c++, init, sizeof(init));
+    row->own_init = str_eq(init, VM_INIT_IMAGE);
+    store_column_text(stmt, c++, row->restart, sizeof(row->restart));
+    row->restart_count = (unsigned)sqlite3_column_int(stmt, c++);
+    row->autostart = sqlite3_column_int(stmt, c++) != 0;
+    row->auto_stop_after_ms = sqlite3_column_int64(stmt, c++);
+    row->expires_after_ms = sqlite3_column_int64(stmt, c++);
+    row->expires_ms = sqlite3_column_int64(stmt, c++);
+    store_column_text(stmt, c++, row->host_boot, sizeof(row->host_boot));
 }
 
 /* One transaction. durable: synchronous=FULL, for what a power cut must not undo. */
@@ -184,6 +210,7 @@ static int end(struct store *s, bool durable, int r, struct err *err)
     if (r < 0) {
         (void)sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
     }
+    store_events_end(s, r == 0);
     if (durable) {
         (void)sqlite3_exec(s->db, "PRAGMA synchronous = NORMAL", NULL, NULL, NULL);
     }
@@ -209,6 +236,7 @@ int store_vm_insert(struct store *s, const struct vm_row *row, struct err *err)
     r = begin(s, true, err);
     r = end(s, true, r < 0 ? r : insert_locked(s, row, err), err);
     leaf_unlock(&s->lock);
+    store_events_tell(s);
     if (r < 0 && err->code == ERR_ALREADY_EXISTS) {
         err_set(err, ERR_ALREADY_EXISTS, "VM '%s' exists already", row->name);
         err_hint(err, "choose another --name, or delete it with: banger rm %s", row->name);
@@ -253,6 +281,7 @@ int store_vm_update(struct store *s, const struct vm_row *row, struct err *err)
         store_reserve_fill(s);
     }
     leaf_unlock(&s->lock);
+    store_events_tell(s);
     return r;
 }
 
@@ -282,6 +311,7 @@ int store_vm_delete(struct store *s, const char *id, struct err *err)
         store_reserve_fill(s);
     }
     leaf_unlock(&s->lock);
+    store_events_tell(s);
     return r;
 }
 
@@ -322,4 +352,50 @@ int store_vm_list(struct store *s, struct vm_row **ret_rows, size_t *ret_count, 
         *ret_count = count;
     }
     return r;
+}
+
+static void read_start(sqlite3_stmt *stmt, struct vm_start *start)
+{
+    *start = (struct vm_start){
+        .incarnation = (uint64_t)sqlite3_column_int64(stmt, 0),
+        .started_ms = sqlite3_column_int64(stmt, 1),
+    };
+    store_column_text(stmt, 2, start->accel, sizeof(start->accel));
+    start->phase_count = read_timeline((const char *)sqlite3_column_text(stmt, 3), start->timeline);
+}
+
+int store_vm_starts(struct store *s, const char *id, struct vm_start **ret_starts,
+                    size_t *ret_count, struct err *err)
+{
+    struct vm_start *starts = x_calloc(STORE_STARTS_MAX, sizeof(*starts));
+    int r = SQLITE_ERROR;
+    sqlite3_stmt *stmt;
+    size_t count = 0;
+
+    leaf_lock(&s->lock);
+    stmt = store_prepare(s,
+                         "SELECT incarnation, started_ms, accel, timeline FROM vm_start"
+                         " WHERE vm_id = ?1 ORDER BY incarnation",
+                         err);
+    if (stmt) {
+        sqlite3_bind_text(stmt, 1, id, -1, SQLITE_STATIC);
+        while (count < STORE_STARTS_MAX && (r = sqlite3_step(stmt)) == SQLITE_ROW) {
+            read_start(stmt, &starts[count++]);
+        }
+    }
+    if (r == SQLITE_DONE || r == SQLITE_ROW) {
+        store_keep(s, stmt);
+        r = 0;
+    } else {
+        r = stmt ? store_fail(s, err, "list starts") : -1;
+        sqlite3_finalize(stmt);
+    }
+    leaf_unlock(&s->lock);
+    if (r < 0) {
+        free(starts);
+        return -1;
+    }
+    *ret_starts = starts;
+    *ret_count = count;
+    return 0;
 }

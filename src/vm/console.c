@@ -25,27 +25,12 @@ struct console_watcher {
 struct console_watch {
     /* immutable */
     struct console_watcher *watcher;
+    struct log_file *log; /* a reference */
     int fd, wd;
 
     /* loop thread */
     struct list node, changed_node;
 };
-
-/* What the guest writes between the read and the truncation is lost: it is a log, and bounded. */
-static void shorten(int fd)
-{
-    _cleanup_free_ char *tail = x_calloc(1, CONSOLE_KEEP_BYTES);
-    struct stat st;
-    ssize_t n;
-
-    if (fstat(fd, &st) < 0 || st.st_size <= CONSOLE_MAX_BYTES) {
-        return;
-    }
-    n = pread(fd, tail, CONSOLE_KEEP_BYTES, st.st_size - CONSOLE_KEEP_BYTES);
-    if (n > 0 && ftruncate(fd, 0) == 0) {
-        (void)fs_write_all(fd, tail, (size_t)n);
-    }
-}
 
 static void on_timer(void *arg)
 {
@@ -55,7 +40,7 @@ static void on_timer(void *arg)
         struct console_watch *w = LIST_ENTRY(it, struct console_watch, changed_node);
 
         list_remove(&w->changed_node);
-        shorten(w->fd);
+        log_file_shorten(w->log, w->fd);
     }
     loop_source_set_events(watcher->changes, EPOLLIN);
 }
@@ -180,7 +165,8 @@ static void remove_on_loop(void *arg)
     list_remove(&w->changed_node);
 }
 
-struct console_watch *console_watch_new(struct console_watcher *watcher, int fd)
+struct console_watch *console_watch_new(struct console_watcher *watcher, struct log_file *log,
+                                        int fd)
 {
     struct console_watch *w;
     char path[64];
@@ -194,6 +180,7 @@ struct console_watch *console_watch_new(struct console_watcher *watcher, int fd)
     }
     w = x_calloc(1, sizeof(*w));
     w->watcher = watcher;
+    w->log = log_file_get(log);
     w->fd = fd;
     w->wd = wd;
     loop_post(watcher->loop, add_on_loop, w);
@@ -205,6 +192,7 @@ void console_watch_free(struct console_watch *w)
     if (w) {
         loop_call(w->watcher->loop, remove_on_loop, w);
         close_p(&w->fd);
+        log_file_put(w->log);
         free(w);
     }
 }

@@ -7,12 +7,10 @@
 #pragma once
 
 #include "base/loop.h"
+#include "vm/log_file.h"
 
 #include <stddef.h>
 #include <stdint.h>
-
-#define CONSOLE_MAX_BYTES (1024 * 1024)
-#define CONSOLE_KEEP_BYTES (256 * 1024)
 
 struct console_watcher;
 struct console_watch;
@@ -23,7 +21,8 @@ struct console_watcher *console_watcher_new(struct loop *loop);
 void console_watcher_free(struct console_watcher *watcher);
 
 /* fd: the console file, read-write (taken). NULL when it cannot be watched, or watcher is NULL. */
-struct console_watch *console_watch_new(struct console_watcher *watcher, int fd);
+struct console_watch *console_watch_new(struct console_watcher *watcher, struct log_file *log,
+                                        int fd);
 void console_watch_free(struct console_watch *w);
 
 /* The last bytes of the file, at most `most`, cut at the start of a line where there is one;

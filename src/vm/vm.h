@@ -14,6 +14,7 @@
 #include "codec/api_write.h"
 #include "codec/json.h"
 #include "disk/space.h"
+#include "doctor/doctor.h"
 #include "guest/link.h"
 #include "guest/session.h"
 #include "image/image.h"
@@ -21,6 +22,7 @@
 #include "store/store.h"
 #include "vmm/vmm.h"
 
+struct vm_capability;
 struct vms;
 
 enum vm_accel_choice { VM_ACCEL_AUTO, VM_ACCEL_KVM, VM_ACCEL_TCG };
@@ -44,6 +46,8 @@ struct vms_params {
     unsigned boot_slots;
     uint32_t tsc_khz; /* of the host; 0 = unknown */
     int64_t boot_timeout_ms, boot_silence_ms;
+    const struct doctor *doctor; /* its checks gate the start of machines; NULL = none */
+    const struct vm_capability *const *capabilities; /* ends with NULL; NULL = all there are */
 };
 
 struct vms *vms_new(const struct vms_params *params);
@@ -97,9 +101,31 @@ enum vm_wait_for { VM_WAIT_RUNNING, VM_WAIT_STOPPED, VM_WAIT_DELETED };
 int vms_wait(struct vms *v, const char *ref, enum vm_wait_for what, struct cancel *cancel,
              int64_t deadline_ms, struct err *err) EXCLUDES(rank_leaf);
 
-/* The end of a log, at most `most` bytes, as it is. */
-int vms_logs(struct vms *v, const char *ref, const char *source, size_t most, char **ret_text,
-             size_t *ret_len, struct err *err) EXCLUDES(rank_leaf);
+/* A piece of a log, as it is (vm_logs.c). */
+struct vms_log {
+    const char *ref, *source;
+    size_t tail_bytes;
+    int64_t after; /* a position that an earlier piece ended at; -1: its end, tail_bytes of it */
+    bool wait;     /* until there is something behind that */
+};
+struct log_page;
+int vms_log_read(struct vms *v, const struct vms_log *what, struct cancel *cancel,
+                 struct log_page *ret_page, struct err *err) EXCLUDES(rank_leaf);
+
+/* What a VM uses: a VMStats object (vm_stats.c). Takes interval_ms, and as long as the guest may
+ * take to answer; what cannot be told is null, with the reason. ERR_NOT_RUNNING. */
+struct vms_stats {
+    const char *ref;
+    int64_t interval_ms, timeout_ms;
+};
+int vms_stats(struct vms *v, const struct vms_stats *what, struct cancel *cancel, json_t **ret,
+              struct err *err) EXCLUDES(rank_leaf);
+/* A guest's processes: a Processes object. */
+int vms_top(struct vms *v, const char *ref, struct cancel *cancel, int64_t deadline_ms,
+            json_t **ret, struct err *err) EXCLUDES(rank_leaf);
+
+/* A VM's starts, oldest first: Start objects. */
+int vms_timeline(struct vms *v, const char *ref, json_t **ret, struct err *err) EXCLUDES(rank_leaf);
 
 /* ---- verbs ---- */
 
@@ -126,7 +152,17 @@ int vms_resume(struct vms *v, const char *ref, struct cancel *cancel, struct err
 /* Does what vm.set says, with its validated params; *ret: a VMSet object. */
 int vms_set(struct vms *v, const char *ref, const json_t *params, struct cancel *cancel,
             json_t **ret, struct err *err);
+/* Somebody still wants it: it is not idle, and its time begins anew. */
+int vms_touch(struct vms *v, const char *ref, struct cancel *cancel, struct err *err);
 int vms_delete(struct vms *v, const char *ref, bool force, struct cancel *cancel, struct err *err);
+/* Deletes VMs that have been stopped for so long and do not start by themselves; with dry_run only
+ * tells which. *ret_list: Pruned objects, with an error for what could not be deleted. */
+struct vms_prune {
+    int64_t stopped_for_ms;
+    bool dry_run;
+};
+int vms_prune(struct vms *v, const struct vms_prune *what, struct cancel *cancel, json_t **ret_list,
+              struct err *err);
 /* Sends a ping to the VM's agent and returns at once. On success the caller frees *ret_ping, after
  * fn was called (guest/link.h) or vms_ping_forget said that it will not be. Loop threads too. */
 struct vm_ping;

@@ -153,6 +153,30 @@ static void copy_kernel_name(struct vm_row *row, const char *ref, const struct a
     (void)snprintf(row->kernel_name, sizeof(row->kernel_name), "%s", name ? name : kernel->version);
 }
 
+static int preflight(struct create *c, struct cancel *cancel, struct err *err)
+{
+    const struct vm_hook h = {.vms = c->v, .row = &c->row, .ops = c->vmm, .cancel = cancel};
+
+    return vm_caps_create_preflight(c->v->params.capabilities, &h, err);
+}
+
+static int copy_policy(struct create *c, struct err *err)
+{
+    const json_t *p = c->params;
+    struct vm_row *row = &c->row;
+    struct vm_restart policy;
+
+    if (vm_restart_parse(api_str(p, "restart"), &policy, err) < 0) {
+        return -1;
+    }
+    (void)snprintf(row->restart, sizeof(row->restart), "%s", api_str(p, "restart"));
+    row->autostart = api_flag(p, "autostart");
+    row->auto_stop_after_ms = api_int(p, "auto_stop_after_ms");
+    row->expires_after_ms = api_int(p, "expires_after_ms");
+    memcpy(row->host_boot, c->v->boot_id, sizeof(row->host_boot));
+    return vm_policy_check(row, err) ? 0 : -1;
+}
+
 static int resolve(struct create *c, struct err *err)
 {
     _cleanup_artifact_row_ struct artifact_row image = {0}, kernel = {0};
@@ -183,10 +207,11 @@ static int resolve(struct create *c, struct err *err)
     row->disk_bytes = (uint64_t)api_int(p, "disk_bytes") & ~4095ull;
     row->description = x_strdup(api_str(p, "description"));
     row->auto_remove = api_flag(p, "auto_remove");
+    row->own_init = str_eq(api_str(p, "init"), VM_INIT_IMAGE);
     row->held = c->hold != NULL;
     row->exit_code = -1;
     row->labels = labels ? json_print(labels) : x_strdup("{}");
-    return 0;
+    return copy_policy(c, err);
 }
 
 /* ---- reserve ---- */
@@ -227,6 +252,7 @@ static int reserve(struct create *c, struct err *err)
         vm_generate_name(c->row.name);
     }
     c->row.created_ms = c->row.state_since_ms = clock_real_ms();
+    vm_policy_set_expiry(&c->row);
     enter_objects(c);
     r = store_vm_insert(v->params.store, &c->row, err);
     if (r == 0) {
@@ -399,7 +425,7 @@ static int create_run(struct op *op, void *arg, json_t **ret_result, struct err 
     struct vm_token *token;
     int r = -1;
 
-    if (resolve(c, err) == 0 &&
+    if (resolve(c, err) == 0 && preflight(c, op_cancel(op), err) == 0 &&
         !vm_locks_acquire(c->v->locks, c->row.id, "create", op_cancel(op), -1, &token, err)) {
         r = create_with_token(c, op, ret_result, err);
         vm_locks_release(token);

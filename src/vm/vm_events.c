@@ -2,6 +2,7 @@
  * worker, wait for nothing. */
 #include "vm/vm_priv.h"
 
+#include "base/clock.h"
 #include "base/str.h"
 
 #include <stdio.h>
@@ -22,6 +23,9 @@ void vm_on_vmm_event(void *arg, enum vmm_event event)
         vm_run_ended(run);
         break;
     case VMM_GUEST_RESET: /* the exit follows */
+        leaf_lock(&v->table);
+        run->was_reset = true;
+        leaf_unlock(&v->table);
         break;
     case VMM_GUEST_POWEROFF:
         leaf_lock(&v->table);
@@ -67,6 +71,9 @@ void vm_on_session_event(void *arg, enum session_event event, const char *vm_id,
 
     leaf_lock(&v->table);
     e = vm_find_locked(v, vm_id);
+    if (e) {
+        e->used_ms = clock_mono_ms();
+    }
     remove = e && e->row.auto_remove && str_eq(e->main_session, session_id) &&
              (event == SESSION_DELIVERED || !e->row.held);
     leaf_unlock(&v->table);

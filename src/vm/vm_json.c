@@ -113,13 +113,13 @@ static void write_pending(struct api_writer *w, const struct vm_row *row)
     json_decref(names);
 }
 
-static void write_timeline(struct api_writer *w, const struct vm_row *row)
+static void write_timeline(struct api_writer *w, const struct vm_phase *phases, unsigned count)
 {
     api_write_open_list(w, "timeline");
-    for (unsigned i = 0; i < row->phase_count; i++) {
+    for (unsigned i = 0; i < count; i++) {
         api_write_open(w, NULL);
-        api_write_str(w, "phase", row->timeline[i].name);
-        api_write_int(w, "ms", row->timeline[i].ms);
+        api_write_str(w, "phase", phases[i].name);
+        api_write_int(w, "ms", phases[i].ms);
         api_write_close(w);
     }
     api_write_close_list(w);
@@ -141,7 +141,7 @@ void vm_row_write(const struct vm_row *row, unsigned sessions, struct api_writer
     api_write_int(w, "memory_mib", (long long)row->memory_mib);
     api_write_int(w, "disk_bytes", (long long)row->disk_bytes);
     write_pending(w, row);
-    api_write_str(w, "init", "agent");
+    api_write_str(w, "init", vm_init_name(row));
     api_write_str(w, "description", row->description);
     write_labels(w, row->labels);
     write_network(w);
@@ -150,8 +150,15 @@ void vm_row_write(const struct vm_row *row, unsigned sessions, struct api_writer
     write_time(w, "started_at", row->started_ms);
     write_exit(w, row);
     api_write_bool(w, "auto_remove", row->auto_remove);
+    api_write_str(w, "restart", row->restart);
+    api_write_int(w, "restart_count", row->restart_count);
+    write_time(w, "restart_at", vm_restart_at(row));
+    api_write_bool(w, "autostart", row->autostart);
+    api_write_int(w, "auto_stop_after_ms", row->auto_stop_after_ms);
+    api_write_int(w, "expires_after_ms", row->expires_after_ms);
+    write_time(w, "expires_at", row->expires_ms);
     api_write_null(w, "workspace");
-    write_timeline(w, row);
+    write_timeline(w, row->timeline, row->phase_count);
     api_write_close(w);
 }
 
@@ -168,4 +175,44 @@ int vm_row_json(const struct vm_row *row, unsigned sessions, json_t **ret, struc
         return -1;
     }
     return json_parse((const char *)buf_head(&text), text.len, ret, err);
+}
+
+static json_t *start_json(const struct vm_start *start)
+{
+    char time[CLOCK_RFC3339_SIZE];
+    json_t *o = json_object(), *phases = json_array();
+    long long ms = 0;
+
+    for (unsigned i = 0; i < start->phase_count; i++) {
+        json_t *phase = json_object();
+
+        json_put_str(phase, "phase", start->timeline[i].name);
+        json_put_int(phase, "ms", start->timeline[i].ms);
+        json_array_append_new(phases, phase);
+        ms += start->timeline[i].ms;
+    }
+    clock_format_rfc3339(start->started_ms, time);
+    json_put_int(o, "incarnation", (long long)start->incarnation);
+    json_put_str(o, "started_at", time);
+    json_put_str(o, "accel", start->accel[0] ? start->accel : NULL);
+    json_put_int(o, "ms", ms);
+    json_put(o, "timeline", phases);
+    return o;
+}
+
+int vms_timeline(struct vms *v, const char *ref, json_t **ret, struct err *err)
+{
+    _cleanup_free_ struct vm_start *starts = NULL;
+    char id[ID_SIZE];
+    size_t count;
+
+    if (vms_resolve(v, ref, id, err) < 0 ||
+        store_vm_starts(v->params.store, id, &starts, &count, err) < 0) {
+        return -1;
+    }
+    *ret = json_array();
+    for (size_t i = 0; i < count; i++) {
+        json_array_append_new(*ret, start_json(&starts[i]));
+    }
+    return 0;
 }

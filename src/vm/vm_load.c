@@ -8,7 +8,6 @@
 #include "base/test_point.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -25,6 +24,76 @@ bool vm_is_half(const struct vm_row *row)
            str_starts_with(row->reason, VM_REASON_DELETING);
 }
 
+static int adopt_capabilities(struct vm_run *run, const struct vm_row *row, struct err *err)
+    REQUIRES(rank_vm)
+{
+    const struct vm_hook h = {.vms = run->vms, .row = row, .ops = run->ops, .run = run};
+
+    return vm_caps_adopt(&run->caps, &h, err);
+}
+
+/* Takes over a VM that an earlier daemon started; its row stays as it is. */
+static int adopt(struct vms *v, const char *id, struct err *err) REQUIRES(rank_vm)
+{
+    _cleanup_vm_row_ struct vm_row row = {0};
+    _cleanup_vm_run_ struct vm_run *run = NULL;
+    _cleanup_free_ char *run_dir = NULL;
+    struct vmm_process process = {0};
+    struct vm_entry *e;
+    int fd;
+
+    if (vm_get_row(v, id, &row, err) < 0) {
+        return -1;
+    }
+    if (!vm_process_from_object(vm_row_object(&row, OBJECT_PROCESS), &process)) {
+        return err_set(err, ERR_NOT_FOUND, "its process was not noted");
+    }
+    if (!vmm_ops_find(row.vmm)) {
+        return err_set(err, ERR_UNSUPPORTED, "this build cannot run VMs with '%s'", row.vmm);
+    }
+    run = vm_run_new(v, &row, vmm_ops_find(row.vmm)); /* also one that is refused by now */
+    run->run_fd = fs_open_dir(v->params.run_fd, id, false);
+    if (run->run_fd < 0) {
+        return err_set_errno(err, run->run_fd == -ENOENT ? ERR_NOT_FOUND : ERR_IO, run->run_fd,
+                             "the run directory cannot be opened");
+    }
+    run_dir = x_asprintf("%s/%s", v->run_dir, id);
+    if (run->ops->adopt(v->params.control_loop, v->params.host, run_dir, run->run_fd, &process,
+                        vm_on_vmm_event, run, &run->vmm, err) < 0) {
+        return -1;
+    }
+    fd = vm_run_connect(run);
+    if (fd == -ENOENT || fd == -ECONNREFUSED) {
+        struct vmm_exit unused;
+
+        /* Somebody removed its socket: nobody will ever reach it, and it must not go on without an
+         * owner. */
+        if (vm_end_vmm(run->ops, run->vmm, &unused, err) < 0) {
+            return -1;
+        }
+        return err_set_errno(err, ERR_NOT_FOUND, fd,
+                             "cannot connect to the VM's agent port, so its process was ended");
+    }
+    if (fd < 0) {
+        return err_set_errno(err, ERR_VMM, fd, "cannot connect to the VM's agent port");
+    }
+    if (adopt_capabilities(run, &row, err) < 0) {
+        close_p(&fd);
+        return -1;
+    }
+    vm_begin_grace(run);
+    vm_run_link(run, fd, true);
+    vm_adopt_paused(run, &row);
+    if (row.state == VM_STOPPING) {
+        (void)snprintf(run->asked, sizeof(run->asked), "%.15s", row.reason);
+    }
+    leaf_lock(&v->table);
+    e = vm_find_locked(v, id);
+    e->run = STEAL_PTR(run);
+    leaf_unlock(&v->table);
+    return 0;
+}
+
 /* What runs on is taken over; -1 when it does not run, or cannot be (then err is another code). */
 static int take_over(struct vms *v, const struct vm_row *row, struct err *err) REQUIRES(rank_vm)
 {
@@ -37,7 +106,7 @@ static int take_over(struct vms *v, const struct vm_row *row, struct err *err) R
     if (!str_eq(process->boot_id, v->boot_id)) {
         return err_set(err, ERR_NOT_FOUND, "the host has rebooted");
     }
-    r = vm_adopt(v, row->id, err);
+    r = adopt(v, row->id, err);
     log_info("VM %.12s '%s': %s", row->id, row->name,
              r == 0 ? "still runs, adopted" : err->message);
     return r;
@@ -48,9 +117,11 @@ static int set_ended(struct vms *v, const struct vm_row *row, struct err *err) R
 {
     const struct vm_object *process = vm_row_object(row, OBJECT_PROCESS);
     bool same_boot = !process || !process->boot_id[0] || str_eq(process->boot_id, v->boot_id);
-    const struct vm_ending end = {.reason = row->state == VM_STARTING ? "start interrupted"
-                                            : same_boot               ? "vmm_died"
-                                                                      : "host_reboot",
+    /* One that was told to stop has done so. */
+    const struct vm_ending end = {.reason = row->state == VM_STOPPING   ? row->reason
+                                            : row->state == VM_STARTING ? "start interrupted"
+                                            : same_boot                 ? "vmm_died"
+                                                                        : "host_reboot",
                                   .exit = {.code = -1}};
 
     return vm_clean_up(v, row->id, &end, err);
@@ -145,46 +216,9 @@ int vms_load(struct vms *v, struct err *err)
         vm_row_done(&rows[i]);
     }
     free(rows);
-    return vm_sweep(v, err);
-}
-
-/* ---- logs ---- */
-
-static int read_tail(int dir_fd, const char *path, size_t most, char **ret_text, size_t *ret_len,
-                     struct err *err)
-{
-    _cleanup_close_ int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC);
-    _cleanup_free_ char *text = x_calloc(1, most + 1);
-    struct stat st;
-    ssize_t n;
-
-    if (fd < 0 && errno == ENOENT) {
-        *ret_text = STEAL_PTR(text);
-        *ret_len = 0;
-        return 0;
-    }
-    if (fd < 0 || fstat(fd, &st) < 0) {
-        return err_set_errno(err, ERR_IO, errno, "cannot open the log");
-    }
-    n = pread(fd, text, most, st.st_size > (off_t)most ? st.st_size - (off_t)most : 0);
-    if (n < 0) {
-        return err_set_errno(err, ERR_IO, errno, "cannot read the log");
-    }
-    *ret_text = STEAL_PTR(text);
-    *ret_len = (size_t)n;
-    return 0;
-}
-
-int vms_logs(struct vms *v, const char *ref, const char *source, size_t most, char **ret_text,
-             size_t *ret_len, struct err *err)
-{
-    bool console = str_eq(source, "console");
-    char id[ID_SIZE], path[96];
-
-    if (vms_resolve(v, ref, id, err) < 0) {
+    if (vm_sweep(v, err) < 0) {
         return -1;
     }
-    (void)snprintf(path, sizeof(path), console ? "vms/%s/console.log" : "%s/vmm.log", id);
-    return read_tail(console ? v->params.state_fd : v->params.run_fd, path, most, ret_text, ret_len,
-                     err);
+    vm_policy_begin(v);
+    return 0;
 }

@@ -3,12 +3,15 @@
 
 #include "base/list.h"
 #include "base/thread.h"
+#include "boot/cmdline.h"
 #include "codec/api_write.h"
 #include "guest/link.h"
 #include "vm/boot_slots.h"
+#include "vm/capability.h"
 #include "vm/console.h"
 #include "vm/vm.h"
 #include "vm/vm_locks.h"
+#include "vmm/accel.h"
 #include "vmm/process_find.h"
 
 /* How the reason of a VM begins that the next daemon finds half made, or half deleted. */
@@ -18,6 +21,7 @@
 #define VM_REASON_DISK_FULL "disk_full"
 #define VM_REASON_USER "user"
 #define VM_REASON_GUEST_POWEROFF "guest_poweroff"
+#define VM_REASON_IDLE "idle"
 
 /* One incarnation that runs: counted references, so that exec and the like may use its link while
  * somebody stops it. */
@@ -29,14 +33,18 @@ struct vm_run {
     const struct vmm_ops *ops;
     struct vmm *vmm;
     struct guest_link *link;
-    struct console_watch *console, *vmm_log;
     int run_fd;                /* its run directory */
     bool has_grace;            /* it was adopted */
     struct loop_source *grace; /* of an adopted one: the guest loop's timer, and that thread's */
 
+    /* who has the VM's token */
+    struct vm_caps caps;
+
     /* table lock */
     int refs;
     bool going_down; /* the guest said that it ends on purpose */
+    bool was_reset;
+    char asked[16]; /* why an earlier daemon was about to stop it; "" once its agent is there */
     bool exited;
     bool killing;    /* somebody waits for its end, and cleans up: nobody else needs to */
     bool lost;       /* its process, its agent or the link has ended */
@@ -51,8 +59,14 @@ struct vm_run {
 struct vm_entry {
     struct list node, by_id, by_name;
     struct vm_row row;
-    struct vm_run *run;         /* a reference, or NULL */
-    char main_session[ID_SIZE]; /* "" = none */
+    struct vm_run *run;                 /* a reference, or NULL */
+    struct log_file *console, *vmm_log; /* references */
+    char main_session[ID_SIZE];         /* "" = none */
+    int64_t used_ms;                    /* when it was last used, CLOCK_MONOTONIC: vm_policy.c */
+    int64_t policy_at_ms;               /* not before; the same */
+    int64_t expires_ms;         /* of the row, when that was looked at; and what it was on */
+    int64_t expires_boot_ms;    /* CLOCK_BOOTTIME */
+    struct cancel *policy_acts; /* of the worker that does what is due; NULL = none */
     bool orphaned; /* adopted, and the client that held it under an earlier daemon did not come back
                     * so far */
 };
@@ -73,6 +87,7 @@ struct vms {
     /* control loop's thread */
     struct loop_source *space_timer; /* NULL until a guest waited for room */
     bool space_armed;
+    struct loop_source *policy_timer; /* NULL until it is set */
 
     /* table lock, a leaf */
     struct lock table;
@@ -82,7 +97,9 @@ struct vms {
     bool accel_known;
     enum vmm_accel accel;
     char accel_why[160];
-    unsigned workers; /* threads that clean up after exits */
+    bool policy_posted; /* the control loop is going to look what is due */
+    bool loading;       /* VMs are taken over: nothing is due yet */
+    unsigned workers;   /* threads that clean up after exits */
     bool closing;
     struct latch idle; /* set when closing and workers is 0 */
 };
@@ -98,8 +115,10 @@ bool vm_is_behind(const struct vm_row *row, int64_t created_ms, const char *id);
 struct vm_entry *vm_add_locked(struct vms *v, const struct vm_row *row);
 /* For a row whose name has changed. */
 void vm_reindex_locked(struct vms *v, struct vm_entry *e);
-/* Takes it out; the caller frees it with its row. */
+/* Takes it out. */
 void vm_take_locked(struct vm_entry *e);
+/* Frees one that was taken out, and whose run is put. Accepts NULL. */
+void vm_entry_free(struct vm_entry *e);
 void vm_changed_locked(struct vms *v); /* wakes those who wait for a change */
 int vm_get_row(struct vms *v, const char *id, struct vm_row *ret_row, struct err *err);
 
@@ -119,6 +138,14 @@ struct vm_run *vm_run_get(struct vms *v, const char *id, struct err *err); /* ER
 struct vm_run *vm_run_get_awake(struct vms *v, const char *id, struct err *err);
 /* As that, and waits until its agent can be talked to: that of an adopted VM takes a moment. */
 struct vm_run *vm_run_get_up(struct vms *v, const char *id, struct cancel *cancel, struct err *err);
+/* A run of that row's incarnation: one reference, no VMM and no link yet. */
+struct vm_run *vm_run_new(struct vms *v, const struct vm_row *row, const struct vmm_ops *ops);
+/* Connects to its agent's socket, which is -errno when it cannot. */
+int vm_run_connect(struct vm_run *run);
+/* Opens the link on that socket, which is taken. */
+void vm_run_link(struct vm_run *run, int fd, bool adopted);
+/* Lets go of what its capabilities hold. */
+void vm_run_clean_up(struct vm_run *run);
 void vm_run_put(struct vm_run *run);
 /* The same for loop threads, which must not wait: freeing the last reference is left to another. */
 void vm_run_put_later(struct vm_run *run);
@@ -143,12 +170,21 @@ int vm_acquire(struct vms *v, const char *ref, const char *what, bool cut, struc
 /* Boots it; op may be NULL. On failure nothing of the attempt is left but the reason. */
 int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel, struct err *err)
     REQUIRES(rank_vm);
-/* Takes over a VM that an earlier daemon started; its row stays as it is. */
-int vm_adopt(struct vms *v, const char *id, struct err *err) REQUIRES(rank_vm);
 
 /* The back end of that name, if its VMs may be started; "auto": the usual one. */
 int vm_find_vmm(const struct vms *v, const char *name, const struct vmm_ops **ret_ops,
                 struct err *err);
+
+/* ---- vm_accel.c: KVM or emulation ---- */
+
+/* The accelerator of machines, and for emulation why. False: it is to be found out. */
+bool vm_accel_get(struct vms *v, enum vmm_accel *ret, char ret_why[ACCEL_WHY_SIZE]);
+/* Finds it out, unless somebody else just has, with kernel and initramfs of spec. */
+int vm_accel_find(struct vms *v, const struct vmm_ops *ops, const struct vmm_spec *spec,
+                  const char *kernel_key, struct cancel *cancel, struct err *err);
+/* The kernel's command line of a machine. */
+int vm_cmdline(const struct vms *v, enum vmm_accel accel, const struct vm_machine *m,
+               char ret_cmdline[CMDLINE_SIZE], struct err *err);
 
 /* ---- vm_load.c ---- */
 
@@ -178,11 +214,9 @@ struct vm_promise {
     struct space_claim *disk, *cache; /* or NULL */
 };
 void vm_promise_done(struct vm_promise *p);
-/* Before anything is made, or started. ERR_NO_SPACE. */
+/* Before anything is made. ERR_NO_SPACE. */
 int vm_admit_create(struct vms *v, const struct vm_row *row, const struct vmm_ops *ops, bool start,
                     struct vm_promise *ret_promise, struct err *err);
-int vm_admit_start(struct vms *v, const struct vm_row *row, const struct vmm_ops *ops,
-                   struct err *err);
 
 /* On the control loop's thread. */
 void vm_on_io_stopped(struct vm_run *run);
@@ -203,6 +237,59 @@ int vm_record_paused(struct vms *v, const char *id, struct err *err);
 void vm_adopt_paused(struct vm_run *run, const struct vm_row *row);
 /* When no worker runs any more, and no event comes. */
 void vm_space_done(struct vms *v);
+
+/* ---- vm_policy.c: what VMs do with nobody asking ---- */
+
+struct vm_restart {
+    bool on_failure, always; /* always is on_failure as well */
+    unsigned max;            /* times in a row; 0 = no limit */
+};
+/* "no", "on-failure", "on-failure:N", "always"; else ERR_INVALID. */
+int vm_restart_parse(const char *text, struct vm_restart *ret, struct err *err);
+/* How long a VM that has been started again `count` times in a row waits for the next. */
+int64_t vm_restart_wait_ms(unsigned count);
+/* When a stopped VM is started again, on CLOCK_REALTIME; 0 = it is not. */
+int64_t vm_restart_at(const struct vm_row *row);
+
+enum vm_due_what {
+    VM_DUE_NOTHING,
+    VM_DUE_RESTART,
+    VM_DUE_AUTOSTART,
+    VM_DUE_IDLE_STOP,
+    VM_DUE_EXPIRE,
+};
+struct vm_due {
+    enum vm_due_what what;
+    int64_t in_ms; /* from now; 0 = now */
+};
+struct vm_policy_clock {
+    int64_t real_ms;       /* CLOCK_REALTIME */
+    int64_t unused_ms;     /* since it was last used */
+    int64_t expires_in_ms; /* by a clock that nobody sets */
+    const char *host_boot;
+};
+/* What a VM does next by itself. Whether it is in use is for the caller to see. */
+struct vm_due vm_policy_due(const struct vm_row *row, const struct vm_policy_clock *clock);
+
+/* Whether what the row says of it goes together; else ERR_INVALID. */
+bool vm_policy_check(const struct vm_row *row, struct err *err);
+/* Its time begins anew. */
+void vm_policy_set_expiry(struct vm_row *row);
+/* Before a row is set to stopped. */
+void vm_policy_note_end(struct vm_row *row);
+/* Whether a stopped VM is going to start by itself. */
+bool vm_policy_pending(const struct vms *v, const struct vm_row *row);
+
+/* Whether vm_policy_look is to be called once the table is unlocked. */
+bool vm_policy_wants_look_locked(struct vms *v, struct vm_entry *e);
+/* Has the control loop look at what is due. Any thread. */
+void vm_policy_look(struct vms *v);
+/* Once all VMs are settled: from now on things are due. */
+void vm_policy_begin(struct vms *v);
+/* Somebody uses the VM: a session has ended, files were copied. */
+void vm_used(struct vms *v, const char *id);
+/* When no worker runs any more. */
+void vm_policy_done(struct vms *v);
 
 /* ---- vm_pause.c ---- */
 
@@ -227,6 +314,9 @@ int vm_clean_up(struct vms *v, const char *id, const struct vm_ending *end, stru
 
 /* Ends the process at once, waits for it, removes its run directory, sets stopped with reason. */
 int vm_kill(struct vms *v, const char *id, const char *reason, struct err *err) REQUIRES(rank_vm);
+/* Stops it as vms_stop does without force, for a reason of ours. */
+int vm_stop_for(struct vms *v, const char *id, const char *reason, struct cancel *cancel,
+                int64_t deadline_ms, struct err *err) REQUIRES(rank_vm);
 /* Kills it, removes its files and its row. */
 int vm_remove(struct vms *v, const char *id, struct err *err) REQUIRES(rank_vm);
 /* The VMM process is gone, or its guest is: a worker looks after that, unless it is killed. */
@@ -263,6 +353,22 @@ int vm_end_vmm(const struct vmm_ops *ops, struct vmm *vmm, struct vmm_exit *ret_
  * somebody else by now, is none. */
 int vm_end_process(struct vms *v, const struct vmm_ops *ops, const char *name,
                    const struct vmm_process *process, struct err *err);
+
+/* ---- vm_logs.c ---- */
+
+#define VM_LOG_CONSOLE "console.log"
+#define VM_LOG_VMM "vmm.log"
+#define VM_LOG_PATH_SIZE 64
+/* Of a VM's log, below the state directory. */
+void vm_log_path(const char *id, const char *name, char ret_path[VM_LOG_PATH_SIZE]);
+/* The end of one, as console_tail has it; "" when it cannot be read. Free it. */
+char *vm_log_tail(const struct vms *v, const char *id, const char *name, size_t most);
+/* A reference, or NULL when there is no such VM. */
+struct log_file *vm_log_get(struct vms *v, const char *id, const char *name);
+
+/* ---- cap_stats.c ---- */
+/* What a process has used; -1: it cannot be told. */
+int64_t vm_cpu_ms(pid_t pid);
 
 /* ---- vm_events.c ---- */
 void vm_on_vmm_event(void *run, enum vmm_event event);

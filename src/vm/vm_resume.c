@@ -92,6 +92,7 @@ void vm_on_listed(struct vm_run *run)
 
     loop_source_set_deadline(run->grace, clock_mono_ms() + GRACE_MS);
     leaf_lock(&v->table);
+    run->asked[0] = '\0'; /* its guest is not going down */
     e = vm_find_locked(v, run->vm_id);
     remove = e && e->row.auto_remove && !found;
     if (e) {

@@ -1,5 +1,6 @@
-/* Changing a VM. First a plan is made of all that was asked for; then, unless a part of it is
- * refused, all of it is done in one commit. */
+/* Changing a VM. First a plan is made of all that was asked for, by the core and the capabilities;
+ * then, unless a part of it is refused, all of it is done in one commit. What a VM that runs is to
+ * notice of it at once, the capabilities do after that. */
 #include "vm/vm_priv.h"
 
 #include "base/clock.h"
@@ -11,27 +12,14 @@
 #include <stdio.h>
 #include <string.h>
 
-#define HOSTNAME_MS 5000
-
-struct plan {
-    struct vms *v;
-    const json_t *params;
-    struct vm_row row;    /* as it is to be */
-    const char *old_name; /* of the row as it is */
-    json_t *changes;      /* VMChange objects */
-    json_t *name_change;  /* one of them, or NULL; borrowed */
-    struct err refusal;   /* the first */
-    bool refused;
-};
-
-static void plan_done(struct plan *p)
+static void plan_done(struct vm_plan *p)
 {
     vm_row_done(&p->row);
     json_decref(p->changes);
 }
 
-static json_t *add_change(struct plan *p, const char *field, const char *from, const char *to,
-                          const char *applies)
+json_t *vm_plan_change(struct vm_plan *p, const char *field, const char *from, const char *to,
+                       const char *applies)
 {
     json_t *change = json_object();
 
@@ -44,8 +32,7 @@ static json_t *add_change(struct plan *p, const char *field, const char *from, c
     return change;
 }
 
-/* The last change is none, because of err. */
-static void refuse(struct plan *p, json_t *change, const struct err *err)
+void vm_plan_refuse(struct vm_plan *p, json_t *change, const struct err *err)
 {
     json_put_str(change, "applies", "refused");
     json_put_str(change, "note", err->message);
@@ -55,32 +42,50 @@ static void refuse(struct plan *p, json_t *change, const struct err *err)
     p->refused = true;
 }
 
-static void plan_name(struct plan *p)
+void vm_plan_note(struct vm_plan *p, const char *field, const char *note)
+{
+    json_t *change;
+    size_t i;
+
+    json_array_foreach (p ? p->changes : NULL, i, change) {
+        if (str_eq(json_str(change, "field", ""), field)) {
+            json_put_str(change, "note", note);
+        }
+    }
+}
+
+static int name_taken(const char *name, struct err *err)
+{
+    err_set(err, ERR_ALREADY_EXISTS, "VM '%s' exists already", name);
+    return err_hint(err, "choose another name");
+}
+
+static void plan_name(struct vm_plan *p)
 {
     const char *name = api_str(p->params, "name");
+    json_t *change;
     struct err err;
 
     if (!name || str_eq(name, p->row.name)) {
         return;
     }
-    p->name_change = add_change(p, "name", p->row.name, name, "live");
+    change = vm_plan_change(p, "name", p->row.name, name, "live");
     if (vm_check_name(name, &err) < 0) {
-        refuse(p, p->name_change, &err);
+        vm_plan_refuse(p, change, &err);
     } else if (vm_name_taken(p->v, name)) {
-        err_set(&err, ERR_ALREADY_EXISTS, "VM '%s' exists already", name);
-        err_hint(&err, "choose another name");
-        refuse(p, p->name_change, &err);
+        (void)name_taken(name, &err);
+        vm_plan_refuse(p, change, &err);
     } else {
         (void)snprintf(p->row.name, sizeof(p->row.name), "%s", name);
     }
 }
 
-static void plan_description(struct plan *p)
+static void plan_description(struct vm_plan *p)
 {
     const char *text = api_str(p->params, "description");
 
     if (text && !str_eq(text, p->row.description)) {
-        (void)add_change(p, "description", p->row.description, text, "live");
+        (void)vm_plan_change(p, "description", p->row.description, text, "live");
         free(p->row.description);
         p->row.description = x_strdup(text);
     }
@@ -101,7 +106,7 @@ static void remove_labels(json_t *labels, const json_t *names)
     }
 }
 
-static void plan_labels(struct plan *p)
+static void plan_labels(struct vm_plan *p)
 {
     _cleanup_json_ json_t *labels = NULL;
     _cleanup_free_ char *text = NULL;
@@ -117,19 +122,18 @@ static void plan_labels(struct plan *p)
     if (str_eq(text, p->row.labels)) {
         return;
     }
-    change = add_change(p, "labels", p->row.labels, text, "live");
+    change = vm_plan_change(p, "labels", p->row.labels, text, "live");
     if (json_object_size(labels) > API_VM_LABELS_MAX) {
         err_set(&err, ERR_LIMIT, "a VM has at most %d labels", API_VM_LABELS_MAX);
         err_hint(&err, "remove some: --unlabel NAME");
-        refuse(p, change, &err);
+        vm_plan_refuse(p, change, &err);
         return;
     }
     free(p->row.labels);
     p->row.labels = STEAL_PTR(text);
 }
 
-/* A number that counts from the next start on. NULL when it stays as it is. */
-static json_t *plan_number(struct plan *p, const char *field, uint64_t now, uint64_t wanted)
+json_t *vm_plan_number(struct vm_plan *p, const char *field, uint64_t now, uint64_t wanted)
 {
     char from[32], to[32];
 
@@ -138,31 +142,19 @@ static json_t *plan_number(struct plan *p, const char *field, uint64_t now, uint
     }
     (void)snprintf(from, sizeof(from), "%llu", (unsigned long long)now);
     (void)snprintf(to, sizeof(to), "%llu", (unsigned long long)wanted);
-    return add_change(p, field, from, to, "next_start");
+    return vm_plan_change(p, field, from, to, "next_start");
 }
 
-static void plan_machine(struct plan *p)
+static void plan_machine(struct vm_plan *p)
 {
     uint64_t vcpus = (uint64_t)json_int(p->params, "vcpus", 0);
     uint64_t memory = (uint64_t)json_int(p->params, "memory_mib", 0);
-    uint64_t disk = (uint64_t)json_int(p->params, "disk_bytes", 0) & ~4095ull;
-    json_t *change;
 
-    if (plan_number(p, "vcpus", p->row.vcpus, vcpus)) {
+    if (vm_plan_number(p, "vcpus", p->row.vcpus, vcpus)) {
         p->row.vcpus = (unsigned)vcpus;
     }
-    if (plan_number(p, "memory_mib", p->row.memory_mib, memory)) {
+    if (vm_plan_number(p, "memory_mib", p->row.memory_mib, memory)) {
         p->row.memory_mib = memory;
-    }
-    change = plan_number(p, "disk_bytes", p->row.disk_bytes, disk);
-    if (change && disk < p->row.disk_bytes) {
-        struct err err;
-
-        err_set(&err, ERR_INVALID, "disk_bytes: a disk cannot shrink");
-        err_hint(&err, "copy what matters into a new VM: banger cp -r");
-        refuse(p, change, &err);
-    } else if (change) {
-        p->row.disk_bytes = disk;
     }
 }
 
@@ -171,7 +163,7 @@ static void plan_machine(struct plan *p)
 /* Only what vm.set is about: what the VM does meanwhile is written by others. */
 static void take_over(struct vm_row *row, void *arg)
 {
-    const struct plan *p = arg;
+    const struct vm_plan *p = arg;
     const struct vm_row *from = &p->row;
 
     free(row->description);
@@ -181,24 +173,35 @@ static void take_over(struct vm_row *row, void *arg)
     row->vcpus = from->vcpus;
     row->memory_mib = from->memory_mib;
     row->disk_bytes = from->disk_bytes;
+    memcpy(row->restart, from->restart, sizeof(row->restart));
+    row->restart_count = from->restart_count;
+    row->autostart = from->autostart;
+    row->auto_stop_after_ms = from->auto_stop_after_ms;
+    row->expires_after_ms = from->expires_after_ms;
+    row->expires_ms = from->expires_ms;
+    memcpy(row->host_boot, from->host_boot, sizeof(row->host_boot));
     if (!str_eq(row->name, from->name)) {
         memcpy(row->name, from->name, sizeof(row->name));
         vm_reindex_locked(p->v, LIST_ENTRY(row, struct vm_entry, row));
     }
 }
 
-/* A name is free, and taken, in one hold of the create lock. */
-static int commit(struct plan *p, const struct vm_row *before, struct err *err) REQUIRES(rank_vm)
+static bool renames(const struct vm_plan *p, const struct vm_row *before)
 {
-    struct plan back = {.v = p->v, .row = *before};
+    return !str_eq(p->row.name, before->name);
+}
+
+/* A name is free, and taken, in one hold of the create lock. */
+static int commit(struct vm_plan *p, const struct vm_row *before, struct err *err) REQUIRES(rank_vm)
+{
+    struct vm_plan back = {.v = p->v, .row = *before};
     struct vms *v = p->v;
     struct err none;
     int r = 0;
 
     create_lock(&v->create);
-    if (p->name_change && vm_name_taken(v, p->row.name)) {
-        err_set(err, ERR_ALREADY_EXISTS, "VM '%s' exists already", p->row.name);
-        r = err_hint(err, "choose another name");
+    if (renames(p, before) && vm_name_taken(v, p->row.name)) {
+        r = name_taken(p->row.name, err);
     } else {
         r = vm_update(v, before->id, take_over, p, err);
         if (r < 0) {
@@ -211,56 +214,78 @@ static int commit(struct plan *p, const struct vm_row *before, struct err *err) 
     return r;
 }
 
-/* The guest's own idea of its name. */
-static void tell_guest(struct plan *p, struct cancel *cancel)
+/* The store may lag behind, and somebody may have taken the name. */
+static int take_back(struct vm_plan *p, const struct vm_row *before, struct err *err)
+    REQUIRES(rank_vm)
 {
-    struct guest_configure c = {
-        .hostname = p->row.name,
-        .time_ns = (uint64_t)clock_real_ms() * 1000000,
-    };
-    struct err err;
-    _cleanup_vm_run_ struct vm_run *run = vm_run_get(p->v, p->row.id, &err);
+    struct vm_plan back = {.v = p->v, .row = *before};
+    struct vms *v = p->v;
+    int r;
 
-    if (!run) {
-        return; /* it learns of it when it is started */
-    }
-    vm_run_put(STEAL_PTR(run));
-    run = vm_run_get_awake(p->v, p->row.id, &err);
-    if (!run || guest_link_configure(run->link, &c, cancel, clock_mono_ms() + HOSTNAME_MS, &err)) {
-        _cleanup_free_ char *note = x_asprintf(
-            "the guest calls itself '%s' until its next start: %s", p->old_name, err.message);
+    create_lock(&v->create);
+    r = renames(p, before) && vm_name_taken(v, before->name)
+            ? name_taken(before->name, err)
+            : vm_update(v, before->id, take_over, &back, err);
+    create_unlock(&v->create);
+    return r;
+}
 
-        json_put_str(p->name_change, "note", note);
+static int apply(struct vm_plan *p, const struct vm_row *before, struct cancel *cancel,
+                 struct err *err) REQUIRES(rank_vm)
+{
+    struct vms *v = p->v;
+    struct err none;
+    _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, before->id, &none);
+    struct vm_caps stopped = {.list = v->params.capabilities};
+    const struct vm_hook h = {
+        .vms = v, .row = &p->row, .ops = vmm_ops_find(p->row.vmm), .run = run, .cancel = cancel};
+
+    return vm_caps_apply_config_change(run ? &run->caps : &stopped, &h, before, p, err);
+}
+
+static int carry_out(struct vm_plan *p, const struct vm_row *before, struct cancel *cancel,
+                     struct err *err) REQUIRES(rank_vm)
+{
+    struct err undo;
+
+    if (commit(p, before, err) < 0) {
+        return -1;
     }
+    if (apply(p, before, cancel, err) < 0) {
+        if (take_back(p, before, &undo) < 0) {
+            err_append(err, "; and the undo failed: %s", undo.message);
+        }
+        return -1;
+    }
+    if (renames(p, before)) {
+        log_info("VM %.12s '%s' is '%s' now", before->id, before->name, p->row.name);
+    }
+    return 0;
 }
 
 static int set_locked(struct vms *v, const char *id, const json_t *params, struct cancel *cancel,
                       json_t **ret, struct err *err) REQUIRES(rank_vm)
 {
     _cleanup_vm_row_ struct vm_row row = {0};
-    _cleanup_(plan_done) struct plan p = {.v = v, .params = params, .changes = json_array()};
+    _cleanup_(plan_done) struct vm_plan p = {.v = v, .params = params, .changes = json_array()};
     json_t *vm = NULL;
 
     if (vm_get_row(v, id, &row, err) < 0) {
         return -1;
     }
     vm_row_copy(&p.row, &row);
-    p.old_name = row.name;
     plan_name(&p);
     plan_description(&p);
     plan_labels(&p);
     plan_machine(&p);
+    vm_caps_plan_config_change(v->params.capabilities, &p);
     if (!api_flag(params, "dry_run")) {
         if (p.refused) {
             *err = p.refusal;
             return -1;
         }
-        if (json_array_size(p.changes) > 0 && commit(&p, &row, err) < 0) {
+        if ((json_array_size(p.changes) > 0 || p.renews) && carry_out(&p, &row, cancel, err) < 0) {
             return -1;
-        }
-        if (p.name_change) {
-            log_info("VM %.12s '%s' is '%s' now", id, row.name, p.row.name);
-            tell_guest(&p, cancel);
         }
     }
     if (vms_show(v, id, &vm, err) < 0) {
@@ -274,8 +299,10 @@ static int set_locked(struct vms *v, const char *id, const json_t *params, struc
 
 static bool asks_for_something(const json_t *params)
 {
-    static const char *const fields[] = {"name",  "description", "labels",    "unlabel",
-                                         "vcpus", "memory_mib",  "disk_bytes"};
+    static const char *const fields[] = {
+        "name",      "description",        "labels",          "unlabel",
+        "vcpus",     "memory_mib",         "disk_bytes",      "restart",
+        "autostart", "auto_stop_after_ms", "expires_after_ms"};
 
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
         const json_t *value = json_object_get(params, fields[i]);

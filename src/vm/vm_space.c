@@ -20,8 +20,6 @@
 #define BACKOFF_FIRST_MS 1000
 #define BACKOFF_MAX_MS 60000
 #define RESUME_MS 10000
-/* What a guest writes while it boots: 0.2 MiB with a small image. */
-#define BOOT_BYTES (1ull << 20)
 
 /* ---- admission ---- */
 
@@ -42,7 +40,7 @@ int vm_admit_create(struct vms *v, const struct vm_row *row, const struct vmm_op
 
     if (ops->features & VMM_BOOTS_KERNEL) {
         data_disk_estimate(p->cache_fd, row->disk_bytes, &disk, &cache);
-        disk += start ? BOOT_BYTES : 0;
+        disk += start ? SPACE_BOOT_BYTES : 0;
     }
     if (space_claim(p->space, p->state_fd, what, disk, &promise.disk, err) < 0 ||
         (cache > 0 && space_claim(p->space, p->cache_fd, what, cache, &promise.cache, err) < 0)) {
@@ -51,16 +49,6 @@ int vm_admit_create(struct vms *v, const struct vm_row *row, const struct vmm_op
     *ret_promise = promise;
     promise = (struct vm_promise){0};
     return 0;
-}
-
-int vm_admit_start(struct vms *v, const struct vm_row *row, const struct vmm_ops *ops,
-                   struct err *err)
-{
-    _cleanup_free_ char *what = x_asprintf("the start of VM '%s'", row->name);
-
-    /* Below the reserve too: what is in a VM must stay within reach, and it is paused in time. */
-    return ops->features & VMM_BOOTS_KERNEL ? space_check(v->params.state_fd, what, BOOT_BYTES, err)
-                                            : 0;
 }
 
 /* ---- what the row says ---- */

@@ -6,13 +6,10 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/test_point.h"
-#include "boot/cmdline.h"
 #include "codec/json.h"
-#include "vmm/accel.h"
 #include "vmm/fake/fake_process.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -26,9 +23,8 @@ struct boot {
     struct cancel *cancel;
     struct vm_row row;
     const struct vmm_ops *ops;
-    int kernel_fd, initramfs_fd, root_fd, data_fd;
-    int console_fd, console_write_fd; /* ours to read and shorten; the VMM's to append to */
-    enum vmm_accel accel;
+    struct vm_caps caps; /* until the run has them */
+    struct vm_machine machine;
     char cmdline[CMDLINE_SIZE];
     struct vm_run *run;
     struct vm_run *up; /* the same, once the table has it */
@@ -41,13 +37,13 @@ struct boot {
 static void boot_done(struct boot *b)
 {
     vm_row_done(&b->row);
-    close_p(&b->kernel_fd);
-    close_p(&b->initramfs_fd);
-    close_p(&b->root_fd);
-    close_p(&b->data_fd);
-    close_p(&b->console_fd);
-    close_p(&b->console_write_fd);
     vm_run_put(b->run);
+}
+
+static struct vm_hook hook(const struct boot *b)
+{
+    return (struct vm_hook){
+        .vms = b->v, .row = &b->row, .ops = b->ops, .run = b->run, .cancel = b->cancel};
 }
 
 /* Ends the phase before and begins `name`; NULL only ends. */
@@ -88,140 +84,10 @@ int vm_find_vmm(const struct vms *v, const char *name, const struct vmm_ops **re
     return 0;
 }
 
-/* To what vm.set has made of its size; the agent grows the filesystem. */
-static int grow_disk(struct boot *b, struct err *err)
-{
-    struct stat st;
-
-    if (fstat(b->data_fd, &st) < 0 || ((uint64_t)st.st_size < b->row.disk_bytes &&
-                                       ftruncate(b->data_fd, (off_t)b->row.disk_bytes) < 0)) {
-        return err_set_errno(err, ERR_IO, errno, "the VM's data disk cannot be grown");
-    }
-    return 0;
-}
-
-/* What a machine boots from. */
-static int open_guest(struct boot *b, struct err *err)
-{
-    struct vms *v = b->v;
-    char path[64];
-
-    if (kernel_open(v->params.images, b->row.kernel_digest, &b->kernel_fd, &b->initramfs_fd, err) <
-            0 ||
-        image_open_disk(v->params.images, b->row.image_digest, &b->root_fd, err) < 0) {
-        return -1;
-    }
-    (void)snprintf(path, sizeof(path), "vms/%s/data.ext4", b->row.id);
-    b->data_fd = openat(v->params.state_fd, path, O_RDWR | O_CLOEXEC);
-    if (b->data_fd < 0) {
-        return err_set_errno(err, ERR_IO, errno, "the VM's data disk cannot be opened");
-    }
-    return grow_disk(b, err);
-}
-
-static int open_files(struct boot *b, struct err *err)
-{
-    struct vms *v = b->v;
-    char path[64];
-
-    if ((b->ops->features & VMM_BOOTS_KERNEL) && open_guest(b, err) < 0) {
-        return -1;
-    }
-    (void)snprintf(path, sizeof(path), "vms/%s/console.log", b->row.id);
-    b->console_write_fd =
-        openat(v->params.state_fd, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
-    b->console_fd = openat(v->params.state_fd, path, O_RDWR | O_APPEND | O_CLOEXEC);
-    if (b->console_fd < 0 || b->console_write_fd < 0) {
-        return err_set_errno(err, ERR_IO, errno, "the VM's console file cannot be opened");
-    }
-    return 0;
-}
-
-static int build_cmdline(const struct vms *v, enum vmm_accel accel, unsigned vcpus,
-                         char ret_cmdline[CMDLINE_SIZE], struct err *err)
-{
-    /* For the agent: a data disk that is missing is an error, not a reason to use memory. */
-    static const char *const extra[] = {"banger.data=disk"};
-    struct cmdline_params p = {
-        .extra = extra,
-        .extra_count = ARRAY_LEN(extra),
-        .emulated = accel == VMM_ACCEL_TCG,
-        .tsc_khz = v->params.tsc_khz,
-        .vcpus = vcpus,
-        .console = true,
-    };
-
-    if (p.emulated && p.tsc_khz == 0) {
-        return err_set(err, ERR_UNSUPPORTED,
-                       "this host's time stamp counter is not constant, and emulated guests need "
-                       "one that is");
-    }
-    return cmdline_build(&p, ret_cmdline, err);
-}
-
-/* One probe at a time: whoever waits finds its verdict. */
-static int probe_accel(struct boot *b, struct err *err)
-{
-    struct vms *v = b->v;
-    struct vmm_probe_params p = {
-        .host = v->params.host,
-        .kernel_fd = b->kernel_fd,
-        .initramfs_fd = b->initramfs_fd,
-        .kernel_key = b->row.kernel_digest,
-        .cache_dir_fd = v->params.cache_fd,
-        .work_dir = v->run_dir,
-        .work_dir_fd = v->params.run_fd,
-    };
-    char cmdline[CMDLINE_SIZE], why[ACCEL_WHY_SIZE] = "";
-    enum vmm_accel accel;
-
-    if (build_cmdline(v, VMM_ACCEL_KVM, 1, cmdline, err) < 0) {
-        return -1;
-    }
-    p.cmdline = cmdline;
-    if (vmm_accel_probe(v->params.control_loop, b->ops, &p, b->cancel, &accel, why, err) < 0) {
-        return -1;
-    }
-    if (accel == VMM_ACCEL_TCG) {
-        log_info("KVM is not used: %s", why);
-    }
-    leaf_lock(&v->table);
-    v->accel = accel;
-    (void)snprintf(v->accel_why, sizeof(v->accel_why), "%s", why);
-    v->accel_known = true;
-    leaf_unlock(&v->table);
-    return 0;
-}
-
-static bool copy_accel(struct boot *b, char why[160])
-{
-    struct vms *v = b->v;
-    bool known = true;
-
-    why[0] = '\0';
-    switch (v->params.accel) {
-    case VM_ACCEL_KVM:
-        b->accel = VMM_ACCEL_KVM;
-        break;
-    case VM_ACCEL_TCG:
-        b->accel = VMM_ACCEL_TCG;
-        (void)snprintf(why, 160, "accel = \"tcg\" in the configuration");
-        break;
-    case VM_ACCEL_AUTO:
-        leaf_lock(&v->table);
-        known = v->accel_known;
-        b->accel = v->accel;
-        memcpy(why, v->accel_why, sizeof(v->accel_why));
-        leaf_unlock(&v->table);
-        break;
-    }
-    return known;
-}
-
 static int choose_accel(struct boot *b, struct err *err)
 {
-    char why[160];
-    int r = 0;
+    struct vmm_spec *spec = &b->machine.spec;
+    char why[ACCEL_WHY_SIZE];
 
     if (!(b->ops->features & VMM_BOOTS_KERNEL)) {
         (void)snprintf(b->row.accel, sizeof(b->row.accel), "none");
@@ -229,27 +95,60 @@ static int choose_accel(struct boot *b, struct err *err)
                        "for tests: no machine and no isolation, commands run on the host");
         return 0;
     }
-    if (!copy_accel(b, why)) {
+    if (!vm_accel_get(b->v, &spec->accel, why)) {
         phase(b, "probe KVM");
-        r = boot_slots_acquire(b->v->probe, b->cancel, -1);
-        if (r < 0) {
-            return err_set_errno(err, ERR_CANCELLED, r, "probing KVM");
-        }
-        r = copy_accel(b, why) ? 0 : probe_accel(b, err);
-        boot_slots_release(b->v->probe);
-        if (r < 0) {
+        if (vm_accel_find(b->v, b->ops, spec, b->row.kernel_digest, b->cancel, err) < 0) {
             return -1;
         }
-        (void)copy_accel(b, why);
-        if (b->accel == VMM_ACCEL_TCG && b->op) {
+        (void)vm_accel_get(b->v, &spec->accel, why);
+        if (spec->accel == VMM_ACCEL_TCG && b->op) {
             /* A long reason is a crash's text: VM show and the log have it. */
             op_note(b->op, "KVM does not work here%s%s: using emulation, which is slower",
                     strlen(why) <= 60 ? ": " : "", strlen(why) <= 60 ? why : "");
         }
     }
-    (void)snprintf(b->row.accel, sizeof(b->row.accel), "%s", vmm_accel_name(b->accel));
+    (void)snprintf(b->row.accel, sizeof(b->row.accel), "%s", vmm_accel_name(spec->accel));
     (void)snprintf(b->row.accel_why, sizeof(b->row.accel_why), "%s", why);
-    return build_cmdline(b->v, b->accel, b->row.vcpus, b->cmdline, err);
+    spec->cmdline = b->cmdline;
+    return vm_cmdline(b->v, spec->accel, &b->machine, b->cmdline, err);
+}
+
+/* What no machine can start without here: those checks of `banger doctor` that gate it. */
+static int preflight(const struct boot *b, struct err *err)
+{
+    const struct doctor *doctor = b->v->params.doctor;
+    const struct vm_hook h = hook(b);
+
+    if (doctor && (b->ops->features & VMM_BOOTS_KERNEL) &&
+        doctor_gate(doctor, DOCTOR_GATES_START, err) < 0) {
+        return -1;
+    }
+    return vm_caps_start_preflight(b->v->params.capabilities, &h, err);
+}
+
+/* What the machine needs of the host is there, and the machine is known. */
+static int prepare(struct boot *b, struct err *err)
+{
+    const struct vm_hook h = hook(b);
+
+    b->machine.spec = (struct vmm_spec){
+        .host = b->v->params.host,
+        .name = b->row.name,
+        .vcpus = b->row.vcpus,
+        .memory_mib = b->row.memory_mib,
+        .kernel_fd = -1,
+        .initramfs_fd = -1,
+        .root_disk_fd = -1,
+        .data_disk_fd = -1,
+        .console_fd = -1,
+        .log_fd = -1,
+        .program = b->v->params.fakevmm_path,
+    };
+    if (vm_caps_prepare_host(&b->caps, &h, err) < 0 ||
+        vm_caps_machine_config(&b->caps, &h, &b->machine, err) < 0) {
+        return -1;
+    }
+    return choose_accel(b, err);
 }
 
 /* ---- one attempt ---- */
@@ -286,17 +185,6 @@ static void note_process(struct vm_row *row, void *arg)
     vm_row_put_object(row, &o);
 }
 
-static struct guest_link *open_link(struct vm_run *run, int fd, bool adopted)
-{
-    return guest_link_open(&(struct guest_link_params){.loop = run->vms->params.guest_loop,
-                                                       .fd = fd,
-                                                       .adopted = adopted,
-                                                       .vm_id = run->vm_id,
-                                                       .sessions = run->vms->sessions,
-                                                       .fn = vm_on_link_event,
-                                                       .arg = run});
-}
-
 /* What a fake VM is to do wrong, "" = nothing. Free it. */
 static char *read_faults(const struct vm_row *row)
 {
@@ -311,37 +199,18 @@ static int launch(struct boot *b, struct err *err)
 {
     struct vms *v = b->v;
     char run_dir[4096];
-    struct vm_run *run = x_calloc(1, sizeof(*run));
+    struct vm_run *run = vm_run_new(v, &b->row, b->ops);
     _cleanup_free_ char *faults = read_faults(&b->row);
-    struct vmm_spec spec = {
-        .host = v->params.host,
-        .name = b->row.name,
-        .run_dir = run_dir,
-        .accel = b->accel,
-        .vcpus = b->row.vcpus,
-        .memory_mib = b->row.memory_mib,
-        .kernel_fd = b->kernel_fd,
-        .initramfs_fd = b->initramfs_fd,
-        .cmdline = b->cmdline,
-        .root_disk_fd = b->root_fd,
-        .data_disk_fd = b->data_fd,
-        .program = v->params.fakevmm_path,
-        .faults = faults,
-        .console_fd = b->console_write_fd,
-    };
+    struct vmm_spec spec = b->machine.spec;
     int fd;
 
-    run->vms = v;
-    run->ops = b->ops;
-    run->refs = 1;
-    run->run_fd = -1;
-    memcpy(run->vm_id, b->row.id, ID_SIZE);
-    run->incarnation = b->row.incarnation;
     b->run = run;
     if (make_run_dir(b, run_dir, &run->run_fd, err) < 0) {
         return -1;
     }
+    spec.run_dir = run_dir;
     spec.run_dir_fd = run->run_fd;
+    spec.faults = faults;
     CRASH_POINT("start.run_dir");
     if (run->ops->launch(v->params.control_loop, &spec, vm_on_vmm_event, run, &run->vmm, err) < 0) {
         return -1;
@@ -350,11 +219,11 @@ static int launch(struct boot *b, struct err *err)
     /* Written down with the state that follows. Until then the ledger has a process whose name is
      * not known, and the next daemon finds it by its run directory: vm_undo.c. */
     vm_note(v, run->vm_id, note_process, b);
-    fd = fs_unix_connect(run->run_fd, "agent.sock");
+    fd = vm_run_connect(run);
     if (fd < 0) {
         return err_set_errno(err, ERR_VMM, fd, "cannot connect to the VM's agent port");
     }
-    run->link = open_link(run, fd, false);
+    vm_run_link(run, fd, false);
     return 0;
 }
 
@@ -370,13 +239,20 @@ static int wait_for_cpus(struct boot *b, struct err *err)
     return 0;
 }
 
+static off_t console_size(const struct boot *b)
+{
+    struct stat st;
+
+    return fstat(b->machine.spec.console_fd, &st) == 0 ? st.st_size : 0;
+}
+
 /* Waits for the agent. A guest that neither answers nor prints for boot_silence_ms hangs. */
 static int wait_for_agent(struct boot *b, struct err *err)
 {
     const struct vms_params *p = &b->v->params;
     int64_t give_up = clock_mono_ms() + p->boot_timeout_ms;
     int64_t last_sign = clock_mono_ms();
-    off_t size = lseek(b->console_fd, 0, SEEK_END);
+    off_t size = console_size(b);
 
     for (;;) {
         int64_t now = clock_mono_ms();
@@ -397,7 +273,7 @@ static int wait_for_agent(struct boot *b, struct err *err)
             return err_hint(err, "make room on the filesystem of the state directory");
         }
         now = clock_mono_ms();
-        grown = lseek(b->console_fd, 0, SEEK_END);
+        grown = console_size(b);
         if (grown != size) {
             size = grown;
             last_sign = now;
@@ -416,19 +292,27 @@ static int wait_for_agent(struct boot *b, struct err *err)
 
 static int configure(struct boot *b, struct err *err)
 {
-    struct guest_configure c = {
-        .hostname = b->row.name,
-        .time_ns = (uint64_t)clock_real_ms() * 1000000,
-    };
+    const struct vm_hook h = hook(b);
+    struct guest_configure c = {0};
 
+    if (vm_caps_guest_config(&b->caps, &h, &c, err) < 0) {
+        return -1;
+    }
     return guest_link_configure(b->run->link, &c, b->cancel, clock_mono_ms() + CONFIGURE_MS, err);
 }
 
-/* The last lines of the console on one line, for an error. */
-static void append_console(struct boot *b, struct err *err)
+static int post_start(struct boot *b, struct err *err)
 {
-    _cleanup_free_ char *all = console_tail(b->console_fd, 600);
-    char *tail = (char *)console_since_boot(all);
+    const struct vm_hook h = hook(b);
+
+    return vm_caps_post_start(&b->caps, &h, err);
+}
+
+/* The last lines of a log since the start on one line, for an error. Free it. */
+static char *last_words(const struct boot *b, const char *log, size_t most)
+{
+    _cleanup_free_ char *all = vm_log_tail(b->v, b->row.id, log, most);
+    char *tail = x_strdup(console_since_boot(all));
     size_t len = strlen(tail);
 
     while (len > 0 && tail[len - 1] == '\n') {
@@ -437,9 +321,7 @@ static void append_console(struct boot *b, struct err *err)
     for (char *p = tail; (p = strchr(p, '\n')); p++) {
         *p = '|';
     }
-    if (len > 0) {
-        err_append(err, "; the console ends with: %s", tail);
-    }
+    return tail;
 }
 
 /* Ends what an attempt started, and makes the error say what the VMM said. */
@@ -460,7 +342,7 @@ static void abandon(struct boot *b, struct err *err)
         guest_link_end(run->link, "the VM did not start");
     }
     if (by_itself && (ended.code > 0 || ended.signal != 0) && err->code != ERR_CANCELLED) {
-        _cleanup_free_ char *said = vmm_log_tail(run->run_fd, 400);
+        _cleanup_free_ char *said = last_words(b, VM_LOG_VMM, 400);
 
         err_set(err, ERR_VMM,
                 ended.signal ? "%s was killed by signal %d while booting%s%s"
@@ -474,7 +356,11 @@ static void abandon(struct boot *b, struct err *err)
         err_set(err, ERR_GUEST, "the guest ended while booting");
     }
     if (err->code == ERR_GUEST || err->code == ERR_TIMEOUT) {
-        append_console(b, err);
+        _cleanup_free_ char *tail = last_words(b, VM_LOG_CONSOLE, 600);
+
+        if (tail[0]) {
+            err_append(err, "; the console ends with: %s", tail);
+        }
         err_hint(err,
                  "banger logs %s shows more where the VM was kept; a smaller --memory or a "
                  "broken image or kernel are common causes",
@@ -483,8 +369,8 @@ static void abandon(struct boot *b, struct err *err)
     vm_run_put(STEAL_PTR(b->run));
 }
 
-/* So that readers of the log, and console_since_boot, know where this boot begins. */
-static void mark_console(const struct boot *b)
+/* So that readers of the logs, and console_since_boot, know where this boot begins. */
+static void mark_logs(const struct boot *b)
 {
     char time[CLOCK_RFC3339_SIZE];
     _cleanup_free_ char *line = NULL;
@@ -492,13 +378,15 @@ static void mark_console(const struct boot *b)
     clock_format_rfc3339(clock_real_ms(), time);
     line =
         x_asprintf(CONSOLE_MARK "boot %llu at %s\n", (unsigned long long)b->row.incarnation, time);
-    (void)fs_write_all(b->console_fd, line, strlen(line)); /* a log: the boot matters more */
+    /* A log: the boot matters more. */
+    (void)fs_write_all(b->machine.spec.console_fd, line, strlen(line));
+    (void)fs_write_all(b->machine.spec.log_fd, line, strlen(line));
 }
 
 static int attempt(struct boot *b, struct err *err)
 {
     b->silent = false;
-    mark_console(b);
+    mark_logs(b);
     phase(b, "vmm");
     if (launch(b, err) < 0) {
         return -1;
@@ -513,7 +401,7 @@ static int attempt(struct boot *b, struct err *err)
         return -1;
     }
     CRASH_POINT("start.configured");
-    return 0;
+    return post_start(b, err);
 }
 
 static int attempt_twice(struct boot *b, struct err *err)
@@ -571,7 +459,17 @@ static void set_running(struct vm_row *row, void *arg)
     memcpy(row->vmm_version, b->row.vmm_version, sizeof(row->vmm_version));
     memcpy(row->timeline, b->phases, sizeof(row->timeline));
     row->phase_count = b->phase_count;
+    memcpy(row->host_boot, b->v->boot_id, sizeof(row->host_boot));
     vm_mark_paused_locked(b->up, row);
+}
+
+/* The store has one row for each start, by its incarnation: with the next one it is not to see this
+ * one's time. */
+static void forget_started(struct vm_row *row, void *arg)
+{
+    const struct boot *b = arg;
+
+    row->started_ms = b->row.started_ms;
 }
 
 /* A create has entered its run and its mark already (vm_create.c), and nothing else matters to the
@@ -585,21 +483,12 @@ static int begin(struct boot *b, struct err *err)
     return vm_update(b->v, b->row.id, set_starting, b, err);
 }
 
-/* The VMM's own log is bounded like the console: a guest can make it warn as often as it likes. */
-static void watch_logs(struct vm_run *run, int console_fd)
-{
-    struct console_watcher *watcher = run->vms->consoles;
-    int log_fd = openat(run->run_fd, "vmm.log", O_RDWR | O_APPEND | O_CLOEXEC);
-
-    run->console = console_fd < 0 ? NULL : console_watch_new(watcher, console_fd);
-    run->vmm_log = log_fd < 0 ? NULL : console_watch_new(watcher, log_fd);
-}
-
 static void publish(struct vms *v, struct boot *b)
 {
     struct vm_entry *e;
 
-    watch_logs(b->run, STEAL_FD(b->console_fd));
+    b->run->caps = b->caps;
+    b->caps.held = 0;
     leaf_lock(&v->table);
     e = vm_find_locked(v, b->row.id); /* there: we hold its token */
     b->up = b->run;
@@ -625,12 +514,26 @@ static int boot_all(struct boot *b, struct err *err)
 {
     CRASH_POINT("start.begun");
     phase(b, "prepare");
-    if (vm_find_vmm(b->v, b->row.vmm, &b->ops, err) < 0 ||
-        (!b->op && vm_admit_start(b->v, &b->row, b->ops, err) < 0) || open_files(b, err) < 0 ||
-        choose_accel(b, err) < 0) {
+    if (vm_find_vmm(b->v, b->row.vmm, &b->ops, err) < 0 || preflight(b, err) < 0 ||
+        prepare(b, err) < 0) {
         return -1;
     }
     return boot_in_slot(b, err);
+}
+
+/* Nothing is left but the reason: no process any more, so what it needed can go. */
+static void end_start(struct boot *b, const struct err *err) REQUIRES(rank_vm)
+{
+    _cleanup_free_ char *reason = x_asprintf("start failed: %.200s", err->message);
+    const struct vm_ending end = {.reason = reason, .exit = {.code = -1}};
+    struct err left; /* the first error is the one to tell */
+
+    if (vm_caps_cleanup(&b->caps, &left) < 0) {
+        log_error("VM %.12s: %s", b->row.id, left.message);
+    }
+    if (vm_clean_up(b->v, b->row.id, &end, &left) < 0) {
+        log_error("VM %.12s: %s", b->row.id, left.message);
+    }
 }
 
 int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel, struct err *err)
@@ -639,12 +542,7 @@ int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel,
         .v = v,
         .op = op,
         .cancel = cancel,
-        .kernel_fd = -1,
-        .initramfs_fd = -1,
-        .root_fd = -1,
-        .data_fd = -1,
-        .console_fd = -1,
-        .console_write_fd = -1,
+        .caps.list = v->params.capabilities,
     };
     struct err ignored; /* the first error is the one to tell */
 
@@ -662,12 +560,7 @@ int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel,
         return -1;
     }
     if (begin(&b, err) < 0 || boot_all(&b, err) < 0) {
-        _cleanup_free_ char *reason = x_asprintf("start failed: %.200s", err->message);
-        const struct vm_ending end = {.reason = reason, .exit = {.code = -1}};
-
-        if (vm_clean_up(v, id, &end, &ignored) < 0) {
-            log_error("VM %.12s: %s", id, ignored.message);
-        }
+        end_start(&b, err);
         return -1;
     }
     phase(&b, NULL);
@@ -675,72 +568,10 @@ int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel,
     publish(v, &b);
     CRASH_POINT("start.published");
     if (vm_update(v, id, set_running, &b, err) < 0) {
+        vm_note(v, id, forget_started, &b);
         (void)vm_kill(v, id, "start failed: the store cannot be written", &ignored);
         return -1;
     }
     CRASH_POINT("start.done");
-    return 0;
-}
-
-int vm_adopt(struct vms *v, const char *id, struct err *err)
-{
-    _cleanup_vm_row_ struct vm_row row = {0};
-    _cleanup_vm_run_ struct vm_run *run = NULL;
-    _cleanup_free_ char *run_dir = NULL;
-    struct vmm_process process = {0};
-    char console[64];
-    struct vm_entry *e;
-    int fd;
-
-    if (vm_get_row(v, id, &row, err) < 0) {
-        return -1;
-    }
-    if (!vm_process_from_object(vm_row_object(&row, OBJECT_PROCESS), &process)) {
-        return err_set(err, ERR_NOT_FOUND, "its process was not noted");
-    }
-    if (!vmm_ops_find(row.vmm)) {
-        return err_set(err, ERR_UNSUPPORTED, "this build cannot run VMs with '%s'", row.vmm);
-    }
-    run = x_calloc(1, sizeof(*run));
-    run->vms = v;
-    run->ops = vmm_ops_find(row.vmm); /* also one that is refused by now */
-    run->refs = 1;
-    memcpy(run->vm_id, id, ID_SIZE);
-    run->incarnation = row.incarnation;
-    run->run_fd = fs_open_dir(v->params.run_fd, id, false);
-    if (run->run_fd < 0) {
-        return err_set_errno(err, run->run_fd == -ENOENT ? ERR_NOT_FOUND : ERR_IO, run->run_fd,
-                             "the run directory cannot be opened");
-    }
-    run_dir = x_asprintf("%s/%s", v->run_dir, id);
-    if (run->ops->adopt(v->params.control_loop, v->params.host, run_dir, run->run_fd, &process,
-                        vm_on_vmm_event, run, &run->vmm, err) < 0) {
-        return -1;
-    }
-    fd = fs_unix_connect(run->run_fd, "agent.sock");
-    if (fd == -ENOENT || fd == -ECONNREFUSED) {
-        struct vmm_exit unused;
-
-        /* Somebody removed its socket: nobody will ever reach it, and it must not go on without an
-         * owner. */
-        if (vm_end_vmm(run->ops, run->vmm, &unused, err) < 0) {
-            return -1;
-        }
-        return err_set_errno(err, ERR_NOT_FOUND, fd,
-                             "cannot connect to the VM's agent port, so its process was ended");
-    }
-    if (fd < 0) {
-        return err_set_errno(err, ERR_VMM, fd, "cannot connect to the VM's agent port");
-    }
-    vm_begin_grace(run);
-    run->link = open_link(run, fd, true);
-    (void)snprintf(console, sizeof(console), "vms/%s/console.log", id);
-    fd = openat(v->params.state_fd, console, O_RDWR | O_APPEND | O_CLOEXEC);
-    watch_logs(run, fd);
-    vm_adopt_paused(run, &row);
-    leaf_lock(&v->table);
-    e = vm_find_locked(v, id);
-    e->run = STEAL_PTR(run);
-    leaf_unlock(&v->table);
     return 0;
 }

@@ -2,17 +2,17 @@
 #include "vm/vm_priv.h"
 
 #include "base/clock.h"
-#include "base/fs.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "base/test_point.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
 #define EXIT_WAIT_MS 10000
+/* What an image's init does after all processes have ended: file systems, and so on. */
+#define INIT_EXIT_WAIT_MS 30000
 /* How long a guest whose agent is gone may take to end by itself: a panic takes a moment. */
 #define LAST_BREATH_MS 5000
 
@@ -40,6 +40,7 @@ static void set_stopped(struct vm_row *row, void *arg)
 {
     const struct vm_ending *end = arg;
 
+    vm_policy_note_end(row);
     row->state = VM_STOPPED;
     (void)snprintf(row->reason, sizeof(row->reason), "%s", end->reason);
     row->state_since_ms = clock_real_ms();
@@ -66,6 +67,9 @@ int vm_clean_up(struct vms *v, const char *id, const struct vm_ending *end, stru
     if (run && run->link) {
         guest_link_end(run->link, "the VM has stopped");
     }
+    if (run) {
+        vm_run_clean_up(run);
+    }
     CRASH_POINT("stop.exited");
     if (vm_undo(v, id, VM_UNDO_RUN, err) < 0) {
         /* What remains stays in the ledger, for the next that tries. */
@@ -83,6 +87,26 @@ int vm_clean_up(struct vms *v, const char *id, const struct vm_ending *end, stru
     }
     CRASH_POINT("stop.done");
     return 0;
+}
+
+static bool is_lost(struct vm_run *run)
+{
+    bool lost;
+
+    leaf_lock(&run->vms->table);
+    lost = run->lost;
+    leaf_unlock(&run->vms->table);
+    return lost;
+}
+
+static bool is_going_down(struct vm_run *run)
+{
+    bool down;
+
+    leaf_lock(&run->vms->table);
+    down = run->going_down;
+    leaf_unlock(&run->vms->table);
+    return down;
 }
 
 static void begin_killing(struct vm_run *run)
@@ -135,10 +159,7 @@ static void forget_entry(struct vms *v, const char *id)
         vm_changed_locked(v);
     }
     leaf_unlock(&v->table);
-    if (e) {
-        vm_row_done(&e->row);
-        free(e);
-    }
+    vm_entry_free(e);
 }
 
 int vm_remove(struct vms *v, const char *id, struct err *err)
@@ -166,6 +187,19 @@ int vm_remove(struct vms *v, const char *id, struct err *err)
 
 /* ---- verbs ---- */
 
+static void forget_attempts(struct vm_row *row, void *unused)
+{
+    (void)unused;
+    row->restart_count = 0;
+}
+
+static int start_anew(struct vms *v, const char *id, struct cancel *cancel, struct err *err)
+    REQUIRES(rank_vm)
+{
+    vm_note(v, id, forget_attempts, NULL); /* the start writes it down */
+    return vm_boot(v, id, NULL, cancel, err);
+}
+
 int vms_start(struct vms *v, const char *ref, struct cancel *cancel, struct err *err)
 {
     struct vm_token *token;
@@ -176,7 +210,7 @@ int vms_start(struct vms *v, const char *ref, struct cancel *cancel, struct err 
                    err)) {
         return -1;
     }
-    r = vm_boot(v, id, NULL, cancel, err);
+    r = start_anew(v, id, cancel, err);
     vm_locks_release(token);
     return r;
 }
@@ -227,27 +261,29 @@ static int let_go_on(struct vms *v, const struct vm_row *row, struct cancel *can
 /* To QEMU a panic is a reset; only the console tells them apart. */
 static bool console_shows_panic(const struct vms *v, const char *id)
 {
-    char path[96];
-    _cleanup_close_ int fd = -1;
-    _cleanup_free_ char *tail = NULL;
+    _cleanup_free_ char *tail = vm_log_tail(v, id, VM_LOG_CONSOLE, 16384);
 
-    (void)snprintf(path, sizeof(path), "vms/%s/console.log", id);
-    fd = openat(v->params.state_fd, path, O_RDONLY | O_CLOEXEC);
-    tail = fd < 0 ? NULL : console_tail(fd, 16384);
-    return tail && strstr(console_since_boot(tail), "Kernel panic");
+    return strstr(console_since_boot(tail), "Kernel panic");
 }
 
-static void reason_of(struct vms *v, struct vm_run *run, const struct vmm_exit *ended,
-                      char ret_reason[STORE_REASON_SIZE])
+static void reason_of(struct vms *v, const struct vm_row *row, struct vm_run *run,
+                      const struct vmm_exit *ended, char ret_reason[STORE_REASON_SIZE])
 {
-    bool going_down;
-    char why[256];
+    bool going_down, was_reset;
+    char why[256], asked[sizeof(run->asked)];
 
     leaf_lock(&v->table);
     going_down = run->going_down;
+    was_reset = run->was_reset;
     memcpy(why, run->why, sizeof(why));
+    memcpy(asked, run->asked, sizeof(asked));
     leaf_unlock(&v->table);
-    if (going_down) {
+    if (asked[0] && !ended->signal && ended->code <= 0) {
+        (void)snprintf(ret_reason, STORE_REASON_SIZE, "%s", asked);
+    } else if (going_down && row->own_init && was_reset) {
+        /* Our agent ends a guest by a reset, an init does not. */
+        (void)snprintf(ret_reason, STORE_REASON_SIZE, "guest_reset");
+    } else if (going_down) {
         (void)snprintf(ret_reason, STORE_REASON_SIZE, VM_REASON_GUEST_POWEROFF);
     } else if (ended->signal) {
         (void)snprintf(ret_reason, STORE_REASON_SIZE, "vmm_died: killed by signal %d",
@@ -263,10 +299,18 @@ static void reason_of(struct vms *v, struct vm_run *run, const struct vmm_exit *
 
 /* Whether it has ended by itself, rather than go down as it was told; an exit follows at once when
  * the agent's connection breaks. */
-static bool has_died(struct vm_run *run, struct vmm_exit *ret_exit)
+static bool has_died(const struct vm_row *row, struct vm_run *run, struct cancel *cancel,
+                     struct vmm_exit *ret_exit)
 {
-    return !guest_link_is_up(run->link) &&
-           run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + LAST_BREATH_MS, ret_exit) == 0;
+    int64_t wait_ms = LAST_BREATH_MS;
+
+    if (row->own_init && is_lost(run)) {
+        /* An init may kill the agent before it can answer, and go on to the end. */
+        wait_ms = INIT_EXIT_WAIT_MS;
+    } else if (guest_link_is_up(run->link)) {
+        return false;
+    }
+    return run->ops->wait_exit(run->vmm, cancel, clock_mono_ms() + wait_ms, ret_exit) == 0;
 }
 
 /* It is as stopped as was asked for; what its guest had not written, though, is gone. */
@@ -276,7 +320,7 @@ static int clean_up_dead(struct vms *v, const struct vm_row *row, struct vm_run 
     char reason[STORE_REASON_SIZE];
     struct vm_ending end = {.reason = reason, .exit = *ended};
 
-    reason_of(v, run, ended, reason);
+    reason_of(v, row, run, ended, reason);
     if (vm_clean_up(v, row->id, &end, err) < 0) {
         return -1;
     }
@@ -290,32 +334,62 @@ static int clean_up_dead(struct vms *v, const struct vm_row *row, struct vm_run 
     return err_hint(err, "what the guest had synced is on its disk; banger logs shows its console");
 }
 
-/* The guest syncs and goes down by itself. */
-static int stop_gently(struct vms *v, const struct vm_row *row, struct cancel *cancel,
-                       int64_t deadline_ms, struct err *err) REQUIRES(rank_vm)
+/* A word for those who look, and for the next daemon, which the store may lack. */
+static void say_stopping(struct vms *v, const char *id, const char *reason)
 {
+    struct err err;
+
+    if (vm_set_state(v, id, VM_STOPPING, reason, &err) < 0) {
+        log_warn("VM %.12s: %s", id, err.message);
+    }
+    CRASH_POINT("stop.begun");
+}
+
+/* The guest syncs and goes down by itself. */
+static int stop_gently(struct vms *v, const struct vm_row *row, const char *reason,
+                       struct cancel *cancel, int64_t deadline_ms, struct err *err)
+    REQUIRES(rank_vm)
+{
+    int64_t wait_ms = row->own_init ? INIT_EXIT_WAIT_MS : EXIT_WAIT_MS;
     const char *id = row->id;
-    struct vm_ending end = {.reason = VM_REASON_USER, .exit = {.code = -1}};
+    struct vm_ending end = {.reason = reason, .exit = {.code = -1}};
     _cleanup_vm_run_ struct vm_run *run = vm_run_get_up(v, id, cancel, err);
 
     if (!run) {
         return err_hint(err, FORCE_HINT);
     }
-    /* A word for those who look, which the store may lack. */
-    if (vm_set_state(v, id, VM_STOPPING, VM_REASON_USER, err) < 0) {
-        log_warn("VM %.12s: %s", id, err->message);
-    }
-    CRASH_POINT("stop.begun");
+    say_stopping(v, id, reason);
     if (guest_link_poweroff(run->link, cancel, deadline_ms, err) < 0) {
-        return has_died(run, &end.exit) ? clean_up_dead(v, row, run, &end.exit, err)
-                                        : keeps_running(v, run, err);
+        return has_died(row, run, cancel, &end.exit) ? clean_up_dead(v, row, run, &end.exit, err)
+                                                     : keeps_running(v, run, err);
     }
     CRASH_POINT("stop.agreed");
-    if (run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + EXIT_WAIT_MS, &end.exit) < 0) {
+    if (run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + wait_ms, &end.exit) < 0) {
         log_warn("VM %.12s: has synced, but its process does not end: killed", id);
-        return vm_kill(v, id, VM_REASON_USER, err);
+        return vm_kill(v, id, reason, err);
     }
     return vm_clean_up(v, id, &end, err);
+}
+
+int vm_stop_for(struct vms *v, const char *id, const char *reason, struct cancel *cancel,
+                int64_t deadline_ms, struct err *err)
+{
+    _cleanup_vm_row_ struct vm_row row = {0};
+
+    if (vm_get_row(v, id, &row, err) < 0 || let_go_on(v, &row, cancel, err) < 0 ||
+        stop_gently(v, &row, reason, cancel, deadline_ms, err) < 0) {
+        return -1;
+    }
+    return row.auto_remove ? vm_remove(v, id, err) : 0;
+}
+
+/* It was going to start by itself. */
+static void stay_stopped(struct vm_row *row, void *arg)
+{
+    const struct vms *v = arg;
+
+    (void)snprintf(row->reason, sizeof(row->reason), "%s", VM_REASON_USER);
+    memcpy(row->host_boot, v->boot_id, sizeof(row->host_boot));
 }
 
 static int stop_locked(struct vms *v, const char *id, bool force, struct cancel *cancel,
@@ -327,14 +401,15 @@ static int stop_locked(struct vms *v, const char *id, bool force, struct cancel 
         return -1;
     }
     if (row.state == VM_STOPPED || row.state == VM_CREATED) {
-        return 0;
+        return vm_policy_pending(v, &row) ? vm_update(v, id, stay_stopped, v, err) : 0;
     }
-    if (force) {
-        if (vm_kill(v, id, VM_REASON_USER, err) < 0) {
-            return -1;
-        }
-    } else if (let_go_on(v, &row, cancel, err) < 0 ||
-               stop_gently(v, &row, cancel, deadline_ms, err) < 0) {
+    if (!force) {
+        return vm_stop_for(v, id, VM_REASON_USER, cancel, deadline_ms, err);
+    }
+    if (row.state != VM_ERROR) {
+        say_stopping(v, id, VM_REASON_USER);
+    }
+    if (vm_kill(v, id, VM_REASON_USER, err) < 0) {
         return -1;
     }
     return row.auto_remove ? vm_remove(v, id, err) : 0;
@@ -373,7 +448,7 @@ static int restart_locked(struct vms *v, const char *id, bool force, struct canc
         return -1;
     }
     CRASH_POINT("restart.stopped");
-    return vm_boot(v, id, NULL, cancel, err);
+    return start_anew(v, id, cancel, err);
 }
 
 int vms_restart(struct vms *v, const char *ref, bool force, struct cancel *cancel,
@@ -465,14 +540,16 @@ void vm_auto_remove(struct vms *v, const char *id)
     vm_locks_release(token);
 }
 
-static bool is_lost(struct vm_run *run)
+/* It is as good as off: its guest has synced, and nobody can reach it any more. */
+static void end_idle_machine(struct vms *v, const struct vm_row *row) REQUIRES(rank_vm)
 {
-    bool lost;
+    struct err err;
 
-    leaf_lock(&run->vms->table);
-    lost = run->lost;
-    leaf_unlock(&run->vms->table);
-    return lost;
+    log_warn("VM %.12s: its guest has gone down, but its process does not end: killed", row->id);
+    if (vm_kill(v, row->id, VM_REASON_GUEST_POWEROFF, &err) < 0 ||
+        (row->auto_remove && vm_remove(v, row->id, &err) < 0)) {
+        log_error("VM %.12s: %s", row->id, err.message);
+    }
 }
 
 static void exit_locked(struct vms *v, const char *id) REQUIRES(rank_vm)
@@ -482,13 +559,19 @@ static void exit_locked(struct vms *v, const char *id) REQUIRES(rank_vm)
     _cleanup_vm_row_ struct vm_row row = {0};
     char reason[STORE_REASON_SIZE];
     struct vm_ending end = {.reason = reason, .exit = {.code = -1}};
+    int64_t wait_ms;
 
     /* Whoever held the token may have stopped it, and a restart has started it again: that run has
      * nothing to do with the end that was told. */
     if (!run || !is_lost(run) || vm_get_row(v, id, &row, &err) < 0) {
         return;
     }
-    if (run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + LAST_BREATH_MS, &end.exit) < 0) {
+    wait_ms = row.own_init && is_going_down(run) ? INIT_EXIT_WAIT_MS : LAST_BREATH_MS;
+    if (run->ops->wait_exit(run->vmm, NULL, clock_mono_ms() + wait_ms, &end.exit) < 0) {
+        if (row.own_init && is_going_down(run)) {
+            end_idle_machine(v, &row);
+            return;
+        }
         /* The machine runs without its agent: the user decides (stop --force). */
         (void)snprintf(reason, sizeof(reason), "agent_lost: %.200s", run->why);
         log_warn("VM %.12s: %s", id, reason);
@@ -497,7 +580,7 @@ static void exit_locked(struct vms *v, const char *id) REQUIRES(rank_vm)
         }
         return;
     }
-    reason_of(v, run, &end.exit, reason);
+    reason_of(v, &row, run, &end.exit, reason);
     log_info("VM %.12s '%s' ended: %s", id, row.name, reason);
     if (vm_clean_up(v, id, &end, &err) < 0 || (row.auto_remove && vm_remove(v, id, &err) < 0)) {
         log_error("VM %.12s: %s", id, err.message);

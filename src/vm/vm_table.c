@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/str.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -25,6 +26,7 @@ struct vms *vms_new(const struct vms_params *params)
 {
     struct vms *v = x_calloc(1, sizeof(*v));
     v->params = *params;
+    v->params.capabilities = params->capabilities ? params->capabilities : vm_capabilities;
     v->run_dir = x_strdup(params->run_dir);
     v->default_image = x_strdup(params->default_image);
     v->default_kernel = x_strdup(params->default_kernel);
@@ -45,6 +47,7 @@ struct vms *vms_new(const struct vms_params *params)
     }
     list_init(&v->watchers);
     latch_init(&v->idle);
+    v->loading = true;
     (void)process_boot_id(v->boot_id); /* vms_load refuses "" */
     return v;
 }
@@ -66,9 +69,18 @@ void vms_free(struct vms *v)
     leaf_lock(&v->table);
     v->closing = true;
     idle = v->workers == 0;
+    list_for_each (it, &v->entries) {
+        struct cancel *cancel = LIST_ENTRY(it, struct vm_entry, node)->policy_acts;
+
+        if (cancel) {
+            cancel_trigger(cancel);
+        }
+    }
     leaf_unlock(&v->table);
     if (!idle) {
         (void)latch_wait(&v->idle, NULL, -1);
+        leaf_lock(&v->table); /* the last worker may still be giving it back */
+        leaf_unlock(&v->table);
     }
     list_for_each (it, &v->entries) {
         struct vm_entry *e = LIST_ENTRY(it, struct vm_entry, node);
@@ -77,11 +89,14 @@ void vms_free(struct vms *v)
         if (e->run && e->run->link) {
             guest_link_end(e->run->link, NULL);
         }
+        if (e->run) {
+            vm_run_clean_up(e->run);
+        }
         vm_run_put(e->run);
-        vm_row_done(&e->row);
-        free(e);
+        vm_entry_free(e);
     }
     vm_space_done(v);
+    vm_policy_done(v);
     session_registry_free(v->sessions);
     vm_locks_free(v->locks);
     console_watcher_free(v->consoles);
@@ -158,6 +173,9 @@ struct vm_entry *vm_add_locked(struct vms *v, const struct vm_row *row)
     struct vm_entry *e = x_calloc(1, sizeof(*e));
 
     vm_row_copy(&e->row, row);
+    e->console = log_file_new();
+    e->vmm_log = log_file_new();
+    e->used_ms = clock_mono_ms();
     list_append(place_of_locked(v, row)->next, &e->node);
     list_append(&v->by_id[bucket_of(row->id)], &e->by_id);
     list_append(&v->by_name[bucket_of(row->name)], &e->by_name);
@@ -175,6 +193,17 @@ void vm_take_locked(struct vm_entry *e)
     list_remove(&e->node);
     list_remove(&e->by_id);
     list_remove(&e->by_name);
+}
+
+void vm_entry_free(struct vm_entry *e)
+{
+    if (e) {
+        vm_row_done(&e->row);
+        log_file_put(e->console);
+        log_file_put(e->vmm_log);
+        cancel_put(e->policy_acts);
+        free(e);
+    }
 }
 
 void vm_changed_locked(struct vms *v)
@@ -220,6 +249,7 @@ int vm_update(struct vms *v, const char *id, vm_change_fn change, void *arg, str
 {
     _cleanup_vm_row_ struct vm_row copy = {0};
     struct vm_entry *e;
+    bool look = false;
 
     leaf_lock(&v->table);
     e = vm_find_locked(v, id);
@@ -228,10 +258,14 @@ int vm_update(struct vms *v, const char *id, vm_change_fn change, void *arg, str
         vm_row_copy(&copy, &e->row);
         e->row.objects_changed = false;
         vm_changed_locked(v);
+        look = vm_policy_wants_look_locked(v, e);
     }
     leaf_unlock(&v->table);
     if (!e) {
         return gone(id, err);
+    }
+    if (look) {
+        vm_policy_look(v);
     }
     if (store_vm_update(v->params.store, &copy, err) < 0) {
         owe_objects(v, id, &copy);
@@ -331,6 +365,46 @@ struct vm_run *vm_run_get_up(struct vms *v, const char *id, struct cancel *cance
     return STEAL_PTR(run);
 }
 
+struct vm_run *vm_run_new(struct vms *v, const struct vm_row *row, const struct vmm_ops *ops)
+{
+    struct vm_run *run = x_calloc(1, sizeof(*run));
+
+    run->vms = v;
+    run->ops = ops;
+    run->refs = 1;
+    run->run_fd = -1;
+    run->caps.list = v->params.capabilities;
+    memcpy(run->vm_id, row->id, ID_SIZE);
+    run->incarnation = row->incarnation;
+    return run;
+}
+
+int vm_run_connect(struct vm_run *run)
+{
+    return fs_unix_connect(run->run_fd, "agent.sock");
+}
+
+void vm_run_link(struct vm_run *run, int fd, bool adopted)
+{
+    run->link = guest_link_open(&(struct guest_link_params){.loop = run->vms->params.guest_loop,
+                                                            .fd = fd,
+                                                            .adopted = adopted,
+                                                            .vm_id = run->vm_id,
+                                                            .sessions = run->vms->sessions,
+                                                            .fn = vm_on_link_event,
+                                                            .arg = run});
+}
+
+void vm_run_clean_up(struct vm_run *run)
+{
+    struct err err;
+
+    /* What must not be lost is in the ledger. */
+    if (vm_caps_cleanup(&run->caps, &err) < 0) {
+        log_error("VM %.12s: %s", run->vm_id, err.message);
+    }
+}
+
 static bool run_unref(struct vm_run *run)
 {
     struct vms *v = run->vms;
@@ -347,8 +421,7 @@ static void run_free(struct vm_run *run)
     guest_link_free(run->link);
     vm_end_grace(run);
     run->ops->free(run->vmm);
-    console_watch_free(run->console);
-    console_watch_free(run->vmm_log);
+    assert(run->caps.held == 0);
     close_p(&run->run_fd);
     free(run);
 }

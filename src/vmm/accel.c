@@ -56,8 +56,8 @@ static char *cache_key(const struct vmm_ops *ops, const struct vmm_probe_params 
     return x_asprintf("%s %s %s %s", self.boot_id, ops->name, version, params->kernel_key);
 }
 
-/* Whether there is a verdict for the key. A damaged file is as good as none. */
-static bool cache_read(int dir_fd, const char *key, struct verdict *ret)
+/* What the cache file says, and for which key: that or NULL. A damaged file is as good as none. */
+static char *cache_load(int dir_fd, struct verdict *ret)
 {
     _cleanup_json_ json_t *root = NULL;
     _cleanup_free_ char *text = NULL;
@@ -66,19 +66,52 @@ static bool cache_read(int dir_fd, const char *key, struct verdict *ret)
     size_t len;
 
     if (fs_read_file(dir_fd, ACCEL_CACHE_FILE, CACHE_FILE_MAX, &text, &len) < 0 ||
-        json_parse(text, len, &root, &err) < 0 || !str_eq(json_str(root, "key", NULL), key)) {
-        return false;
+        json_parse(text, len, &root, &err) < 0) {
+        return NULL;
     }
     accel = json_str(root, "accel", "");
     if (str_eq(accel, vmm_accel_name(VMM_ACCEL_KVM))) {
         *ret = (struct verdict){.accel = VMM_ACCEL_KVM};
-        return true;
-    }
-    if (str_eq(accel, vmm_accel_name(VMM_ACCEL_TCG))) {
+    } else if (str_eq(accel, vmm_accel_name(VMM_ACCEL_TCG))) {
         set_tcg(ret, "%s", json_str(root, "why", ""));
-        return true;
+    } else {
+        return NULL;
     }
-    return false;
+    return x_strdup(json_str(root, "key", NULL));
+}
+
+/* Whether there is a verdict for the key. */
+static bool cache_read(int dir_fd, const char *key, struct verdict *ret)
+{
+    struct verdict v;
+    _cleanup_free_ char *found = cache_load(dir_fd, &v);
+
+    if (!str_eq(found, key)) {
+        return false;
+    }
+    *ret = v;
+    return true;
+}
+
+bool vmm_accel_cached(const char *cache_dir, const struct vmm_ops *ops, enum vmm_accel *ret_accel,
+                      char ret_why[ACCEL_WHY_SIZE])
+{
+    _cleanup_close_ int fd = fs_open_dir(AT_FDCWD, cache_dir, false);
+    _cleanup_free_ char *key = NULL, *prefix = NULL;
+    struct vmm_process self;
+    struct verdict v = {.accel = VMM_ACCEL_TCG};
+
+    if (fd < 0 || process_identify(getpid(), &self) < 0) {
+        return false;
+    }
+    key = cache_load(fd, &v);
+    prefix = x_asprintf("%s %s ", self.boot_id, ops->name);
+    if (!key || !str_starts_with(key, prefix)) {
+        return false;
+    }
+    *ret_accel = v.accel;
+    memcpy(ret_why, v.why, sizeof(v.why));
+    return true;
 }
 
 /* A cache that cannot be written costs the next start a probe, nothing else. */
@@ -149,7 +182,7 @@ static int try_kvm(struct loop *loop, const struct vmm_ops *ops, const struct vm
     } else if (r < 0) {
         return err_set_errno(err, ERR_VMM, r, "the test of KVM");
     } else if (r == 0) {
-        tail = vmm_log_tail(spec->run_dir_fd, LOG_TAIL_BYTES);
+        tail = vmm_log_tail(spec->log_fd, LOG_TAIL_BYTES);
         set_tcg(ret, "%s ended under KVM%s%s", ops->name, *tail ? ": " : "", tail);
     } else {
         *ret = (struct verdict){.accel = VMM_ACCEL_KVM};
@@ -162,7 +195,7 @@ static int probe(struct loop *loop, const struct vmm_ops *ops,
                  const struct vmm_probe_params *params, struct cancel *cancel, struct verdict *ret,
                  struct err *err)
 {
-    _cleanup_close_ int run_dir_fd = -1, console_fd = -1;
+    _cleanup_close_ int run_dir_fd = -1, console_fd = -1, log_fd = -1;
     _cleanup_free_ char *run_dir = NULL;
     char id[ID_SIZE];
     const char *name;
@@ -177,8 +210,9 @@ static int probe(struct loop *loop, const struct vmm_ops *ops,
     }
     console_fd =
         openat(run_dir_fd, "console.log", O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
-    if (console_fd < 0) {
-        r = err_set_errno(err, ERR_IO, errno, "'%s/console.log'", run_dir);
+    log_fd = openat(run_dir_fd, "vmm.log", O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
+    if (console_fd < 0 || log_fd < 0) {
+        r = err_set_errno(err, ERR_IO, errno, "logs in '%s'", run_dir);
     } else {
         const struct vmm_spec spec = {
             .host = params->host,
@@ -194,6 +228,7 @@ static int probe(struct loop *loop, const struct vmm_ops *ops,
             .root_disk_fd = -1,
             .data_disk_fd = -1,
             .console_fd = console_fd,
+            .log_fd = log_fd,
         };
 
         r = try_kvm(loop, ops, &spec,

@@ -31,3 +31,8 @@ struct vmm_probe_params {
 int vmm_accel_probe(struct loop *loop, const struct vmm_ops *ops,
                     const struct vmm_probe_params *params, struct cancel *cancel,
                     enum vmm_accel *ret_accel, char ret_why[ACCEL_WHY_SIZE], struct err *err);
+
+/* The verdict of the last probe of this boot of the host and this VMM, whatever its version and
+ * kernel; false: there is none. Starts nothing. */
+bool vmm_accel_cached(const char *cache_dir, const struct vmm_ops *ops, enum vmm_accel *ret_accel,
+                      char ret_why[ACCEL_WHY_SIZE]);

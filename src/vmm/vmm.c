@@ -2,8 +2,8 @@
 
 #include "base/str.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define LOG_TAIL_MAX (64U * 1024)
 
@@ -31,17 +31,16 @@ const struct vmm_ops *vmm_ops_find(const char *name)
     return NULL;
 }
 
-char *vmm_log_tail(int run_dir_fd, size_t most)
+char *vmm_log_tail(int log_fd, size_t most)
 {
-    _cleanup_close_ int fd = openat(run_dir_fd, "vmm.log", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     _cleanup_free_ char *data = NULL;
     struct stat st;
     ssize_t n = 0;
 
     most = most < LOG_TAIL_MAX ? most : LOG_TAIL_MAX;
     data = x_calloc(1, most + 1);
-    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
-        n = pread(fd, data, most, st.st_size > (off_t)most ? st.st_size - (off_t)most : 0);
+    if (fstat(log_fd, &st) == 0) {
+        n = pread(log_fd, data, most, st.st_size > (off_t)most ? st.st_size - (off_t)most : 0);
     }
     while (n > 0 && data[n - 1] == '\n') {
         n--;

@@ -5,8 +5,8 @@
  * A `struct vmm` is made by launch, or by adopt for a process that an earlier daemon left. Its
  * events come on the loop's thread; all its functions may be called from any thread, block no
  * longer than their cancel allows, and fill err with ERR_VMM or a more exact code.
- * The run directory holds everything of one incarnation that has a path: agent.sock, qmp.sock,
- * vmm.log. It is on the process's command line, so a pid can be checked to be ours.
+ * The run directory holds everything of one incarnation that has a path: agent.sock, qmp.sock. It
+ * is on the process's command line, so a pid can be checked to be ours.
  */
 #pragma once
 
@@ -57,6 +57,7 @@ struct vmm_spec {
     const char *program; /* absolute path of a VMM that is ours; NULL for those of others */
     const char *faults;  /* for the fake VMM alone: what it is to do wrong; NULL = nothing */
     int console_fd;      /* O_WRONLY | O_APPEND: the serial console; may be truncated at any time */
+    int log_fd;          /* the same, of what the process prints */
 };
 
 #define VMM_VERSION_SIZE 32
@@ -110,8 +111,9 @@ struct vmm_ops {
     void (*free)(struct vmm *vmm);
 };
 
-/* The process's last words: up to `most` bytes of run_dir/vmm.log, escaped, "" if none. Free it. */
-char *vmm_log_tail(int run_dir_fd, size_t most);
+/* The end of what a process printed: up to `most` bytes of the file, escaped, "" if none. Free it.
+ */
+char *vmm_log_tail(int log_fd, size_t most);
 
 extern const struct vmm_ops vmm_qemu_ops;
 /* For tests: no machine, no kernel and no isolation. Commands are processes of the host. */

@@ -32,6 +32,8 @@ VM = {
     "description": "",
     "network": {"mode": "none", "ipv4": None, "ipv6": None, "dns_name": None, "ports": []},
     "sessions": 1, "created_at": TIME, "started_at": TIME, "exit": None, "auto_remove": False,
+    "restart": "no", "restart_count": 0, "restart_at": None, "autostart": False,
+    "auto_stop_after_ms": 0, "expires_after_ms": 0, "expires_at": None,
     "workspace": None, "timeline": [{"phase": "boot", "ms": 700}],
 }
 SESSION = {

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 
@@ -179,15 +180,41 @@ def parent_pid(pid):
         return int(stat.read().rpartition(")")[2].split()[1])
 
 
-def fake_main_pids(banger):
-    """{VM name: pid} of the fake VMs, without the processes that keep their commands."""
+def fake_mains(banger):
+    """(Name, pid) of each fake VM, without the processes that keep their commands; the name is that
+    which it was started with."""
     found = {p.pid: p.command.split()[1] for p in banger.processes()
              if p.program == FAKE_PROGRAM and len(p.command.split()) in (3, 4)}
-    return {name: pid for pid, name in found.items() if parent_pid(pid) not in found}
+    mains = []
+    for pid, name in found.items():
+        try:
+            if parent_pid(pid) not in found:
+                mains.append((name, pid))
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it has just ended
+    return mains
+
+
+def fake_main_pids(banger):
+    return dict(fake_mains(banger))
 
 
 def vm_main_pid(banger, name="x"):
     return fake_main_pids(banger)[name]
+
+
+def kill_daemon(banger):
+    """Ends it as a crash would; it is gone when this returns."""
+    pid = banger.daemon_pid()
+    os.kill(pid, signal.SIGKILL)
+    banger.wait_gone(pid)
+
+
+def edit_store(banger, sql, *values):
+    """Changes the store behind the back of a daemon, which must not run."""
+    with sqlite3.connect(banger.state_dir / "banger.db") as db:
+        db.execute(sql, values)
+    db.close()
 
 
 def store_of_version_2(banger):

@@ -82,21 +82,32 @@ def test_make_help_lists_the_targets():
         assert f"make {target} " in out
 
 
+INSTALLED = {f"bin/{name}": 0o755 for name in ("banger", "bangerd")} | {
+    f"libexec/banger/banger-{name}": 0o755
+    for name in ("agent", "helper", "launch", "mkroot")} | dict.fromkeys((
+        "share/man/man1/banger.1", "share/man/man5/banger.toml.5", "share/man/man8/bangerd.8",
+        "share/bash-completion/completions/banger", "share/zsh/site-functions/_banger",
+        "share/fish/vendor_completions.d/banger.fish",
+        "lib/systemd/system/banger.service", "lib/systemd/system/banger.socket",
+        "lib/systemd/user/banger.service", "lib/systemd/user/banger.socket"), 0o644)
+
+
+def files_below(directory):
+    return {str(path.relative_to(directory)): path.stat().st_mode & 0o7777
+            for path in directory.rglob("*") if not path.is_dir()}
+
+
 def test_install_and_uninstall_leave_nothing(tmp_path):
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
     args = [f"DESTDIR={tmp_path}", "PREFIX=/opt/b"]
     # -o all: what is installed is what the run has built.
     subprocess.run(["make", "-o", "all", "install", *args], cwd=ROOT, env=env, check=True)
-    for program in ("bin/banger", "bin/bangerd", "libexec/banger/banger-agent",
-                    "libexec/banger/banger-mkroot"):
-        assert os.access(tmp_path / "opt/b" / program, os.X_OK), program
-    for path in ("man/man1/banger.1", "man/man5/banger.toml.5", "man/man8/bangerd.8",
-                 "bash-completion/completions/banger", "zsh/site-functions/_banger",
-                 "fish/vendor_completions.d/banger.fish"):
-        file = tmp_path / "opt/b/share" / path
-        assert file.stat().st_mode & 0o777 == 0o644 and "banger" in file.read_text(), path
+    assert files_below(tmp_path) == {f"opt/b/{name}": mode for name, mode in INSTALLED.items()}
+    for kind in ("system", "user"):
+        unit = (tmp_path / f"opt/b/lib/systemd/{kind}/banger.service").read_text()
+        assert "\nExecStart=/opt/b/bin/bangerd\n" in unit and "@" not in unit
     subprocess.run(["make", "uninstall", *args], cwd=ROOT, env=env, check=True)
-    assert not [p for p in tmp_path.rglob("*") if not p.is_dir()]
+    assert files_below(tmp_path) == {}
 
 
 def compile_c(text, compiler, *flags):
@@ -236,3 +247,27 @@ def test_nothing_is_left_of_a_merge():
                            capture_output=True, text=True)
     assert marks.returncode in (0, 1), marks.stderr
     assert marks.stdout == ""
+
+
+# Locks ----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("violation, said", [
+    (0, None),
+    (1, "'rank_create' must be acquired before 'rank_leaf'"),
+    (2, "acquiring rank 'rank_leaf' that is already held"),
+    (3, "cannot call function 'takes_leaf' while rank 'rank_leaf' is held"),
+    (4, "'rank_leaf' is not held on every path"),
+    (5, "releasing rank 'rank_image' that was not held"),
+    (6, "'rank_vm' must be acquired before 'rank_image'"),
+    (7, "'needs_token' requires holding rank 'rank_vm'"),
+])
+def test_broken_lock_order_does_not_compile(violation, said):
+    """With the flags of build-tsan, which is a check of its own in `make lint`."""
+    flags = [f for f in ("-Wthread-safety", "-Wthread-safety-beta")
+             if f in (ROOT / "meson.build").read_text()]
+    done = subprocess.run(
+        ["clang-19", "-std=gnu17", "-fsyntax-only", "-D_GNU_SOURCE", "-Werror", *flags,
+         f"-I{ROOT / 'src'}", f"-DVIOLATION={violation}", ROOT / "tests/lint/lock_order.c"],
+        capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == (said is None), done.stderr
+    assert not said or said in done.stderr, done.stderr

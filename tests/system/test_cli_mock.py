@@ -208,13 +208,14 @@ def test_delete_has_aliases(bare, daemon, words):
 
 def test_logs_are_raw_in_a_pipe_and_escaped_on_a_terminal(bare, daemon):
     text = "line\r\n\x1b[2Jclear\n"
-    daemon.answers["vm.logs"] = lambda params: {"text": text}
+    daemon.answers["vm.logs"] = lambda params: {"text": text, "position": 9, "skipped": 0}
     assert bare.ok("logs", "x").out == text
     child = bare.spawn("logs", "x", tty=("stdout",))
     close_stdin(child)
     shown = child.finish().stdout
     assert b"\x1b" not in shown and b"\\x1b[2Jclear" in shown
-    daemon.answers["vm.logs"] = lambda params: {"text": {"base64": "/wA="}}
+    daemon.answers["vm.logs"] = lambda params: {"text": {"base64": "/wA="}, "position": 9,
+                                                 "skipped": 0}
     assert bare.ok("logs", "x", "--tail", "1K").stdout == b"\xff\x00"
     assert daemon.called("vm.logs")[-1] == {"vm": "x", "tail_bytes": 1024}
 

@@ -38,8 +38,8 @@ def offers(banger, *words, **kwargs):
 
 @pytest.mark.parametrize("line, expected", [
     ("vers", ["version"]),
-    ("s", ["start", "stop", "session"]),
-    ("vm st", ["start", "stop"]),
+    ("s", ["start", "stats", "stop", "session"]),
+    ("vm st", ["start", "stats", "stop"]),
     ("vm rem", ["remove"]),
     ("--debug vm lo", ["logs"]),
     ("--format j", ["json", "jsonl"]),
@@ -72,7 +72,7 @@ def offers(banger, *words, **kwargs):
     ("vm show " + VM_ID[:4], [VM_ID[:12]]),
     ("vm show x", []),
     ("vm list ", []),
-    ("logs --source ", ["console", "vmm"]),
+    ("logs --source ", ["agent", "console", "vmm"]),
     ("logs second ", []),
     ("image register name ", [":files"]),
     ("image register ", []),
@@ -221,7 +221,7 @@ def test_bash_completes(shell):
         type_and_complete(child, line, expected)
     # Several candidates are listed at the second tab.
     child.send(b"banger vm st\t\t")
-    child.read_until(re.compile(rb"start +stop"))
+    child.read_until(re.compile(rb"start +stats +stop"))
 
 
 def test_zsh_completes(shell):

@@ -114,7 +114,7 @@ def test_a_vmm_has_the_descriptors_that_it_needs_and_no_others(banger):
         {path for path in paths if re.fullmatch(pattern, path)} for pattern in (
             rf"{banger.state_dir}/images/\w+\.ext4", rf"{banger.state_dir}/kernels/\w+/vmlinux",
             rf"{banger.cache_dir}/initramfs-[\w-]+\.cpio"))
-    assert paths == {"/dev/null", f"{run}/vmm.log", f"{state}/data.ext4", f"{state}/console.log",
+    assert paths == {"/dev/null", f"{state}/vmm.log", f"{state}/data.ext4", f"{state}/console.log",
                      image, kernel, initramfs}
     # The agent's and QMP's, and the daemon's connection to each.
     assert sum(target.startswith("socket:") for target in targets) == 4
@@ -128,7 +128,7 @@ def test_a_vmm_uid_reaches_no_file_by_its_path(banger):
     uid = uid_of(one)
     for vm in ("one", "two"):
         state, run = files_of(banger, vm)
-        for path in (state / "data.ext4", state / "console.log", run / "vmm.log",
+        for path in (state / "data.ext4", state / "console.log", state / "vmm.log",
                      banger.state_dir / "banger.db", *banger.state_dir.glob("images/*.ext4")):
             assert path.exists()
             assert not opens(uid, path)
@@ -141,7 +141,7 @@ def test_a_vmm_uid_reaches_no_file_by_its_path(banger):
     for path in (banger.state_dir, banger.cache_dir, banger.runtime_dir):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
     state, run = files_of(banger, "two")
-    for path in (state / "data.ext4", state / "console.log", run / "vmm.log"):
+    for path in (state / "data.ext4", state / "console.log", state / "vmm.log"):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
         assert path.stat().st_uid == os.geteuid()
 

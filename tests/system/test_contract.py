@@ -12,7 +12,8 @@ from steps import SHARED_VM, assert_error, call, never_boots, redirected, sh
 # The promised keys of every object. What banger has beyond them is listed apart.
 VM = set("""id name state reason incarnation image kernel vmm vcpus memory_mib disk_bytes init
     labels network sessions created_at started_at exit auto_remove workspace timeline""".split())
-VM_MORE = {"state_since", "pending", "description"}
+VM_MORE = {"state_since", "pending", "description", "restart", "restart_count", "restart_at", "autostart",
+           "auto_stop_after_ms", "expires_after_ms", "expires_at"}
 SESSION = set("""id vm name state command cwd user tty stdin tags exit started_at ended_at readers
     writer bytes""".split())
 SESSION_MORE = {"command_shortened", "error"}
@@ -176,7 +177,7 @@ def test_logs_of_console_and_vmm(shared):
     sh(shared, "echo hello from the console > /dev/console")
     assert "hello from the console" in shared.ok("logs", SHARED_VM).out
     assert shared.run("vm", "logs", SHARED_VM, "--source", "vmm").returncode == 0
-    assert_error(shared.run("logs", SHARED_VM, "--source", "x"), "console|vmm", status=2)
+    assert_error(shared.run("logs", SHARED_VM, "--source", "x"), "console|vmm|agent", status=2)
 
 
 def test_console_is_escaped_on_a_terminal(shared):
@@ -227,7 +228,7 @@ def test_discover_lists_every_method_with_its_parameters(shared):
     assert document["openrpc"].startswith("1.")
     assert document["info"]["title"] and document["info"]["version"]
     methods = {m["name"]: m for m in document["methods"]}
-    promised = set(re.findall(r"^#+ `?([a-z]+\.[a-z._]+)`?$",
+    promised = set(re.findall(r"^#+ `?([a-z]+(?:\.[a-z._]+)?)`?$",
                               (ROOT / "docs" / "PROTOCOL.md").read_text(), re.M))
     assert promised and promised == set(methods)
     for method in methods.values():

@@ -81,10 +81,12 @@ class World:
         assert "Sanitizer" not in log, log
         return REACHED.search(log) is not None, log
 
-    def check(self):
+    def check(self, scenario):
         """What must hold whatever happened, under a daemon that was started for this."""
         banger = self.banger
         banger.ok("ps")
+        if scenario is ByItself:
+            scenario.act(self)  # it may be at it right now
         self.talk.signal(signal.SIGCONT)
         assert banger.ok("daemon", "reconcile", "--dry-run").out == ""
         assert banger.ok("daemon", "verify-store").out == ""
@@ -185,7 +187,9 @@ class Stop(OfAStoppedVm):
 
     @staticmethod
     def verify(world, now):
-        assert now["x"]["state"] in ("running", "stopped")
+        vm = now["x"]
+        # Nothing may take it for one that has died, and start it again.
+        assert vm["state"] == "running" or (vm["state"], vm["reason"]) == ("stopped", "user")
         OfAStoppedVm.verify(world, now)
 
 
@@ -217,6 +221,12 @@ class Restart(Stop):
     def act(world):
         world.banger.run("restart", "x")
 
+    @staticmethod
+    def verify(world, now):
+        vm = now["x"]
+        assert vm["state"] == "running" or vm["reason"] in ("user", "start interrupted")
+        OfAStoppedVm.verify(world, now)
+
 
 class Change(OfAStoppedVm):
     """All of it or nothing."""
@@ -233,6 +243,40 @@ class Change(OfAStoppedVm):
         OfAStoppedVm.verify(world, now)
 
 
+class ByItself:
+    """A VM that has died starts again, one that nobody uses stops, one whose time is over goes."""
+
+    names = ("dies", "idle", "old")
+
+    @staticmethod
+    def prepare(world):
+        banger = world.banger
+        for name in ByItself.names:
+            banger.ok("vm", "create", "-q", "--vmm", "fake", "--name", name)
+        world.talk.signal(signal.SIGSTOP)
+        world.kill_daemon()
+        dies = fake_main_pids(banger)["dies"]
+        os.kill(dies, signal.SIGKILL)
+        banger.wait_gone(dies)
+        with sqlite3.connect(banger.state_dir / "banger.db") as db:
+            db.execute("UPDATE vm SET restart = 'always' WHERE name = 'dies'")
+            db.execute("UPDATE vm SET auto_stop_after_ms = 1 WHERE name = 'idle'")
+            db.execute("UPDATE vm SET expires_after_ms = 1, expires_ms = 1 WHERE name = 'old'")
+        db.close()
+
+    @staticmethod
+    def act(world):
+        """Until all of it is done, or the daemon is dead."""
+        for name, until in (("dies", "running"), ("idle", "stopped"), ("old", "deleted")):
+            world.banger.run("wait", "--until", until, name)
+
+    @staticmethod
+    def verify(world, now):
+        assert now["dies"]["state"] == "running" and now["dies"]["incarnation"] >= 2
+        assert (now["idle"]["state"], now["idle"]["reason"]) == ("stopped", "idle")
+        assert "old" not in now
+
+
 class Delete(Stop):
     """One that runs, and one that is stopped."""
 
@@ -244,13 +288,15 @@ class Delete(Stop):
     @staticmethod
     def act(world):
         world.banger.run("rm", "--force", "x")
-        world.banger.run("rm", "y")
+        world.banger.run("prune", "--stopped-for", "0")
 
     @staticmethod
     def verify(world, now):
-        # Begun is done: the next daemon goes on with it. So what is there was not touched.
+        # Begun is done: the next daemon goes on with it. So what is there has lost no more than its
+        # process.
         if "x" in now:
-            Stop.verify(world, now)
+            assert now["x"]["state"] in ("running", "stopped")
+            OfAStoppedVm.verify(world, now)
         if "y" in now:
             world.banger.ok("start", "y")
 
@@ -280,6 +326,7 @@ class Mend:
             db.execute("UPDATE vm SET reason = 'creating' WHERE name = 'half'")
             db.execute("UPDATE vm SET state = 'stopped', reason = 'deleting' WHERE name = 'deleted'")
             db.execute("DELETE FROM object WHERE vm_id = ?", (world.ids["stray"],))
+            db.execute("DELETE FROM vm_start WHERE vm_id = ?", (world.ids["stray"],))
             db.execute("DELETE FROM vm WHERE name = 'stray'")
         db.close()
         for path in (banger.state_dir / "vms" / world.ids["stray"]).iterdir():
@@ -306,7 +353,7 @@ class Mend:
 
 SCENARIOS = {"create": Create, "create to remove": CreateToRemove, "start": Start, "stop": Stop,
              "kill": Kill, "pause": Pause, "restart": Restart, "change": Change,
-             "delete": Delete, "mend": Mend}
+             "delete": Delete, "mend": Mend, "by itself": ByItself}
 
 
 def clean(world):
@@ -322,7 +369,7 @@ def passed_by(world, scenario):
     scenario.act(world)
     _, log = world.daemon_ended()
     counts = collections.Counter(PASSED.findall(log))
-    scenario.verify(world, world.check())
+    scenario.verify(world, world.check(scenario))
     clean(world)
     return counts
 
@@ -339,7 +386,7 @@ def crash_everywhere(world, scenario):
             reached, log = world.daemon_ended()
             try:
                 assert reached, "did not come by"
-                scenario.verify(world, world.check())
+                scenario.verify(world, world.check(scenario))
                 clean(world)
             except (AssertionError, TimeoutError) as error:
                 raise AssertionError(f"after a crash at {where}: {error}\n{log}") from error

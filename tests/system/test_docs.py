@@ -102,6 +102,23 @@ def test_examples_of_the_readme_exist(bare):
     assert count > 10
 
 
+PROSE = {"again", "installed"}  # "is banger installed completely?"
+
+
+def test_hints_and_fixes_name_commands_that_exist(bare):
+    named = [command["path"] for command in bare.json("help")["commands"]]
+    named += [alias for command in bare.json("help")["commands"] for alias in command["aliases"]]
+    wrong, count = [], 0
+    for path in sorted((ROOT / "src").rglob("*.c")):
+        source = re.sub(r'"\s*"', "", path.read_text())
+        for call in re.findall(r'\b(?:err_hint|doctor_fix)\(\w+,\s*"((?:[^"\\]|\\.)*)"', source):
+            for first, second in re.findall(r"\bbanger ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?", call):
+                count += 1
+                if first not in PROSE and not {first, f"{first} {second}"} & set(named):
+                    wrong.append((path.name, call))
+    assert not wrong and count > 40
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_relative_links_resolve(document):
     links = re.findall(r"\]\(([^)\s#]+)(?:#[^)]*)?\)", document.read_text())

@@ -122,7 +122,6 @@ class QemuFaults(Faults):
     """The same of what a VM in QEMU has and a fake one has not: who starts and ends it, and QMP."""
 
     vmm = "qemu"
-    points = "host.*,qmp.*,fs.listen,fs.connect"
     main_pids = staticmethod(qemu_main_pids)
 
     def try_create(self, name):
@@ -311,15 +310,41 @@ def of_set(faults):
     return lambda: None, act, recover
 
 
+def of_touch(faults):
+    banger = faults.banger
+    faults.create("x", "--expires-after", "1h")
+
+    def recover(done):
+        before = vms(banger)["x"]["expires_at"]
+        banger.ok("touch", "x")
+        assert vms(banger)["x"]["expires_at"] > before
+        faults.assert_up("x")
+
+    return lambda: None, lambda: faults.run("touch", "x"), recover
+
+
+def of_prune(faults):
+    banger = faults.banger
+
+    def recover(done):
+        assert ("x" in vms(banger)) != done
+        if not done:
+            banger.ok("rm", "--force", "x")
+        assert "x" not in vms(banger)
+
+    return lambda: faults.create("x", "--no-start"), \
+        lambda: faults.run("prune", "--stopped-for", "0"), recover
+
+
 OPERATIONS = {"create": of_create, "start": of_start, "stop": of_stop, "kill": of_kill,
               "delete": of_delete, "pause": of_pause, "resume": of_resume}
 
 
 # Which come by nothing of the host's or QEMU's that those above do not.
-OTHERS = {"restart": of_restart, "set": of_set}
+OTHERS = {"restart": of_restart, "set": of_set, "touch": of_touch, "prune": of_prune}
 ALL = OPERATIONS | OTHERS
 
-SHORT = ("pause", "resume", "set")  # a store, a signal or a command
+SHORT = ("pause", "resume", "set", "touch", "prune")  # a store, a signal or a command
 
 
 @pytest.mark.parametrize("name", list(ALL))
@@ -333,33 +358,43 @@ def test_from_any_call_on_the_disk_may_be_full(faults, name):
     assert len(found) > (0 if name in SHORT else 3)
 
 
-# What each operation comes by when its VM is QEMU's.
-OF_QEMU = {"create": {"fs.connect", "fs.listen", "host.launch", "host.reply", "qmp.read", "qmp.reply",
-                      "qmp.write"},
-           "start": {"fs.connect", "fs.listen", "host.launch", "host.reply", "qmp.read", "qmp.reply",
-                     "qmp.write"},
-           "stop": {"qmp.read"},
-           "kill": {"host.kill", "host.reply", "qmp.read"},
-           "delete": {"host.kill", "host.reply", "qmp.read"},
-           "pause": {"qmp.read", "qmp.reply", "qmp.write"},
-           "resume": {"qmp.read", "qmp.reply", "qmp.write"}}
+# What each operation comes by when its VM is QEMU's: calls of its own thread, and QMP, which is read
+# on another. Counted apart, as the threads come by theirs in no order.
+OWN, QMP = "host.*,fs.listen,fs.connect", "qmp.*"
+STARTS = {OWN: {"fs.connect", "fs.listen", "host.launch", "host.reply"},
+          QMP: {"qmp.read", "qmp.reply", "qmp.write"}}
+KILLS = {OWN: {"host.kill", "host.reply"}, QMP: {"qmp.read"}}
+COMMANDS = {OWN: set(), QMP: {"qmp.read", "qmp.reply", "qmp.write"}}
+OF_QEMU = {"create": STARTS, "start": STARTS, "stop": {OWN: set(), QMP: {"qmp.read"}},
+           "kill": KILLS, "delete": KILLS, "pause": COMMANDS, "resume": COMMANDS}
+
+
+def fail_each_of_qemu(faults, name, error, on):
+    """The points that failed, by what they were counted with."""
+    found = {}
+    prepare, act, recover = OPERATIONS[name](faults)
+    for faults.points in (OWN, QMP):
+        found[faults.points] = set().union(
+            *fail_each(faults, error, prepare, act, recover, on))
+    return found
 
 
 @needs_root
 @pytest.mark.parametrize("name", list(OPERATIONS))
 def test_any_call_to_the_host_or_to_qemu_may_fail(qemu_faults, name):
-    found = set().union(*fail_each(qemu_faults, errno.EIO, *OPERATIONS[name](qemu_faults)))
-    # QMP is read on a thread of its own: which call is the n-th differs from try to try.
-    assert found <= OF_QEMU[name] <= found | {"qmp.read", "qmp.reply"}
+    found = fail_each_of_qemu(qemu_faults, name, errno.EIO, on=False)
+    assert found[OWN] == OF_QEMU[name][OWN]
+    # How often QMP is read for one answer differs from try to try.
+    assert found[QMP] <= OF_QEMU[name][QMP] <= found[QMP] | {"qmp.read", "qmp.reply"}
 
 
 @needs_root
 @pytest.mark.parametrize("name", list(OPERATIONS))
 def test_from_any_call_on_neither_host_nor_qemu_may_do_anything(qemu_faults, name):
-    found = set().union(
-        *fail_each(qemu_faults, errno.ENOSPC, *OPERATIONS[name](qemu_faults), on=True))
+    found = fail_each_of_qemu(qemu_faults, name, errno.ENOSPC, on=True)
     # What is undone comes by others.
-    assert found >= OF_QEMU[name] - {"qmp.read", "qmp.reply"}
+    assert found[OWN] >= OF_QEMU[name][OWN]
+    assert found[QMP] >= OF_QEMU[name][QMP] - {"qmp.read", "qmp.reply"}
 
 
 def fail_each_at_start(faults):
@@ -436,7 +471,8 @@ def test_vm_that_cannot_be_taken_over_is_told_and_runs_on_until_it_can(faults):
 
 
 # What the tests above come by, by the name.
-KNOWN = {"agent.hello", "agent.request", "agent.start", "copy", "fs.connect", "fs.listen",
+KNOWN = {"agent.hello", "agent.request", "agent.start", "capability.adopt", "capability.apply",
+         "capability.post_start", "capability.prepare", "copy", "fs.connect", "fs.listen",
          "fs.open_dir", "fs.read", "fs.remove", "fs.write", "host.kill", "host.launch", "host.reply",
          "host.status", "process", "process.find", "qmp.read", "qmp.reply", "qmp.write", "spawn",
          "store"}

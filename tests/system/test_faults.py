@@ -215,7 +215,7 @@ def test_agent_that_floods_does_not_hold_the_daemon_up(broken):
 def test_missing_agent_program_is_told(banger):
     (own_programs(banger) / "banger-agent").unlink()
     assert_error(banger.run(*RUN, "-q", "--", "true"), "cannot read the guest agent", status=125,
-                 hint="installed completely")
+                 hint="install banger again")
     assert_nothing_left(banger)
 
 

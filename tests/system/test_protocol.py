@@ -122,6 +122,7 @@ def drive_store(drive):
     assert drive("daemon.reconcile", dry_run=True) == []
     assert drive("daemon.reconcile") == []
     assert drive("daemon.verify_store") == {"problems": []}
+    assert {f["id"]: f["status"] for f in drive("doctor")}["store"] == "pass"
 
 
 def drive_catalogue(drive, kernel_dir, rootfs_tar):
@@ -141,13 +142,29 @@ def drive_vm(drive):
     place = drive("vm.list", members=["created_at"], limit=1)[0]
     assert sorted(place) == ["created_at", "id"] and drive("vm.list", after=place) == []
     assert drive("vm.ping", vm=vm, timeout_ms=60000)["us"] > 0
-    assert drive("vm.logs", vm=vm, tail_bytes=100)["text"]
+    log = drive("vm.logs", vm=vm, tail_bytes=100)
+    assert log["text"] and log["position"] > 0
+    assert drive("vm.logs", vm=vm, source="vmm", after=0, wait=True)["text"]
+    assert drive("vm.stats", vm=vm, interval_ms=10, timeout_ms=60000)["guest"]["disks"]
+    assert drive("vm.top", vm=vm, timeout_ms=60000)["processes"]
     assert drive("vm.wait", vm=vm, until="running") == {}
     assert drive("vm.set", vm=vm, labels={"c": "d"})["vm"]["labels"] == {"a": "b", "c": "d"}
+    assert drive("vm.touch", vm=vm)["id"] == vm
+    assert [s["incarnation"] for s in drive("vm.timeline", vm=vm)] == [1]
+    assert drive("vm.prune", stopped_for_ms=0, dry_run=True) == []
     assert drive("vm.pause", vm=vm)["state"] == "paused"
     assert drive("vm.resume", vm=vm)["state"] == "running"
     assert drive("vm.kill", vm=vm, signal="SIGKILL")["state"] == "stopped"
     assert drive("vm.restart", vm=vm, force=True)["incarnation"] == 2
+
+
+def drive_events(drive):
+    listed = drive("events.list", limit=2)
+    assert [e["number"] for e in listed] == [1, 2]
+    with drive.connect() as rpc:
+        following = rpc.request("events.subscribe", {"since": 1})
+        drive.called.add("events.subscribe")
+        assert drive.on(rpc, "rpc.cancel", id=following) == {"cancelled": True}
 
 
 def drive_sessions(drive):
@@ -195,6 +212,7 @@ def test_raw_client_drives_every_method(banger, kernel_dir, rootfs_tar, client):
     drive_store(drive)
     drive_catalogue(drive, kernel_dir, rootfs_tar)
     drive_vm(drive)
+    drive_events(drive)
     drive_sessions(drive)
     drive_files(drive)
     drive_end(drive)

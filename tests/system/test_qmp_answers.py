@@ -3,11 +3,8 @@ connection, to each command that a start, an adoption, a resumption and a kill s
 tests/guest/qemu.c, to which a VM's name says what is to go wrong.
 """
 
-import os
-import signal
-
 import pytest
-from steps import (assert_error, assert_nothing_left, call, fake_qemu, qemu_main_pids, vms)
+from steps import assert_error, assert_nothing_left, call, fake_qemu, kill_daemon, qemu_main_pids, vms
 
 HOWS = ("error", "garbage", "close")
 
@@ -36,12 +33,6 @@ def test_qemu_that_does_not_answer_at_the_start_is_tried_once_more_and_told(make
     log = (banger.state_dir / "bangerd.log").read_text()
     assert log.count("trying once more") == 1
     assert_nothing_left(banger)
-
-
-def kill_daemon(banger):
-    pid = banger.daemon_pid()
-    os.kill(pid, signal.SIGKILL)
-    banger.wait_gone(pid)
 
 
 @pytest.mark.sanitize

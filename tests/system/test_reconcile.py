@@ -4,10 +4,9 @@ asked; what is not ours, or may be somebody's work, is left alone."""
 import json
 import os
 import signal
-import sqlite3
 
 import pytest
-from steps import assert_error, fake_banger, vm_main_pid, vm_files, vms
+from steps import assert_error, edit_store, fake_banger, kill_daemon, vm_main_pid, vm_files, vms
 
 CREATE = ["vm", "create", "-q", "--vmm", "fake"]
 FAKE = "banger-fakevmm"
@@ -43,19 +42,6 @@ def brief(found):
     return sorted((d["object"].split()[0], d["vm"], d["action"]) for d in found)
 
 
-def kill_daemon(banger):
-    pid = banger.daemon_pid()
-    os.kill(pid, signal.SIGKILL)
-    banger.wait_gone(pid)
-
-
-def edit_store(banger, sql, *values):
-    """Changes the store behind the back of a daemon, which must not run."""
-    with sqlite3.connect(banger.state_dir / "banger.db") as db:
-        db.execute(sql, values)
-    db.close()
-
-
 @pytest.mark.sanitize
 def test_nothing_is_told_when_all_is_well(fake):
     fake.ok(*CREATE, "--name", "up")
@@ -89,8 +75,8 @@ def test_program_that_only_reads_our_files_is_left_alone(fake):
     fake.ok(*CREATE, "--name", "x")
     run_dir = fake.runtime_dir / "vms" / STRANGER
     run_dir.mkdir()
-    (run_dir / "vmm.log").touch()
-    reader = fake.spawn_argv(["tail", "-f", str(run_dir / "vmm.log")])
+    (run_dir / "file").touch()
+    reader = fake.spawn_argv(["tail", "-f", str(run_dir / "file")])
     assert brief(reconcile(fake)) == [("directory", None, "remove")]
     assert reader.process.poll() is None
     reader.kill()

@@ -571,3 +571,35 @@ def test_the_image_is_private_and_cut_to_size(build, out):
     assert re.search(r"Block count: +%d\n" % (out.stat().st_size // 4096), header)
     assert re.search(r"Reserved block count: +0\n", header)
     assert "has_journal" not in header
+
+
+def find_init(image, *args):
+    with open(image, "rb") as disk:
+        return subprocess.run([MKROOT, "--find-init", *args], stdin=disk, capture_output=True,
+                              timeout=60)
+
+
+@pytest.mark.parametrize(("tar", "init"), [
+    (Tar().dir("usr").dir("usr/lib").dir("usr/lib/systemd").dir("usr/sbin").symlink("sbin", "usr/sbin")
+     .symlink("lib", "usr/lib").add("usr/lib/systemd/systemd", mode=0o755)
+     .symlink("usr/sbin/init", "/lib/systemd/systemd"), "/sbin/init"),
+    (Tar().dir("usr").dir("usr/lib").dir("usr/lib/systemd").symlink("lib", "usr/lib")
+     .add("usr/lib/systemd/systemd", mode=0o755), "/lib/systemd/systemd"),
+    (Tar().dir("bin").add("bin/init", mode=0o700), "/bin/init"),
+    (Tar().dir("sbin").add("sbin/init", mode=0o644), None),            # not a program
+    (Tar().dir("sbin").dir("sbin/init").symlink("bin", "sbin"), None),
+    (Tar().dir("sbin").symlink("sbin/init", "../sbin/init"), None),    # round and round
+    (Tar().dir("sbin").symlink("sbin/init", "/nowhere"), None),
+])
+def test_the_init_of_an_image_is_found(build, tar, init):
+    image = build(tar)
+    found = find_init(image.path)
+    assert (found.returncode, found.stdout, found.stderr) == \
+        (0, f"{init}\n".encode() if init else b"", b"")
+
+
+def test_what_is_no_image_has_no_init(tmp_path):
+    (tmp_path / "none").write_bytes(b"no image at all" * 1000)
+    found = find_init(tmp_path / "none")
+    assert found.returncode == 1 and found.stderr.startswith(b"banger-mkroot: cannot read")
+    assert find_init(tmp_path / "none", "surplus").returncode == 2

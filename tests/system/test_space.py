@@ -102,7 +102,7 @@ def test_stop_of_a_guest_that_waits_for_room_says_so_and_force_ends_it(banger, n
     assert child.finish().returncode == 125
     assert (vms(banger)["a"]["state"], vms(banger)["a"]["reason"]) == ("stopped", "user")
     # Without any room it does not start; what is said is why, and the VM stays.
-    assert_error(banger.run("start", "a"), "too full for the start of VM 'a'", "1.0 MiB needed")
+    assert_error(banger.run("start", "a"), "too full for the start of a VM", "1.0 MiB needed")
     assert vms(banger)["a"]["state"] == "stopped"
     namespace.empty()
     # Below the reserve it does: what is in it must stay within reach.

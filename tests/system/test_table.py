@@ -124,7 +124,7 @@ def test_text_of_guests_cannot_move_the_cursor(bare, daemon, columns, env):
         "vm.list": lambda params: [vm], "vm.show": lambda params: vm | {EVIL: EVIL},
         "session.list": lambda params: [session],
         "op.list": lambda params: [{"id": EVIL, "kind": EVIL, "error": {"message": EVIL}}],
-        "vm.logs": lambda params: {"text": EVIL}}
+        "vm.logs": lambda params: {"text": EVIL, "position": 9, "skipped": 0}}
     for args in (["ps"], ["vm", "show", "x"], ["session", "list", "x"], ["op", "list"],
                  ["logs", "x"], ["ps", "--format", "json"], ["vm", "show", "x", "--format", "jsonl"]):
         for line in on_terminal(bare, columns, *args, env=env):

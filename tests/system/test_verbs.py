@@ -1,11 +1,13 @@
 """Verbs on VMs, one and several at a time: restart, kill, pause, resume, wait."""
 
 import os
+import shutil
 import signal
 
 import pytest
-from steps import (assert_error, assert_nothing_left, call, fake_banger, fake_main_pids, sh_ok, vms,
-                   wait_vm)
+from banger import BUILD
+from steps import (assert_error, assert_nothing_left, call, fake_banger, fake_main_pids,
+                   own_programs, sh_ok, vms, wait_vm)
 
 HANG = "banger.fake=hang@boot"
 
@@ -248,3 +250,71 @@ def test_wait_ends_when_all_are_stopped(fake):
     assert_error(fake.run("wait", "--until", "running", "--timeout", "50ms", "a"),
                  "cannot wait for 'a'", "still stopped", hint=False)
     fake.ok("wait", "--until", "deleted", "nothing")
+
+
+# Prune ----------------------------------------------------------------------------------------------
+
+@pytest.mark.sanitize
+def test_prune_deletes_what_was_stopped_long_enough_and_tells_it(fake):
+    create(fake, "runs", "stopped", "waits")
+    create(fake, "new", flags=["--no-start"])
+    create(fake, "starts", flags=["--no-start", "--autostart"])
+    fake.ok("stop", "stopped", "waits")
+    fake.ok("start", "waits")
+    # None has been stopped for a day.
+    assert fake.json("prune") == []
+    plan = fake.json("prune", "--stopped-for", "0", "--dry-run")
+    assert [(p["name"], p["state"], p["error"]) for p in plan] == [
+        ("stopped", "stopped", None), ("new", "created", None)]
+    assert plan[0]["bytes"] > plan[1]["bytes"] == 0  # a log; and a disk that is one hole
+    assert len(vms(fake)) == 5
+    assert fake.ok("prune", "--stopped-for", "0").out.splitlines()[1].split()[1] == "stopped"
+    assert set(vms(fake)) == {"runs", "waits", "starts"}
+    assert fake.json("prune", "--stopped-for", "0") == []
+    fake.ok("rm", "--force", "runs", "waits", "starts")
+    assert_nothing_left(fake)
+
+
+def test_prune_leaves_alone_what_somebody_works_on(fake):
+    create(fake, "a", flags=["--no-start", "--label", HANG])
+    starting = fake.spawn("start", "a")
+    while states(fake)["a"] != "starting":
+        pass
+    assert fake.json("prune", "--stopped-for", "0") == []
+    starting.signal(signal.SIGINT)
+    assert starting.finish().returncode != 0
+
+
+# Images and VMs --------------------------------------------------------------------------------------
+
+@pytest.mark.sanitize
+def test_stalled_image_and_stalled_boot_hold_up_nothing(make_banger, kernel_dir, rootfs_tar):
+    """Whoever makes an image, and whoever boots, waits for nobody but himself."""
+    banger = fake_banger(make_banger, silence=600)
+    programs = own_programs(banger)
+    shutil.copy2(BUILD / "banger-fakevmm", programs / "banger-fakevmm")
+    (programs / "banger-mkroot").unlink()
+    (programs / "banger-mkroot").write_text("#!/bin/sh\nexec tail -f /dev/null\n")
+    (programs / "banger-mkroot").chmod(0o755)
+    banger.ok("ps")
+    stalled = [call(banger, "image.register.begin", name="stalled", path=str(rootfs_tar))["id"],
+               call(banger, "vm.create.begin", name="hangs", vmm="fake",
+                    labels={"banger.fake": "hang@boot"})["id"]]
+    while [call(banger, "op.status", op=op)["stage"] for op in stalled] != ["unpack", "boot"]:
+        pass
+    # Each of these would have to wait for one of the two, if there were a lock to wait for.
+    create(banger, "a")
+    banger.ok("exec", "a", "--", "true")
+    banger.ok("vm", "set", "a", "--label", "x=y")
+    banger.ok("restart", "a")
+    banger.ok("kernel", "import", "-q", "another", str(kernel_dir))
+    assert {vm["name"]: vm["state"] for vm in banger.json("ps")} == {"a": "running", "hangs": "starting"}
+    assert banger.json("image", "list") and banger.json("kernel", "list")
+    banger.ok("daemon", "reconcile")
+    banger.ok("rm", "--force", "a")
+    assert [call(banger, "op.status", op=op)["state"] for op in stalled] == ["running", "running"]
+    for op in stalled:
+        banger.ok("op", "cancel", op)
+        assert banger.run("op", "wait", op).returncode == 1
+    assert vms(banger) == {}
+    assert_nothing_left(banger)

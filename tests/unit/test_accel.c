@@ -84,8 +84,7 @@ static int fake_launch(struct loop *loop, const struct vmm_spec *spec, vmm_event
         assert_int_equal(thread_start(&vmm->guest, "guest", 256, guest_main, vmm), 0);
         vmm->has_guest = true;
     } else if (fake.behaviour == DIES) {
-        assert_int_equal(
-            fs_write_atomic(spec->run_dir_fd, "vmm.log", "no \xc3\xa4 MSR\n", 10, 0600, false), 0);
+        assert_int_equal(fs_write_all(spec->log_fd, "no \xc3\xa4 MSR\n", 10), 0);
         close_p(&vmm->listen_fd);
     }
     *ret_vmm = vmm;

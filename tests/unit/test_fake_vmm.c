@@ -27,6 +27,7 @@ struct fixture {
     struct scratch scratch;
     struct loop *loop;
     int console_fd, said_fd; /* a pipe */
+    int log_fd;
     char program[4096];
     atomic_int exited, resumed;
 };
@@ -49,6 +50,7 @@ static void fixture_init(struct fixture *f)
     assert_int_equal(loop_new("control", &f->loop), 0);
     assert_int_equal(pipe2(console, O_CLOEXEC), 0);
     f->console_fd = console[1];
+    f->log_fd = openat(f->scratch.fd, "vmm.log", O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     f->said_fd = console[0];
     /* It lies beside this program. */
     assert_true(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0);
@@ -58,6 +60,7 @@ static void fixture_init(struct fixture *f)
 static void fixture_done(struct fixture *f)
 {
     close_p(&f->console_fd);
+    close_p(&f->log_fd);
     close_p(&f->said_fd);
     loop_free(f->loop);
     scratch_done(&f->scratch);
@@ -76,6 +79,7 @@ static struct vmm *launch(struct fixture *f, const char *faults)
         .root_disk_fd = -1,
         .data_disk_fd = -1,
         .console_fd = f->console_fd,
+        .log_fd = f->log_fd,
     };
     struct vmm *vmm = NULL;
     struct err err;

@@ -120,7 +120,7 @@ struct fixture {
     int dir_fd;
     struct loop *loop;
     struct host *host;
-    int kernel_fd, initramfs_fd, console_fd, data_fd;
+    int kernel_fd, initramfs_fd, console_fd, log_fd, data_fd;
     struct vmm *vmm;
 
     /* loop thread; read after `exited` or `event` */
@@ -180,6 +180,7 @@ static int setup(void **state)
     f->initramfs_fd = memfd_create("initramfs", MFD_CLOEXEC);
     assert_int_equal(write(f->initramfs_fd, "none", 4), 4);
     f->console_fd = openat(f->dir_fd, "console", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    f->log_fd = openat(f->dir_fd, "vmm.log", O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     f->data_fd = memfd_create("data", MFD_CLOEXEC);
     assert_int_equal(ftruncate(f->data_fd, 1 << 20), 0);
     f->kernel_fd = -1;
@@ -209,6 +210,7 @@ static int teardown(void **state)
     close_p(&f->dir_fd);
     close_p(&f->initramfs_fd);
     close_p(&f->console_fd);
+    close_p(&f->log_fd);
     close_p(&f->data_fd);
     close_p(&f->kernel_fd);
     assert_int_equal(fs_remove_tree(AT_FDCWD, f->dir), 0);
@@ -234,6 +236,7 @@ static struct vmm_spec spec_of(struct fixture *f, const uint8_t *code, size_t le
         .root_disk_fd = -1,
         .data_disk_fd = f->data_fd,
         .console_fd = f->console_fd,
+        .log_fd = f->log_fd,
     };
 }
 #define SPEC(f, code) spec_of(f, code, sizeof(code))
@@ -513,7 +516,7 @@ static void a_vmm_that_cannot_start_leaves_its_reason(void **state)
     f->vmm = launch(f, f->loop, &spec);
     assert_int_equal(ops->wait_exit(f->vmm, NULL, soon(), &end), 0);
     assert_int_equal(end.code, 1);
-    tail = vmm_log_tail(f->dir_fd, 200);
+    tail = vmm_log_tail(f->log_fd, 200);
     assert_non_null(strstr(tail, "kernel"));
     free(tail);
 }

@@ -92,19 +92,6 @@ static void the_reserve_is_at_most_a_twentieth(void **state)
     space_free(space);
 }
 
-static void what_must_go_on_is_checked_without_the_reserve(void **state)
-{
-    _cleanup_scratch_ struct scratch s = scratch_new();
-    struct err err;
-
-    (void)state;
-    assert_int_equal(space_check(s.fd, "the start of VM 'a'", 4096, &err), 0);
-    assert_int_equal(space_check(s.fd, "the start of VM 'a'", UINT64_MAX, &err), -1);
-    assert_int_equal(err.code, ERR_NO_SPACE);
-    assert_int_equal(space_check(-1, "the start of VM 'a'", 4096, &err), -1);
-    assert_int_equal(err.code, ERR_IO);
-}
-
 static void a_filesystem_that_cannot_be_asked_has_no_room(void **state)
 {
     struct space *space = space_new(0);
@@ -124,7 +111,6 @@ int main(void)
         cmocka_unit_test(what_fits_is_admitted_once),
         cmocka_unit_test(other_filesystems_have_promises_of_their_own),
         cmocka_unit_test(the_reserve_is_at_most_a_twentieth),
-        cmocka_unit_test(what_must_go_on_is_checked_without_the_reserve),
         cmocka_unit_test(a_filesystem_that_cannot_be_asked_has_no_room),
     };
 

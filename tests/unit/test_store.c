@@ -58,7 +58,15 @@ static struct vm_row vm_row_make(const char *id, const char *name)
                          .run_vcpus = 3,
                          .run_memory_mib = 513,
                          .run_disk_bytes = 1ull << 34,
+                         .own_init = true,
                          .auto_remove = true,
+                         .restart = "on-failure:3",
+                         .restart_count = 2,
+                         .autostart = true,
+                         .auto_stop_after_ms = 1ll << 33,
+                         .expires_after_ms = 1ll << 34,
+                         .expires_ms = 1ll << 42,
+                         .host_boot = "0f1e2d3c-0000-0000-0000-000000000000",
                          .created_ms = 100,
                          .started_ms = 200,
                          .exit_code = -1,
@@ -360,21 +368,25 @@ static void a_damaged_file_is_an_error(void **state)
 static void a_damaged_page_is_an_error_when_it_is_read(void **state)
 {
     struct fixture *f = *state;
-    struct vm_row row = vm_row_make("a", "box"), *rows;
+    struct vm_row row = vm_row_make("a", "name-of-it"), *rows;
     _cleanup_close_ int fd = -1;
-    char junk[4096];
+    char page[4096], junk[4096];
+    unsigned damaged = 0;
     size_t count;
     struct err err;
-    struct stat st;
 
     assert_int_equal(store_vm_insert(f->store, &row, &err), 0);
     store_close(STEAL_PTR(f->store));
     memset(junk, 0x5a, sizeof(junk));
     fd = openat(f->dir.fd, "banger.db", O_RDWR | O_CLOEXEC);
-    assert_int_equal(fstat(fd, &st), 0);
-    for (off_t at = 4096; at < st.st_size; at += 4096) {
-        assert_int_equal(pwrite(fd, junk, sizeof(junk), at), sizeof(junk));
+    /* Those of the VM; the schema has pages of its own. */
+    for (off_t at = 0; pread(fd, page, sizeof(page), at) == sizeof(page); at += sizeof(page)) {
+        if (memmem(page, sizeof(page), row.name, strlen(row.name))) {
+            assert_int_equal(pwrite(fd, junk, sizeof(junk), at), sizeof(junk));
+            damaged++;
+        }
     }
+    assert_true(damaged > 0);
     open_store(f);
     assert_int_equal(store_vm_list(f->store, &rows, &count, &err), -1);
     assert_int_equal(err.code, ERR_IO);

@@ -118,23 +118,17 @@ static void fake_free(struct vmm *vmm)
 
 /* What launch holds until the process runs. */
 struct launching {
-    int log_fd, listen_fd, control_fd;
+    int listen_fd, control_fd;
 };
 
 static void launching_done(struct launching *l)
 {
-    close_p(&l->log_fd);
     close_p(&l->listen_fd);
     close_p(&l->control_fd);
 }
 
 static int prepare(const struct vmm_spec *spec, struct launching *l, struct err *err)
 {
-    l->log_fd = openat(spec->run_dir_fd, "vmm.log",
-                       O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (l->log_fd < 0) {
-        return err_set_errno(err, ERR_IO, errno, "'%s/vmm.log'", spec->run_dir);
-    }
     l->listen_fd = fs_unix_listen(spec->run_dir_fd, AGENT_SOCKET, SOCKET_BACKLOG);
     if (l->listen_fd < 0) {
         return err_set_errno(err, ERR_IO, l->listen_fd, "'%s/" AGENT_SOCKET "'", spec->run_dir);
@@ -158,8 +152,8 @@ static int spawn(const struct vmm_spec *spec, const struct launching *l, pid_t *
     const char *argv[] = {spec->program, spec->name, spec->run_dir,
                           l->control_fd >= 0 ? spec->faults : NULL, NULL};
     const struct spawn_fd fds[] = {
-        {.fd = l->log_fd, .as = STDOUT_FILENO},
-        {.fd = l->log_fd, .as = STDERR_FILENO},
+        {.fd = spec->log_fd, .as = STDOUT_FILENO},
+        {.fd = spec->log_fd, .as = STDERR_FILENO},
         {.fd = l->listen_fd, .as = FAKE_FD_AGENT},
         {.fd = spec->console_fd, .as = FAKE_FD_CONSOLE},
         {.fd = l->control_fd, .as = FAKE_FD_CONTROL},
@@ -181,8 +175,7 @@ static int spawn(const struct vmm_spec *spec, const struct launching *l, pid_t *
 static int fake_launch(struct loop *loop, const struct vmm_spec *spec, vmm_event_fn fn, void *arg,
                        struct vmm **ret_vmm, struct err *err)
 {
-    _cleanup_(launching_done) struct launching l = {
-        .log_fd = -1, .listen_fd = -1, .control_fd = -1};
+    _cleanup_(launching_done) struct launching l = {.listen_fd = -1, .control_fd = -1};
     _cleanup_close_ int pidfd = -1;
     struct vmm_process process;
     pid_t pid;

@@ -15,7 +15,7 @@
 /* The label of a VM that has its faults, fakevmm/fault.h. */
 #define FAKE_LABEL "banger.fake"
 
-/* Descriptors of the process; 1 and 2 go to vmm.log. */
+/* Descriptors of the process; 1 and 2 go to the VMM's log. */
 enum fake_fd {
     FAKE_FD_AGENT = 3,   /* listening */
     FAKE_FD_CONSOLE = 4, /* appended to */

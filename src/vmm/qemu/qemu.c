@@ -356,13 +356,12 @@ static int check_descriptors(const struct vmm_spec *spec, struct err *err)
 /* What launch holds until the process runs. */
 struct launching {
     struct qemu_cmdline cmdline;
-    int log_fd, qmp_listen_fd, agent_listen_fd, qmp_fd;
+    int qmp_listen_fd, agent_listen_fd, qmp_fd;
 };
 
 static void launching_done(struct launching *l)
 {
     qemu_cmdline_done(&l->cmdline);
-    close_p(&l->log_fd);
     close_p(&l->qmp_listen_fd);
     close_p(&l->agent_listen_fd);
     close_p(&l->qmp_fd);
@@ -397,11 +396,6 @@ static int prepare(const struct vmm_spec *spec, struct launching *l, struct err 
     if (r < 0) {
         return err_set_errno(err, ERR_IO, r, "cannot let QEMU read kernel and initramfs");
     }
-    l->log_fd = openat(spec->run_dir_fd, "vmm.log",
-                       O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (l->log_fd < 0) {
-        return err_set_errno(err, ERR_IO, errno, "'%s/vmm.log'", spec->run_dir);
-    }
     l->agent_listen_fd = fs_unix_listen(spec->run_dir_fd, AGENT_SOCKET, SOCKET_BACKLOG);
     if (l->agent_listen_fd < 0) {
         return err_set_errno(err, ERR_IO, l->agent_listen_fd, "'%s/" AGENT_SOCKET "'",
@@ -430,8 +424,8 @@ static int start_qemu(const struct vmm_spec *spec, const struct launching *l,
                       struct host_vmm *ret_process, struct err *err)
 {
     const struct spawn_fd all[] = {
-        {.fd = l->log_fd, .as = STDOUT_FILENO},
-        {.fd = l->log_fd, .as = STDERR_FILENO},
+        {.fd = spec->log_fd, .as = STDOUT_FILENO},
+        {.fd = spec->log_fd, .as = STDERR_FILENO},
         {.fd = spec->kernel_fd, .as = QEMU_FD_KERNEL},
         {.fd = spec->initramfs_fd, .as = QEMU_FD_INITRAMFS},
         {.fd = spec->root_disk_fd, .as = QEMU_FD_ROOT_DISK},
@@ -463,7 +457,6 @@ static int qemu_launch(struct loop *loop, const struct vmm_spec *spec, vmm_event
                        struct vmm **ret_vmm, struct err *err)
 {
     _cleanup_(launching_done) struct launching l = {
-        .log_fd = -1,
         .qmp_listen_fd = -1,
         .agent_listen_fd = -1,
         .qmp_fd = -1,

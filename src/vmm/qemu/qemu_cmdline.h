@@ -9,7 +9,7 @@
 #define QEMU_PROGRAM HOST_QEMU_PROGRAM
 #define QEMU_ARGS_MAX 64
 
-/* Descriptors of the process; those of absent disks are not open. 1 and 2 go to vmm.log. */
+/* Descriptors of the process; those of absent disks are not open. 1 and 2 go to the VMM's log. */
 enum qemu_fd {
     QEMU_FD_KERNEL = 3,
     QEMU_FD_INITRAMFS = 4,

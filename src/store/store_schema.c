@@ -1,0 +1,122 @@
+/* The schema, as the steps that led to it. */
+#include "store/store_priv.h"
+
+#include "base/str.h"
+
+/* Forward only; number n brings user_version from n to n + 1 in one transaction. Never edit one
+ * that was released: add the next. */
+#define EVENTS_MAX STR_OF(STORE_EVENTS_MAX)
+#define STARTS_MAX STR_OF(STORE_STARTS_MAX)
+const char *const store_migrations[] = {
+    "CREATE TABLE vm ("
+    " id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, state TEXT NOT NULL, reason TEXT NOT NULL,"
+    " state_since_ms INTEGER NOT NULL, incarnation INTEGER NOT NULL,"
+    " image_name TEXT NOT NULL, image_digest TEXT NOT NULL REFERENCES image(digest),"
+    " kernel_name TEXT NOT NULL, kernel_digest TEXT NOT NULL REFERENCES kernel(digest),"
+    " vmm TEXT NOT NULL, vmm_version TEXT NOT NULL, accel TEXT NOT NULL, accel_why TEXT NOT NULL,"
+    " vcpus INTEGER NOT NULL, memory_mib INTEGER NOT NULL, disk_bytes INTEGER NOT NULL,"
+    " auto_remove INTEGER NOT NULL, created_ms INTEGER NOT NULL, started_ms INTEGER NOT NULL,"
+    " pid INTEGER NOT NULL, start_ticks INTEGER NOT NULL, boot_id TEXT NOT NULL,"
+    " exit_code INTEGER NOT NULL, exit_signal INTEGER NOT NULL,"
+    " timeline TEXT NOT NULL, labels TEXT NOT NULL) STRICT;"
+    "CREATE TABLE image (digest TEXT PRIMARY KEY, created_ms INTEGER NOT NULL,"
+    " size_bytes INTEGER NOT NULL, version TEXT NOT NULL, config TEXT NOT NULL) STRICT;"
+    "CREATE TABLE image_name (name TEXT PRIMARY KEY,"
+    " digest TEXT NOT NULL REFERENCES image(digest) ON DELETE CASCADE) STRICT;"
+    "CREATE TABLE kernel (digest TEXT PRIMARY KEY, created_ms INTEGER NOT NULL,"
+    " size_bytes INTEGER NOT NULL, version TEXT NOT NULL, config TEXT NOT NULL) STRICT;"
+    "CREATE TABLE kernel_name (name TEXT PRIMARY KEY,"
+    " digest TEXT NOT NULL REFERENCES kernel(digest) ON DELETE CASCADE) STRICT;",
+    "ALTER TABLE vm ADD COLUMN held INTEGER NOT NULL DEFAULT 1",
+    /* The ledger; what a VM's row knew of its process goes there. */
+    "CREATE TABLE object ("
+    " seq INTEGER PRIMARY KEY, vm_id TEXT NOT NULL REFERENCES vm(id), kind TEXT NOT NULL,"
+    " name TEXT NOT NULL, incarnation INTEGER NOT NULL, boot_id TEXT NOT NULL,"
+    " UNIQUE (vm_id, kind, incarnation, name)) STRICT;"
+    "INSERT INTO object (vm_id, kind, name, incarnation, boot_id)"
+    " SELECT id, 'state_dir', id, 0, '' FROM vm;"
+    "INSERT INTO object (vm_id, kind, name, incarnation, boot_id)"
+    " SELECT id, 'run_dir', id, incarnation, '' FROM vm WHERE pid > 0;"
+    "INSERT INTO object (vm_id, kind, name, incarnation, boot_id)"
+    " SELECT id, 'process', pid || ':' || start_ticks, incarnation, boot_id FROM vm WHERE pid > 0;"
+    "ALTER TABLE vm DROP COLUMN pid;"
+    "ALTER TABLE vm DROP COLUMN start_ticks;"
+    "ALTER TABLE vm DROP COLUMN boot_id",
+    /* run_*: what the last run was started with; 0 = not known. */
+    "ALTER TABLE vm ADD COLUMN description TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE vm ADD COLUMN run_vcpus INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE vm ADD COLUMN run_memory_mib INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE vm ADD COLUMN run_disk_bytes INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE vm ADD COLUMN init TEXT NOT NULL DEFAULT 'agent'",
+    /* Events are written by triggers: in the commit of what they tell, wherever that is made. */
+    "CREATE TABLE event ("
+    " seq INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " time_ms INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),"
+    " kind TEXT NOT NULL, object TEXT NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL) STRICT;"
+    "CREATE TRIGGER event_bound AFTER INSERT ON event BEGIN"
+    " DELETE FROM event WHERE seq <= new.seq - " EVENTS_MAX "; END;"
+    "CREATE TRIGGER vm_inserted AFTER INSERT ON vm BEGIN"
+    " INSERT INTO event (kind, object, name, reason) VALUES ('vm.created', new.id, new.name, '');"
+    "END;"
+    "CREATE TRIGGER vm_moved AFTER UPDATE ON vm"
+    " WHEN (old.state <> new.state OR old.reason <> new.reason) AND new.state <> 'created' BEGIN"
+    " INSERT INTO event (kind, object, name, reason)"
+    " VALUES ('vm.' || new.state, new.id, new.name, new.reason);"
+    "END;"
+    "CREATE TRIGGER vm_set AFTER UPDATE ON vm"
+    " WHEN old.name <> new.name OR old.labels <> new.labels OR old.description <> new.description"
+    " OR old.vcpus <> new.vcpus OR old.memory_mib <> new.memory_mib"
+    " OR old.disk_bytes <> new.disk_bytes BEGIN"
+    " INSERT INTO event (kind, object, name, reason) VALUES ('vm.set', new.id, new.name, '');"
+    "END;"
+    "CREATE TRIGGER vm_deleted AFTER DELETE ON vm BEGIN"
+    " INSERT INTO event (kind, object, name, reason) VALUES ('vm.deleted', old.id, old.name, '');"
+    "END;"
+    "CREATE TRIGGER image_named AFTER INSERT ON image_name BEGIN"
+    " INSERT INTO event (kind, object, name, reason)"
+    " VALUES ('image.named', new.digest, new.name, '');"
+    "END;"
+    "CREATE TRIGGER image_moved AFTER UPDATE ON image_name WHEN old.digest <> new.digest BEGIN"
+    " INSERT INTO event (kind, object, name, reason)"
+    " VALUES ('image.named', new.digest, new.name, '');"
+    "END;"
+    "CREATE TRIGGER kernel_moved AFTER UPDATE ON kernel_name WHEN old.digest <> new.digest BEGIN"
+    " INSERT INTO event (kind, object, name, reason)"
+    " VALUES ('kernel.named', new.digest, new.name, '');"
+    "END;"
+    "CREATE TRIGGER kernel_named AFTER INSERT ON kernel_name BEGIN"
+    " INSERT INTO event (kind, object, name, reason)"
+    " VALUES ('kernel.named', new.digest, new.name, '');"
+    "END",
+    /* What VMs do by themselves, and their starts. */
+    "ALTER TABLE vm ADD COLUMN restart TEXT NOT NULL DEFAULT 'no';"
+    "ALTER TABLE vm ADD COLUMN restart_count INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE vm ADD COLUMN autostart INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE vm ADD COLUMN auto_stop_after_ms INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE vm ADD COLUMN expires_after_ms INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE vm ADD COLUMN expires_ms INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE vm ADD COLUMN host_boot TEXT NOT NULL DEFAULT '';"
+    "DROP TRIGGER vm_set;"
+    "CREATE TRIGGER vm_set AFTER UPDATE ON vm"
+    " WHEN old.name <> new.name OR old.labels <> new.labels OR old.description <> new.description"
+    " OR old.vcpus <> new.vcpus OR old.memory_mib <> new.memory_mib"
+    " OR old.disk_bytes <> new.disk_bytes OR old.restart <> new.restart"
+    " OR old.autostart <> new.autostart OR old.auto_stop_after_ms <> new.auto_stop_after_ms"
+    " OR old.expires_after_ms <> new.expires_after_ms BEGIN"
+    " INSERT INTO event (kind, object, name, reason) VALUES ('vm.set', new.id, new.name, '');"
+    "END;"
+    "CREATE TABLE vm_start ("
+    " vm_id TEXT NOT NULL REFERENCES vm(id) ON DELETE CASCADE, incarnation INTEGER NOT NULL,"
+    " started_ms INTEGER NOT NULL, accel TEXT NOT NULL, timeline TEXT NOT NULL,"
+    " PRIMARY KEY (vm_id, incarnation)) STRICT, WITHOUT ROWID;"
+    "CREATE TRIGGER vm_started AFTER UPDATE ON vm WHEN old.started_ms <> new.started_ms BEGIN"
+    " INSERT INTO vm_start (vm_id, incarnation, started_ms, accel, timeline)"
+    " VALUES (new.id, new.incarnation, new.started_ms, new.accel, new.timeline)"
+    " ON CONFLICT DO UPDATE SET started_ms = excluded.started_ms, accel = excluded.accel,"
+    " timeline = excluded.timeline;"
+    " DELETE FROM vm_start WHERE vm_id = new.id AND incarnation <= new.incarnation - " STARTS_MAX
+    ";"
+    "END",
+};
+
+const int store_migration_count = ARRAY_LEN(store_migrations);

@@ -1,0 +1,211 @@
+/* What a machine boots from: kernel, initramfs, the image's root disk and the VM's data disk. */
+#include "vm/capability.h"
+
+#include "base/fs.h"
+#include "base/str.h"
+#include "vm/doctor.h"
+#include "vm/vm_priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PATH_SIZE 64
+
+/* Until the machine has them. */
+struct disks {
+    int kernel_fd, initramfs_fd, root_fd, data_fd;
+};
+
+static void disks_free(struct disks *d)
+{
+    if (d) {
+        close_p(&d->kernel_fd);
+        close_p(&d->initramfs_fd);
+        close_p(&d->root_fd);
+        close_p(&d->data_fd);
+        free(d);
+    }
+}
+DEFINE_CLEANUP(struct disks *, disks_free);
+
+static void data_disk_path(const char *id, char ret_path[PATH_SIZE])
+{
+    (void)snprintf(ret_path, PATH_SIZE, "vms/%s/data.ext4", id);
+}
+
+static int find_data_disk(const struct vm_hook *h, struct err *err)
+{
+    char path[PATH_SIZE];
+    struct stat st;
+
+    data_disk_path(h->row->id, path);
+    if ((h->ops->features & VMM_BOOTS_KERNEL) &&
+        fstatat(h->vms->params.state_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+        return err_set_errno(err, ERR_IO, errno, "the VM's data disk cannot be opened");
+    }
+    return 0;
+}
+
+/* To what vm.set has made of its size; the agent grows the filesystem. */
+static int grow(int fd, uint64_t bytes, struct err *err)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0 || ((uint64_t)st.st_size < bytes && ftruncate(fd, (off_t)bytes) < 0)) {
+        return err_set_errno(err, ERR_IO, errno, "the VM's data disk cannot be grown");
+    }
+    return 0;
+}
+
+static int open_disks(const struct vm_hook *h, struct err *err)
+{
+    const struct vms_params *p = &h->vms->params;
+    const struct vm_row *row = h->row;
+    _cleanup_(disks_free_p) struct disks *d = NULL;
+    char path[PATH_SIZE];
+
+    if (!(h->ops->features & VMM_BOOTS_KERNEL)) {
+        return 0;
+    }
+    d = x_calloc(1, sizeof(*d));
+    *d = (struct disks){-1, -1, -1, -1};
+    if (kernel_open(p->images, row->kernel_digest, &d->kernel_fd, &d->initramfs_fd, err) < 0 ||
+        image_open_disk(p->images, row->image_digest, &d->root_fd, err) < 0) {
+        return -1;
+    }
+    data_disk_path(row->id, path);
+    d->data_fd = openat(p->state_fd, path, O_RDWR | O_CLOEXEC);
+    if (d->data_fd < 0) {
+        return err_set_errno(err, ERR_IO, errno, "the VM's data disk cannot be opened");
+    }
+    if (grow(d->data_fd, row->disk_bytes, err) < 0) {
+        return -1;
+    }
+    *h->state = STEAL_PTR(d);
+    return 0;
+}
+
+static int add_disks(const struct vm_hook *h, struct vm_machine *m, struct err *err)
+{
+    const struct disks *d = *h->state;
+
+    (void)err;
+    if (d) {
+        m->spec.kernel_fd = d->kernel_fd;
+        m->spec.initramfs_fd = d->initramfs_fd;
+        m->spec.root_disk_fd = d->root_fd;
+        m->spec.data_disk_fd = d->data_fd;
+        /* For the agent: a data disk that is missing is an error, not a reason to use memory. */
+        vm_machine_add_word(m, "banger.data=disk");
+    }
+    return 0;
+}
+
+static int close_disks(void *state, struct err *err)
+{
+    (void)err;
+    disks_free(state);
+    return 0;
+}
+
+static int machine_has_them(const struct vm_hook *h, struct err *err)
+{
+    return close_disks(STEAL_PTR(*h->state), err);
+}
+
+static void plan_size(struct vm_plan *p)
+{
+    uint64_t wanted = (uint64_t)json_int(p->params, "disk_bytes", 0) & ~4095ull;
+    json_t *change = vm_plan_number(p, "disk_bytes", p->row.disk_bytes, wanted);
+
+    if (change && wanted < p->row.disk_bytes) {
+        struct err err;
+
+        err_set(&err, ERR_INVALID, "disk_bytes: a disk cannot shrink");
+        err_hint(&err, "copy what matters into a new VM: banger cp -r");
+        vm_plan_refuse(p, change, &err);
+    } else if (change) {
+        p->row.disk_bytes = wanted;
+    }
+}
+
+static void add_stats(const struct vm_run *run, json_t *o)
+{
+    json_t *disk = NULL;
+    char path[PATH_SIZE];
+    struct stat st;
+
+    data_disk_path(run->vm_id, path);
+    if (fstatat(run->vms->params.state_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        disk = json_object();
+        json_put_int(disk, "apparent_bytes", st.st_size);
+        json_put_int(disk, "allocated_bytes", (long long)st.st_blocks * 512);
+    }
+    json_put(o, "disk", disk ? disk : json_null());
+}
+
+/* ---- doctor ---- */
+
+static bool has_data_disk(const struct vm_doctor *d, const char *id)
+{
+    char path[PATH_SIZE];
+    _cleanup_free_ char *whole = NULL;
+
+    data_disk_path(id, path);
+    whole = x_asprintf("%s/%s", d->state_dir, path);
+    return doctor_exists("", whole);
+}
+
+static void check_data_disks(const void *ctx, struct doctor_finding *f)
+{
+    const struct vm_doctor *d = ctx;
+    struct vm_row *rows = NULL;
+    size_t count = 0, missing = 0;
+    struct err err;
+
+    if (d->store && store_vm_list(d->store, &rows, &count, &err) < 0) {
+        doctor_fail_err(f, &err);
+        doctor_fix(f, "banger daemon verify-store");
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct vm_row *row = &rows[i];
+
+        /* Half a VM has not got it yet, or not any more. */
+        if (!vm_is_half(row) && !has_data_disk(d, row->id) && missing++ == 0) {
+            doctor_evidence(f, "VM '%s': %s/vms/%s/data.ext4 is missing", row->name, d->state_dir,
+                            row->id);
+            doctor_fix(f, "put it back, or: banger rm --force %s", row->name);
+        }
+    }
+    if (missing > 0) {
+        doctor_warn(f, "%zu VM%s no data disk", missing, missing == 1 ? " has" : "s have");
+    } else {
+        doctor_pass(f, "every VM has its data disk");
+        doctor_evidence(f, "VMs: %zu", count);
+    }
+    for (size_t i = 0; i < count; i++) {
+        vm_row_done(&rows[i]);
+    }
+    free(rows);
+}
+
+static const struct doctor_check checks[] = {
+    {"data-disks", "Data disks of VMs", 0, check_data_disks},
+    {0},
+};
+
+const struct vm_capability vm_cap_disks = {
+    .name = "disks",
+    .start_preflight = find_data_disk,
+    .prepare_host = open_disks,
+    .machine_config = add_disks,
+    .post_start = machine_has_them,
+    .cleanup = close_disks,
+    .plan_config_change = plan_size,
+    .add_stats = add_stats,
+    .doctor_checks = checks,
+};

@@ -1,0 +1,98 @@
+"""stats and top: what the host measures, what guests say, and guests that say nothing."""
+
+import json
+import re
+
+import pytest
+from steps import SHARED_VM, assert_error, call, fake_banger, sh, vms
+
+CREATE = ["vm", "create", "-q", "--vmm", "fake", "--name"]
+
+
+@pytest.fixture
+def fake(make_banger):
+    return fake_banger(make_banger)
+
+
+@pytest.mark.sanitize
+def test_stats_of_a_real_guest(shared):
+    (stats,) = [row for row in shared.json("stats", SHARED_VM, "--interval", "100ms",
+                                           "--timeout", "60s")]
+    assert stats["name"] == SHARED_VM and stats["net"] is None
+    assert stats["cpu_ms"] > 0 and stats["cpu_permille"] >= 0 and stats["interval_ms"] >= 100
+    assert stats["rss_bytes"] > 1 << 20
+    # With root the VMM is another user's, and only root may look.
+    assert stats["pss_bytes"] or "only root" in stats["pss_why"]
+    assert stats["disk"]["apparent_bytes"] >= stats["disk"]["allocated_bytes"] > 0
+    guest = stats["guest"]
+    assert guest["memory_total_bytes"] > guest["memory_available_bytes"] > 0
+    root = [disk for disk in guest["disks"] if disk["mount"] == "/"]
+    assert len(root) == 1 and root[0]["size_bytes"] > root[0]["used_bytes"]
+    assert not any("banger-agent" in s["command"] for s in shared.json("session", "list", SHARED_VM))
+
+
+@pytest.mark.sanitize
+def test_processes_of_a_real_guest(shared):
+    sh(shared, "exec -a 'my name' sleep 1000 & echo $! >/tmp/pid", flags=("--user", "daemon"))
+    processes = shared.json("top", SHARED_VM, "--timeout", "60s")
+    by_pid = {p["pid"]: p for p in processes}
+    assert by_pid[1]["ppid"] == 0 and by_pid[1]["user"] == "root" and by_pid[1]["cpu_ms"] >= 0
+    assert any(p["command"].startswith("[k") for p in processes)
+    assert any("processes" in p["command"] for p in processes)  # the one that asks
+    table = shared.ok("top", SHARED_VM, "--timeout", "60s").out
+    assert table.split("\n")[0].split() == ["PID", "USER", "STATE", "CPU", "CPU", "TIME", "MEM",
+                                            "COMMAND"]
+
+
+def test_stats_of_all_that_run(fake):
+    for name in ("a", "b", "c"):
+        fake.ok(*CREATE, name)
+    fake.ok("stop", "b")
+    rows = fake.json("stats")
+    assert [row["name"] for row in rows] == ["a", "c"]
+    assert all(row["guest"]["memory_total_bytes"] > 0 for row in rows)
+    assert_error(fake.run("stats", "b"), "'b' is not running")
+    assert_error(fake.run("top", "b"), "'b' is not running")
+    lines = fake.ok("stats", "a", "c").out.splitlines()
+    assert [line.split()[0] for line in lines] == ["NAME", "a", "c"]
+    assert vms(fake)["a"]["sessions"] == 0
+
+
+@pytest.mark.sanitize
+def test_silent_guest_holds_up_nobody(fake):
+    fake.ok(*CREATE, "good")
+    fake.ok(*CREATE, "silent", "--label", "banger.fake=hang@exec")
+    rows = fake.json("stats", "--timeout", "1s", "--interval", "10ms", "silent", "good")
+    silent, good = rows
+    assert (silent["guest"], good["guest_why"]) == (None, None)
+    assert "in time" in silent["guest_why"] and silent["rss_bytes"] > 0
+    assert good["interval_ms"] < 1000 <= silent["interval_ms"]
+    assert_error(fake.run("top", "--timeout", "1s", "silent"), "in time", hint=False)
+    assert "in time" in fake.ok("stats", "--timeout", "100ms", "silent").out
+
+
+def test_paused_guest_is_not_asked(fake):
+    fake.ok(*CREATE, "x")
+    fake.ok("pause", "x")
+    stats = call(fake, "vm.stats", vm="x", interval_ms=10)
+    assert stats["guest"] is None and "paused" in stats["guest_why"]
+
+
+def test_watch_prints_rows_again(fake):
+    fake.ok(*CREATE, "x")
+    child = fake.spawn("stats", "--watch", "--interval", "20ms", "--format", "jsonl", "x")
+    child.read_until(re.compile(rb"(.*\n){3}"))
+    assert [json.loads(line)["name"] for line in child.output["stdout"].splitlines()[:3]] == \
+        ["x", "x", "x"]
+    fake.ok("rm", "-f", "x")
+    assert_error(child.finish(), "cannot measure 'x'", hint=False)
+
+
+def test_watch_refreshes_a_terminal(fake):
+    fake.ok(*CREATE, "x")
+    child = fake.spawn("stats", "--watch", "--interval", "20ms", tty=("stdin", "stdout", "stderr"))
+    child.read_until(b"\x1b[H\x1b[2JNAME")
+    child.output["stdout"] = b""
+    child.read_until(b"\x1b[H\x1b[2JNAME")
+    child.send(b"\x03")
+    child.finish()
