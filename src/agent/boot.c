@@ -1,5 +1,7 @@
 #include "agent/boot.h"
 
+#include "agent/data_disk.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -9,7 +11,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -22,11 +23,6 @@
 /* They are all there when the modules are loaded, unless the kernel is not as we think. */
 #define PORT_TIMEOUT_MS 10000
 #define DISK_TIMEOUT_MS 2000
-#define DATA_BLOCK 4096 /* of the filesystem: disk/data_disk.c */
-/* Grows a mounted ext4 to so many blocks (fs/ext4/ext4.h of the kernel). */
-#ifndef EXT4_IOC_RESIZE_FS
-#define EXT4_IOC_RESIZE_FS _IOW('f', 16, uint64_t)
-#endif
 #define ORDER_MAX 65536
 #define NAME_LEN_MAX 64
 #define DEVICE_PATH_MAX 300
@@ -47,7 +43,7 @@ int boot_fail(struct boot *b, int error, const char *fmt, ...)
 
 void boot_init(struct boot *b)
 {
-    *b = (struct boot){.port_fd = -1, .data_fd = -1, .uevent_fd = -1};
+    *b = (struct boot){.port_fd = -1, .data_fd = -1, .disk_fd = -1, .uevent_fd = -1};
 }
 
 /* A small file as a string; "" when it cannot be read. */
@@ -241,19 +237,18 @@ static int mount_disk(struct boot *b, const char *name, const char *where, unsig
     return 0;
 }
 
-/* To the size of its disk, which may have grown since the last boot; the kernel does nothing when
- * it has not. A guest with less room than it might have is better than none. */
+/* To the size of its disk, which may have grown since the last boot. A guest with less room than it
+ * might have is better than none. */
 static void grow_data(struct boot *b, const char *name)
 {
     char path[DEVICE_PATH_MAX];
-    uint64_t bytes = 0, blocks;
-    _cleanup_close_ int fd = -1;
+    int r;
 
     (void)snprintf(path, sizeof(path), "/dev/%s", name);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    blocks = fd >= 0 && ioctl(fd, BLKGETSIZE64, &bytes) == 0 ? bytes / DATA_BLOCK : 0;
-    if (blocks == 0 || ioctl(b->data_fd, EXT4_IOC_RESIZE_FS, &blocks) < 0) {
-        dprintf(STDERR_FILENO, "banger-agent: grow the data disk: %s\n", strerror(errno));
+    b->disk_fd = open(path, O_RDONLY | O_CLOEXEC);
+    r = b->disk_fd < 0 ? -errno : data_disk_grow(b->data_fd, b->disk_fd, 0);
+    if (r < 0) {
+        dprintf(STDERR_FILENO, "banger-agent: grow the data disk: %s\n", strerror(-r));
     }
 }
 

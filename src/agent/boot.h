@@ -16,6 +16,7 @@
 struct boot {
     int port_fd;
     int data_fd; /* the root directory of the data disk, or -1 */
+    int disk_fd; /* and its block device */
     int uevent_fd;
     char cmdline[BOOT_CMDLINE_MAX];
     char why[BOOT_WHY_MAX];

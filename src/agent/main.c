@@ -90,6 +90,7 @@ static _noreturn_ void guest_main(void)
             link_fail(&a.link, boot.why);
         }
         a.requests.data_fd = boot.data_fd;
+        a.requests.disk_fd = boot.disk_fd;
         dprintf(STDERR_FILENO, "banger-agent: " BANGER_VERSION " is up\n");
         r = agent_serve(&a);
         if (r < 0) {

@@ -1,5 +1,6 @@
 #include "agent/request.h"
 
+#include "agent/data_disk.h"
 #include "agent/hostname.h"
 #include "agent/init.h"
 
@@ -144,43 +145,68 @@ static void on_configure(struct requests *q, const struct frame *f, struct buf *
     (void)put_reply(out, f->stream, -r, text);
 }
 
-/* Sync ----------------------------------------------------------------------------------------
- * In a child, because it may take seconds. It lives longer than a vfork could. */
+/* Jobs ----------------------------------------------------------------------------------------
+ * Each in a child, because it may take seconds. It lives longer than a vfork could. */
 
-static void on_sync(struct requests *q, const struct frame *f, struct buf *out)
+static void begin(struct requests *q, const struct frame *f,
+                  int (*job)(const struct requests *q, const struct frame *f), struct buf *out)
 {
-    for (int i = 0; i < REQUEST_SYNCS_MAX; i++) {
-        struct sync_child *s = &q->syncs[i];
+    for (int i = 0; i < REQUEST_JOBS_MAX; i++) {
+        struct job *j = &q->jobs[i];
 
-        if (s->pid > 0 || s->done) {
+        if (j->pid > 0 || j->done) {
             continue;
         }
-        s->pid = fork();
-        if (s->pid == 0) {
-            if (q->live) {
-                sync();
-            }
-            _exit(0);
+        j->pid = fork();
+        if (j->pid == 0) {
+            _exit(job(q, f));
         }
-        if (s->pid < 0) {
+        if (j->pid < 0) {
             (void)put_reply(out, f->stream, errno, "cannot make a process");
-            s->pid = 0;
+            j->pid = 0;
         }
-        s->stream = f->stream;
-        s->silent = false;
+        j->stream = f->stream;
+        j->silent = false;
         return;
     }
-    (void)put_reply(out, f->stream, EAGAIN, "too many syncs at once");
+    (void)put_reply(out, f->stream, EAGAIN, "too many requests at once");
+}
+
+static int do_sync(const struct requests *q, const struct frame *f)
+{
+    (void)f;
+    if (q->live) {
+        sync();
+    }
+    return 0;
+}
+
+static int do_grow(const struct requests *q, const struct frame *f)
+{
+    struct frame_reader r = frame_reader(f);
+    uint64_t bytes;
+
+    return frame_take_u64(&r, &bytes) < 0 ? EPROTO : -data_disk_grow(q->data_fd, q->disk_fd, bytes);
+}
+
+static void on_grow(struct requests *q, const struct frame *f, struct buf *out)
+{
+    if (q->data_fd < 0 || q->disk_fd < 0) {
+        (void)put_reply(out, f->stream, ENODEV, "there is no data disk");
+        return;
+    }
+    begin(q, f, do_grow, out);
 }
 
 void requests_reaped(struct requests *q, pid_t pid, int status)
 {
-    for (int i = 0; i < REQUEST_SYNCS_MAX; i++) {
-        struct sync_child *s = &q->syncs[i];
+    for (int i = 0; i < REQUEST_JOBS_MAX; i++) {
+        struct job *j = &q->jobs[i];
 
-        if (s->pid == pid) {
-            s->pid = 0;
-            s->done = !s->silent;
+        if (j->pid == pid) {
+            j->pid = 0;
+            j->done = !j->silent;
+            j->error = WIFEXITED(status) ? WEXITSTATUS(status) : EIO;
         }
     }
     if (q->asker == pid) {
@@ -342,6 +368,7 @@ int requests_init(struct requests *q, struct poller *poller, struct sessions *se
         .poller = poller,
         .sessions = sessions,
         .data_fd = -1,
+        .disk_fd = -1,
         .timer = {.fd = -1, .handle = on_timer, .owner = q},
     };
     fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
@@ -360,7 +387,10 @@ void requests_frame(struct requests *q, const struct frame *f, struct buf *out)
         on_configure(q, f, out);
         break;
     case FRAME_SYNC:
-        on_sync(q, f, out);
+        begin(q, f, do_sync, out);
+        break;
+    case FRAME_GROW:
+        on_grow(q, f, out);
         break;
     case FRAME_POWEROFF:
         on_poweroff(q, f);
@@ -374,9 +404,9 @@ void requests_detach(struct requests *q)
 {
     q->power_silent = true;
     q->refusal_due = false;
-    for (int i = 0; i < REQUEST_SYNCS_MAX; i++) {
-        q->syncs[i].silent = true;
-        q->syncs[i].done = false;
+    for (int i = 0; i < REQUEST_JOBS_MAX; i++) {
+        q->jobs[i].silent = true;
+        q->jobs[i].done = false;
     }
 }
 
@@ -400,10 +430,12 @@ bool requests_next(struct requests *q, struct buf *out)
     if (q->refusal_due) {
         return put_refusal(q, out);
     }
-    for (int i = 0; i < REQUEST_SYNCS_MAX; i++) {
-        if (q->syncs[i].done) {
-            q->syncs[i].done = false;
-            return put_reply(out, q->syncs[i].stream, 0, "");
+    for (int i = 0; i < REQUEST_JOBS_MAX; i++) {
+        struct job *j = &q->jobs[i];
+
+        if (j->done) {
+            j->done = false;
+            return put_reply(out, j->stream, j->error, j->error ? strerror(j->error) : "");
         }
     }
     return false;

@@ -1,14 +1,13 @@
 /*
- * What the host asks of the guest as a whole: configure, sync, poweroff. Nothing here blocks the
- * loop, except the last sync before the machine goes down.
- * Threads: one.
+ * What the host asks of the guest as a whole: configure, sync, grow its disk, poweroff. Nothing
+ * here blocks the loop, except the last sync before the machine goes down. Threads: one.
  */
 #pragma once
 
 #include "agent/poller.h"
 #include "agent/session.h"
 
-#define REQUEST_SYNCS_MAX 16
+#define REQUEST_JOBS_MAX 16
 #define REQUEST_TERM_MS 2000 /* from SIGTERM to SIGKILL */
 #define REQUEST_KILL_MS 1000 /* from SIGKILL to going on without them */
 #define REQUEST_FLUSH_MS 500 /* for the host to take the last frames */
@@ -26,11 +25,13 @@ enum power {
     POWER_OFF,
 };
 
-struct sync_child {
+/* What may take seconds is done by a child. */
+struct job {
     pid_t pid; /* 0: free */
     uint32_t stream;
     bool silent; /* who asked is gone */
     bool done;
+    int error; /* of a done one: its errno */
 };
 
 struct requests {
@@ -39,7 +40,8 @@ struct requests {
     bool live;     /* a guest; else a test, which must change nothing */
     bool own_init; /* PID 1 is the image's */
     bool by_init;  /* it ends all processes, and then the machine */
-    int data_fd;   /* a directory of the data disk, or -1; borrowed */
+    int data_fd;   /* a directory of the data disk, or -1; borrowed, as the next */
+    int disk_fd;   /* its block device, or -1 */
     enum power power;
     uint32_t power_stream;
     bool power_silent; /* nobody waits for the answer */
@@ -50,14 +52,14 @@ struct requests {
     bool reply_due;
     bool farewell_due;
     struct source timer;
-    struct sync_child syncs[REQUEST_SYNCS_MAX];
+    struct job jobs[REQUEST_JOBS_MAX];
 };
 
 int requests_init(struct requests *q, struct poller *poller,
                   struct sessions *sessions) _must_check_;
 void requests_done(struct requests *q);
 
-/* A frame of type CONFIGURE, SYNC or POWEROFF; at most one frame goes to out. */
+/* A frame of type CONFIGURE, SYNC, GROW or POWEROFF; at most one frame goes to out. */
 void requests_frame(struct requests *q, const struct frame *f, struct buf *out);
 
 /* A generation of the link has ended: nobody waits for the answers. */

@@ -1,6 +1,7 @@
 #include "base/spawn.h"
 
 #include "base/attr.h"
+#include "base/str.h"
 #include "base/test_point.h"
 
 #include <assert.h>
@@ -93,10 +94,34 @@ int spawn_process(const struct spawn_params *params, pid_t *ret_pid, int *ret_pi
     if (pidfd < 0) {
         r = -errno;
         (void)kill(pid, SIGKILL);
-        (void)waitpid(pid, NULL, 0);
+        (void)spawn_reap(pid);
         return r;
     }
     *ret_pid = pid;
     *ret_pidfd = pidfd;
     return 0;
+}
+
+int spawn_reap(pid_t pid)
+{
+    int status = 0;
+
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    return status;
+}
+
+char *spawn_find_program(const char *name)
+{
+    _cleanup_free_ char *path = x_strdup(getenv("PATH"));
+    char *rest = path, *dir;
+
+    while ((dir = strsep(&rest, ":"))) {
+        _cleanup_free_ char *file = x_asprintf("%s/%s", dir, name);
+
+        if (dir[0] == '/' && access(file, X_OK) == 0) {
+            return STEAL_PTR(file);
+        }
+    }
+    return NULL;
 }

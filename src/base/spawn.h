@@ -25,3 +25,9 @@ struct spawn_params {
 
 /* 0 or -errno (-ENOENT: no such program). The caller reaps *ret_pid, and owns *ret_pidfd. */
 int spawn_process(const struct spawn_params *params, pid_t *ret_pid, int *ret_pidfd);
+
+/* Waits for the end of a child, which is near. Its status as of wait(2). */
+int spawn_reap(pid_t pid);
+
+/* The absolute path of a program in our PATH, or NULL. Free it. */
+char *spawn_find_program(const char *name);

@@ -1,5 +1,6 @@
 #include "cli/findings.h"
 
+#include "base/spawn.h"
 #include "base/str.h"
 #include "doctor/report.h"
 #include "version.h"
@@ -63,7 +64,7 @@ static void check_version(const void *ctx, struct doctor_finding *f)
 
 static void check_ssh(const void *ctx, struct doctor_finding *f)
 {
-    _cleanup_free_ char *program = doctor_find_program("ssh");
+    _cleanup_free_ char *program = spawn_find_program("ssh");
 
     (void)ctx;
     doctor_evidence(f, "ssh: %s", program ? program : "not in PATH");

@@ -421,8 +421,9 @@ const struct api_method api_methods[] = {
              .nullable = true,
              .min = 67108864,
              .max = 70368744177664,
-             .doc = "Size of the data disk in bytes, from the next start on, when its filesystem "
-                    "grows as well. It cannot shrink."},
+             .doc = "Size of the data disk in bytes, and of its filesystem: at once in a VM that "
+                    "runs, where its VMM and its agent can, else from the next start on. It "
+                    "cannot shrink."},
             P_RESTART(.nullable = true),
             {.name = "autostart", .type = API_BOOL, .nullable = true, .doc = P_AUTOSTART_DOC},
             P_AUTO_STOP(.nullable = true), P_EXPIRES(.nullable = true),

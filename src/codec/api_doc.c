@@ -151,6 +151,8 @@ static struct frame_doc frame_doc(enum frame_type type)
         return (struct frame_doc){"CONFIGURE", "host", "TLVs: host name, time, entropy"};
     case FRAME_SYNC:
         return (struct frame_doc){"SYNC", "host", "empty"};
+    case FRAME_GROW:
+        return (struct frame_doc){"GROW", "host", "u64 bytes of the data disk (since version 2)"};
     case FRAME_POWEROFF:
         return (struct frame_doc){"POWEROFF", "host", "empty"};
     case FRAME_REPLY:

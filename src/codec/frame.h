@@ -45,7 +45,8 @@
 
 /* Protocol range that this build speaks; HELLO picks the highest common one. */
 #define FRAME_PROTO_MIN 1
-#define FRAME_PROTO_MAX 1
+#define FRAME_PROTO_MAX 2
+#define FRAME_PROTO_GROW 2 /* the first that knows GROW */
 
 #define FRAME_NONCE_SIZE 16
 #define FRAME_HELLO_MAX 256 /* most payload of a HELLO or HELLO_OK */
@@ -69,10 +70,11 @@ enum frame_type {
     FRAME_PONG = 5,
 
     /* Requests host -> agent, each answered by REPLY. */
-    FRAME_CONFIGURE = 8,   /* TLVs FRAME_TAG_HOSTNAME, _TIME, _ENTROPY */
-    FRAME_SYNC = 9,        /* sync(2) */
-    FRAME_POWEROFF = 10,   /* end sessions, sync, REPLY, GOING_DOWN, reset the machine */
-    FRAME_REPLY = 11,      /* agent -> host: u32 errno (0 = done), then text */
+    FRAME_CONFIGURE = 8, /* TLVs FRAME_TAG_HOSTNAME, _TIME, _ENTROPY */
+    FRAME_SYNC = 9,      /* sync(2) */
+    FRAME_POWEROFF = 10, /* end sessions, sync, REPLY, GOING_DOWN, reset the machine */
+    FRAME_GROW = 13,     /* u64 bytes: the data disk has them now, its filesystem is to use them */
+    FRAME_REPLY = 11,    /* agent -> host: u32 errno (0 = done), then text */
     FRAME_GOING_DOWN = 12, /* agent -> host: the machine ends on purpose (not a crash) */
 
     /* Sessions, host -> agent. */

@@ -1,5 +1,6 @@
 #include "disk/doctor.h"
 
+#include "base/spawn.h"
 #include "base/str.h"
 #include "disk/space.h"
 
@@ -201,7 +202,7 @@ static void check_filesystem(const void *ctx, struct doctor_finding *f)
 
 static void check_mke2fs(const void *ctx, struct doctor_finding *f)
 {
-    _cleanup_free_ char *program = doctor_find_program("mke2fs");
+    _cleanup_free_ char *program = spawn_find_program("mke2fs");
 
     (void)ctx;
     doctor_evidence(f, "mke2fs: %s", program ? program : "not in PATH");

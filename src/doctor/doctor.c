@@ -197,22 +197,6 @@ bool doctor_exists(const char *root, const char *path)
     return access(full, F_OK) == 0;
 }
 
-char *doctor_find_program(const char *name)
-{
-    _cleanup_free_ char *path = x_strdup(getenv("PATH"));
-    char *rest = path, *dir;
-
-    while ((dir = strsep(&rest, ":"))) {
-        char *file = x_asprintf("%s/%s", dir, name);
-
-        if (dir[0] == '/' && access(file, X_OK) == 0) {
-            return file;
-        }
-        free(file);
-    }
-    return NULL;
-}
-
 char *doctor_program_version(const char *path)
 {
     _cleanup_free_ char *data = NULL;

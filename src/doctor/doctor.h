@@ -76,8 +76,6 @@ char *doctor_read(const char *root, const char *path);
 bool doctor_read_number(const char *root, const char *path, uint64_t *ret);
 /* Whether there is such a file. */
 bool doctor_exists(const char *root, const char *path);
-/* The path of a program that can be executed, found in PATH, or NULL. Free it. */
-char *doctor_find_program(const char *name);
 /* The version that a program of ours carries (BANGER_VERSION_MARK); NULL: none. Free it. */
 char *doctor_program_version(const char *path);
 /* "12.3 MiB" */

@@ -200,7 +200,8 @@ static void on_frame(struct liar *l, const struct frame *f)
         on_exec(l, f);
     } else if (f->type == FRAME_WINDOW && f->channel == FRAME_STDERR) {
         on_listener(l, f->stream);
-    } else if (f->type == FRAME_CONFIGURE || f->type == FRAME_SYNC || f->type == FRAME_POWEROFF) {
+    } else if (f->type == FRAME_CONFIGURE || f->type == FRAME_SYNC || f->type == FRAME_GROW ||
+               f->type == FRAME_POWEROFF) {
         send_frame(l, (struct frame){.type = FRAME_REPLY,
                                      .stream = f->stream,
                                      .payload = done,

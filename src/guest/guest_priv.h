@@ -44,6 +44,7 @@ struct guest_link {
 
     /* written on the loop's thread before `hello` is set, not after */
     char agent_version[GUEST_VERSION_SIZE]; /* as the guest says; "" = it did not */
+    uint16_t proto;                         /* version of the protocol that both speak */
 
     /* under wire, which any thread may take: who writes to fd. A request goes out by the thread
      * that makes it, so that it costs no wake-up of the loop. */

@@ -347,6 +347,7 @@ static int take_greeting(struct guest_link *link, const struct frame *f)
         return -EPROTO;
     }
     link->to_be_listed = listed;
+    link->proto = version;
     (void)snprintf(link->agent_version, sizeof(link->agent_version), "%.*s", (int)r.left,
                    r.left > 0 ? (const char *)r.p : "");
     return 0;
@@ -726,6 +727,24 @@ int guest_link_sync(struct guest_link *link, struct cancel *cancel, int64_t dead
                     struct err *err)
 {
     return call(link, FRAME_SYNC, "sync", NULL, 0, cancel, deadline_ms, err);
+}
+
+bool guest_link_can_grow_disk(const struct guest_link *link)
+{
+    return latch_is_set(&link->hello) && link->proto >= FRAME_PROTO_GROW;
+}
+
+int guest_link_grow_disk(struct guest_link *link, uint64_t bytes, struct cancel *cancel,
+                         int64_t deadline_ms, struct err *err)
+{
+    _cleanup_buf_ struct buf body;
+
+    buf_init(&body, sizeof(bytes));
+    if (buf_append_le64(&body, bytes) < 0) {
+        return err_set(err, ERR_INTERNAL, "grow the disk");
+    }
+    return call(link, FRAME_GROW, "grow the disk", buf_head(&body), body.len, cancel, deadline_ms,
+                err);
 }
 
 int guest_link_poweroff(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms,

@@ -75,6 +75,12 @@ int guest_link_configure(struct guest_link *link, const struct guest_configure *
 int guest_link_sync(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms,
                     struct err *err);
 
+/* Tells the guest that its data disk has so many bytes; returns when its filesystem has grown to
+ * them. For agents that know how: can_grow_disk, which never waits. */
+bool guest_link_can_grow_disk(const struct guest_link *link);
+int guest_link_grow_disk(struct guest_link *link, uint64_t bytes, struct cancel *cancel,
+                         int64_t deadline_ms, struct err *err);
+
 /* Asks the guest to sync and end; returns once it has agreed. */
 int guest_link_poweroff(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms,
                         struct err *err);

@@ -205,10 +205,11 @@ const char *host_check_launch(const struct host_launch *p, const char *runtime_d
     return p->argv[0] ? check_arguments(p->argv, p->run_dir) : "the program";
 }
 
-const char *host_check_kill(const struct vmm_process *process, const char *run_dir,
-                            const char *runtime_dir)
+const char *host_check_vmm(const struct vmm_process *process, const char *run_dir,
+                           uint64_t disk_bytes, const char *runtime_dir)
 {
     return process->pid <= 1                   ? "the process"
            : !is_run_dir(run_dir, runtime_dir) ? "the run directory"
+           : disk_bytes > HOST_DISK_BYTES_MAX  ? "the disk"
                                                : NULL;
 }

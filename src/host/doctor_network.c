@@ -1,6 +1,7 @@
 /* Doctor: what networks of VMs will need. VMs have none yet, so nothing here is a failure. */
 #include "host/doctor.h"
 
+#include "base/spawn.h"
 #include "base/str.h"
 
 #include <errno.h>
@@ -59,7 +60,7 @@ static bool has_module(const struct host_doctor *h, const char *name)
 static void check_nft(const void *ctx, struct doctor_finding *f)
 {
     const struct host_doctor *h = ctx;
-    _cleanup_free_ char *program = doctor_find_program("nft");
+    _cleanup_free_ char *program = spawn_find_program("nft");
     bool kernel = has_module(h, "nf_tables") || doctor_exists(h->root, "/proc/net/netfilter");
 
     doctor_evidence(f, "nft: %s; kernel: %s", program ? program : "not in PATH",
@@ -220,7 +221,7 @@ static void check_resolver(const void *ctx, struct doctor_finding *f)
 static void check_pasta(const void *ctx, struct doctor_finding *f)
 {
     const struct host_doctor *h = ctx;
-    _cleanup_free_ char *program = doctor_find_program("pasta");
+    _cleanup_free_ char *program = spawn_find_program("pasta");
 
     doctor_evidence(f, "pasta: %s", program ? program : "not in PATH");
     if (program || h->has_root) {

@@ -59,6 +59,17 @@ static int fake_kill(struct host *host, const struct vmm_process *process, const
                : err_set_errno(err, ERR_DENIED, errno, "cannot end process %d", process->pid);
 }
 
+static int fake_allow_disk(struct host *host, const struct vmm_process *process,
+                           const char *run_dir, uint64_t disk_bytes, struct err *err)
+{
+    (void)host;
+    (void)process;
+    (void)run_dir;
+    (void)disk_bytes;
+    (void)err;
+    return 0;
+}
+
 static int fake_status(struct host *host, struct host_status *ret_status, struct err *err)
 {
     (void)host;
@@ -82,6 +93,7 @@ static const struct host_ops fake_ops = {
     .mode = "fake",
     .launch = fake_launch,
     .kill = fake_kill,
+    .allow_disk = fake_allow_disk,
     .status = fake_status,
     .watch_fd = fake_watch_fd,
     .free = fake_free,

@@ -145,12 +145,14 @@ static void do_launch(struct helper *h, const struct wire_request *q, int reply_
     (void)close(ends[0]);
 }
 
-static void do_kill(struct helper *h, const struct wire_request *q, int reply_fd)
+static void do_with_vmm(struct helper *h, const struct wire_request *q, int reply_fd)
 {
     struct host *host = h->params->host;
     struct wire_reply reply = {0};
 
-    reply.result = host_kill(host, &q->process, q->run_dir, &reply.err);
+    reply.result = q->verb == WIRE_KILL
+                       ? host_kill(host, &q->process, q->run_dir, &reply.err)
+                       : host_allow_disk(host, &q->process, q->run_dir, q->disk_bytes, &reply.err);
     (void)answer(reply_fd, &reply, NULL, 0);
 }
 
@@ -166,20 +168,23 @@ static void do_status(struct helper *h, int reply_fd)
 static const char *check(const struct helper *h, const struct wire_request *q,
                          const struct received *got)
 {
-    size_t fds = got->count - 1;
+    const char *runtime_dir = h->params->runtime_dir;
 
+    /* launch is empty but for LAUNCH. */
+    if (got->count - 1 != q->launch.fd_count) {
+        return "the number of descriptors";
+    }
     switch (q->verb) {
     case WIRE_LAUNCH:
-        return fds == q->launch.fd_count ? host_check_launch(&q->launch, h->params->runtime_dir)
-                                         : "the number of descriptors";
+        return host_check_launch(&q->launch, runtime_dir);
     case WIRE_KILL:
-        return fds == 0 ? host_check_kill(&q->process, q->run_dir, h->params->runtime_dir)
-                        : "the number of descriptors";
+    case WIRE_ALLOW_DISK:
+        return host_check_vmm(&q->process, q->run_dir, q->disk_bytes, runtime_dir);
     case WIRE_STATUS:
     case WIRE_VERB_END:
         break;
     }
-    return fds == 0 ? NULL : "the number of descriptors";
+    return NULL;
 }
 
 static void serve_request(struct helper *h, struct wire_request *q, const struct received *got)
@@ -192,7 +197,8 @@ static void serve_request(struct helper *h, struct wire_request *q, const struct
         do_launch(h, q, got->fds[0]);
         break;
     case WIRE_KILL:
-        do_kill(h, q, got->fds[0]);
+    case WIRE_ALLOW_DISK:
+        do_with_vmm(h, q, got->fds[0]);
         break;
     case WIRE_STATUS:
         do_status(h, got->fds[0]);

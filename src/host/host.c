@@ -20,6 +20,16 @@ int host_kill(struct host *host, const struct vmm_process *process, const char *
                  : host->ops->kill(host, process, run_dir, err);
 }
 
+int host_allow_disk(struct host *host, const struct vmm_process *process, const char *run_dir,
+                    uint64_t disk_bytes, struct err *err)
+{
+    int r = FAULT_POINT("host.allow_disk");
+
+    return r < 0 ? err_set_errno(err, ERR_VMM, r, "cannot let process %d have more disk",
+                                 process->pid)
+                 : host->ops->allow_disk(host, process, run_dir, disk_bytes, err);
+}
+
 int host_status(struct host *host, struct host_status *ret_status, struct err *err)
 {
     int r = FAULT_POINT("host.status");

@@ -34,7 +34,8 @@ struct host_launch {
     const char *run_dir; /* absolute; names the VM, is not opened */
     uint64_t memory_mib;
     unsigned vcpus;
-    uint64_t disk_bytes; /* of its largest disk: no file of the VMM's may grow beyond that */
+    uint64_t disk_bytes; /* of its largest disk: no file of the VMM's may grow beyond that, until
+                          * allow_disk */
     bool kvm;            /* it needs /dev/kvm */
 };
 
@@ -71,6 +72,11 @@ struct host_ops {
     int (*kill)(struct host *host, const struct vmm_process *process, const char *run_dir,
                 struct err *err);
 
+    /* Lets the files of a VMM that runs become as large as a disk of so many bytes is. ERR_DENIED
+     * as above, and when it was started by a version that knew no way back. */
+    int (*allow_disk)(struct host *host, const struct vmm_process *process, const char *run_dir,
+                      uint64_t disk_bytes, struct err *err);
+
     /* Asks whether it is there at all. */
     int (*status)(struct host *host, struct host_status *ret_status, struct err *err);
 
@@ -93,6 +99,8 @@ int host_launch(struct host *host, const struct host_launch *params, struct host
                 struct err *err);
 int host_kill(struct host *host, const struct vmm_process *process, const char *run_dir,
               struct err *err);
+int host_allow_disk(struct host *host, const struct vmm_process *process, const char *run_dir,
+                    uint64_t disk_bytes, struct err *err);
 int host_status(struct host *host, struct host_status *ret_status, struct err *err);
 
 static inline void host_free(struct host *host)

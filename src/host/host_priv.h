@@ -8,8 +8,5 @@ uint64_t host_hash(const char *text);
 
 /* What of a request is not allowed, or NULL. Run directories are in runtime_dir/vms/. */
 const char *host_check_launch(const struct host_launch *params, const char *runtime_dir);
-const char *host_check_kill(const struct vmm_process *process, const char *run_dir,
-                            const char *runtime_dir);
-
-/* The absolute path of a program in our PATH, without symbolic links, or NULL. Free it. */
-char *host_find_program(const char *name);
+const char *host_check_vmm(const struct vmm_process *process, const char *run_dir,
+                           uint64_t disk_bytes, const char *runtime_dir);

@@ -17,11 +17,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define REPORT_DEADLINE_MS 20000
 #define UID_TRIES 64U
-#define STATUS_MAX 65536
 /* Options of banger-launch, binds, "--", program. */
 #define LAUNCHER_ARGS_MAX 48
 #define MIB (1024ULL * 1024)
@@ -72,21 +73,6 @@ uid_t host_vmm_uid(const char *run_dir, unsigned try, uid_t first, uid_t count)
     return first + (uid_t)((host_hash(run_dir) + try) % count);
 }
 
-char *host_find_program(const char *name)
-{
-    _cleanup_free_ char *path = x_strdup(getenv("PATH"));
-    char *rest = path, *dir;
-
-    while ((dir = strsep(&rest, ":"))) {
-        _cleanup_free_ char *file = x_asprintf("%s/%s", dir, name);
-
-        if (dir[0] == '/' && access(file, X_OK) == 0) {
-            return realpath(file, NULL);
-        }
-    }
-    return NULL;
-}
-
 /* The command line of banger-launch ------------------------------------------------------------ */
 
 struct args {
@@ -124,15 +110,19 @@ struct attempt {
     int report_fd; /* its number in the child */
 };
 
+static uint64_t file_bytes(uint64_t disk_bytes)
+{
+    return disk_bytes > FILE_BYTES_MIN ? disk_bytes : FILE_BYTES_MIN;
+}
+
 static void add_limits(struct args *a, const struct attempt *t)
 {
     const struct host_launch *p = t->params;
-    uint64_t file_bytes = p->disk_bytes > FILE_BYTES_MIN ? p->disk_bytes : FILE_BYTES_MIN;
 
     add(a, "as=%llu",
         (p->memory_mib + ADDRESS_SPACE_MIB + p->vcpus * (uint64_t)ADDRESS_SPACE_MIB_PER_VCPU) *
             MIB);
-    add(a, "fsize=%llu", (unsigned long long)file_bytes);
+    add(a, "fsize=%llu", (unsigned long long)file_bytes(p->disk_bytes));
     add(a, "nofile=%u", FILES_MAX);
     if (t->uid != 0) {
         add(a, "nproc=%u", TASKS + p->vcpus);
@@ -168,12 +158,6 @@ static void add_options(struct args *a, const struct attempt *t)
 }
 
 /* Starting ------------------------------------------------------------------------------------- */
-
-static void reap(pid_t pid)
-{
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
-    }
-}
 
 static int spawn_launcher(const struct attempt *t, int report_fd, pid_t *ret_pid, int *ret_pidfd)
 {
@@ -247,7 +231,7 @@ static int try_once(const struct attempt *t, struct launch_report *ret_report,
     if (r < 0) {
         ret_report->errnum = -r;
         (void)pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
-        reap(pid);
+        (void)spawn_reap(pid);
         return 1;
     }
     *ret_vmm = (struct host_vmm){.process = process, .pidfd = STEAL_FD(pidfd), .exit_fd = -1};
@@ -306,7 +290,8 @@ static int local_launch(struct host *host, const struct host_launch *params,
                         struct host_vmm *ret_vmm, struct err *err)
 {
     struct local *l = (struct local *)host;
-    _cleanup_free_ char *program = host_find_program(HOST_QEMU_PROGRAM);
+    _cleanup_free_ char *found = spawn_find_program(HOST_QEMU_PROGRAM);
+    _cleanup_free_ char *program = found ? realpath(found, NULL) : NULL;
     struct launch_report report = {.errnum = 0};
     struct attempt t = {.local = l, .params = params, .program = program, .report_fd = 3};
     int r;
@@ -333,47 +318,72 @@ static int local_launch(struct host *host, const struct host_launch *params,
     return r == 0 ? 0 : not_confined(l, &report, err);
 }
 
-/* The real uid of a process, or -1. */
-static int64_t uid_of(pid_t pid)
+/* A pidfd of a VMM, or -errno: -ESRCH when it is gone, -EPERM when it is none of ours, which alone
+ * have a uid of our range: a run directory may stand on anybody's command line. */
+static int open_vmm(const struct local *l, const struct vmm_process *process, const char *run_dir,
+                    uid_t *ret_uid)
 {
-    _cleanup_free_ char *path = x_asprintf("/proc/%d/status", pid);
-    _cleanup_free_ char *text = NULL;
-    const char *line;
-    unsigned uid;
-    size_t len;
+    _cleanup_close_ int pidfd = process_open(process, run_dir);
+    int64_t uid = l->uid_count > 0 && pidfd >= 0 ? process_uid(process->pid) : 0;
 
-    if (fs_read_file(AT_FDCWD, path, STATUS_MAX, &text, &len) < 0) {
-        return -1;
+    if (pidfd >= 0 && l->uid_count > 0 &&
+        (uid < (int64_t)l->uid_first || uid - (int64_t)l->uid_first >= (int64_t)l->uid_count)) {
+        return -EPERM;
     }
-    line = strstr(text, "\nUid:");
-    return line && sscanf(line, "\nUid: %u", &uid) == 1 ? (int64_t)uid : -1;
-}
-
-/* One of ours alone has a uid of our range: a run directory may stand on anybody's command line. */
-static bool may_kill(const struct local *l, pid_t pid)
-{
-    int64_t uid = l->uid_count > 0 ? uid_of(pid) : 0;
-
-    return l->uid_count == 0 ||
-           (uid >= (int64_t)l->uid_first && uid - (int64_t)l->uid_first < (int64_t)l->uid_count);
+    *ret_uid = (uid_t)uid;
+    return pidfd < 0 ? pidfd : STEAL_FD(pidfd);
 }
 
 static int local_kill(struct host *host, const struct vmm_process *process, const char *run_dir,
                       struct err *err)
 {
-    _cleanup_close_ int pidfd = process_open(process, run_dir);
+    uid_t uid;
+    _cleanup_close_ int pidfd = open_vmm((struct local *)host, process, run_dir, &uid);
+    int r = pidfd;
 
-    if (pidfd == -ESRCH) {
-        return 0;
+    if (pidfd >= 0) {
+        r = pidfd_send_signal(pidfd, SIGKILL, NULL, 0) < 0 ? -errno : 0;
     }
-    if (pidfd >= 0 && !may_kill((struct local *)host, process->pid)) {
-        return err_set(err, ERR_DENIED, "process %d has no uid of a VM", process->pid);
+    return r == 0 || r == -ESRCH
+               ? 0
+               : err_set_errno(err, ERR_DENIED, r, "cannot end process %d", process->pid);
+}
+
+/* Who has its uid may raise a limit of a process, and so may root, but not in every container. For
+ * this thread alone, and only its real uid, which gives no right away (setresuid(2), prlimit(2)).
+ */
+static int raise_file_limit(pid_t pid, uid_t uid, uint64_t bytes)
+{
+    struct rlimit limit;
+    int r;
+
+    if (uid != 0 &&
+        (syscall(SYS_setresgid, uid, -1, -1) < 0 || syscall(SYS_setresuid, uid, -1, -1) < 0)) {
+        return -errno;
     }
-    if (pidfd < 0 || (pidfd_send_signal(pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)) {
-        return err_set_errno(err, ERR_DENIED, pidfd < 0 ? pidfd : errno, "cannot end process %d",
-                             process->pid);
+    r = prlimit(pid, RLIMIT_FSIZE, NULL, &limit);
+    if (r == 0 && limit.rlim_cur < bytes) {
+        limit.rlim_cur = bytes;
+        r = limit.rlim_max < bytes ? (errno = EPERM, -1) : prlimit(pid, RLIMIT_FSIZE, &limit, NULL);
     }
-    return 0;
+    r = r < 0 ? -errno : 0;
+    if (uid != 0 &&
+        (syscall(SYS_setresuid, 0, -1, -1) < 0 || syscall(SYS_setresgid, 0, -1, -1) < 0)) {
+        abort();
+    }
+    return r;
+}
+
+static int local_allow_disk(struct host *host, const struct vmm_process *process,
+                            const char *run_dir, uint64_t disk_bytes, struct err *err)
+{
+    uid_t uid;
+    _cleanup_close_ int pidfd = open_vmm((struct local *)host, process, run_dir, &uid);
+    int r = pidfd < 0 ? pidfd : raise_file_limit(process->pid, uid, file_bytes(disk_bytes));
+
+    return r == 0 ? 0
+                  : err_set_errno(err, ERR_DENIED, r, "cannot let process %d have more disk",
+                                  process->pid);
 }
 
 static int local_status(struct host *host, struct host_status *ret_status, struct err *err)
@@ -405,6 +415,7 @@ static const struct host_ops local_ops = {
     .mode = "in process",
     .launch = local_launch,
     .kill = local_kill,
+    .allow_disk = local_allow_disk,
     .status = local_status,
     .watch_fd = local_watch_fd,
     .free = local_free,

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 
 #define STAT_MAX 4096
+#define STATUS_MAX 65536
 /* Our command lines hold a kernel command line and a few paths. */
 #define CMDLINE_MAX (256U * 1024)
 /* start_ticks is field 22; the first one after comm is field 3. */
@@ -182,4 +183,19 @@ void process_collect(int pidfd, struct vmm_exit *ret_exit)
         }
     }
     *ret_exit = result;
+}
+
+int64_t process_uid(pid_t pid)
+{
+    _cleanup_free_ char *path = x_asprintf("/proc/%d/status", pid);
+    _cleanup_free_ char *text = NULL;
+    const char *line;
+    unsigned uid;
+    size_t len;
+
+    if (fs_read_file(AT_FDCWD, path, STATUS_MAX, &text, &len) < 0) {
+        return -1;
+    }
+    line = strstr(text, "\nUid:");
+    return line && sscanf(line, "\nUid: %u", &uid) == 1 ? (int64_t)uid : -1;
 }

@@ -42,6 +42,9 @@ int process_identify(pid_t pid, struct vmm_process *ret_process);
  * command line. The pidfd; -ESRCH when it is gone (a zombie is) or is somebody else. */
 int process_open(const struct vmm_process *process, const char *run_dir);
 
+/* The real uid of a process, or -1. */
+int64_t process_uid(pid_t pid);
+
 /* Collects the exit of the process behind a pidfd that has become readable. code is -1 when it was
  * not our child (or is reaped already): the kernel tells its parent only. */
 void process_collect(int pidfd, struct vmm_exit *ret_exit);

@@ -27,23 +27,20 @@ int wire_put_status(struct buf *b)
     return put_head(b, WIRE_STATUS);
 }
 
-static int put_numbers(struct buf *b, const struct host_launch *p)
+static int put_places(struct buf *b, const struct host_launch *p)
 {
-    int r = buf_append_le64(b, p->memory_mib);
+    int r = buf_append_u8(b, (uint8_t)p->fd_count);
 
-    if (r == 0) {
-        r = buf_append_le64(b, p->disk_bytes);
+    for (size_t i = 0; i < p->fd_count && r == 0; i++) {
+        r = buf_append_u8(b, (uint8_t)p->fds[i].as);
     }
-    if (r == 0) {
-        r = buf_append_le32(b, p->vcpus);
-    }
-    return r < 0 ? r : buf_append_u8(b, p->kvm);
+    return r;
 }
 
 int wire_put_launch(struct buf *b, const struct host_launch *p)
 {
     size_t argc = 0;
-    int r = put_head(b, WIRE_LAUNCH);
+    int r;
 
     while (p->argv[argc]) {
         argc++;
@@ -51,41 +48,29 @@ int wire_put_launch(struct buf *b, const struct host_launch *p)
     if (argc > HOST_ARGS_MAX || p->fd_count > SPAWN_FDS_MAX) {
         return -ENOBUFS;
     }
-    if (r == 0) {
-        r = put_numbers(b, p);
-    }
-    if (r == 0) {
-        r = put_text(b, p->run_dir);
-    }
-    if (r == 0) {
-        r = buf_append_u8(b, (uint8_t)p->fd_count);
-    }
-    for (size_t i = 0; i < p->fd_count && r == 0; i++) {
-        r = buf_append_u8(b, (uint8_t)p->fds[i].as);
-    }
-    if (r == 0) {
-        r = buf_append_u8(b, (uint8_t)argc);
-    }
+    r = put_head(b, WIRE_LAUNCH)
+            ?: buf_append_le64(b, p->memory_mib)
+            ?: buf_append_le64(b, p->disk_bytes)
+            ?: buf_append_le32(b, p->vcpus)
+            ?: buf_append_u8(b, p->kvm)
+            ?: put_text(b, p->run_dir)
+            ?: put_places(b, p)
+            ?: buf_append_u8(b, (uint8_t)argc);
     for (size_t i = 0; i < argc && r == 0; i++) {
         r = put_text(b, p->argv[i]);
     }
     return r;
 }
 
-int wire_put_kill(struct buf *b, const struct vmm_process *process, const char *run_dir)
+int wire_put_vmm(struct buf *b, enum wire_verb verb, const struct vmm_process *process,
+                 const char *run_dir, uint64_t disk_bytes)
 {
-    int r = put_head(b, WIRE_KILL);
-
-    if (r == 0) {
-        r = buf_append_le32(b, (uint32_t)process->pid);
-    }
-    if (r == 0) {
-        r = buf_append_le64(b, process->start_ticks);
-    }
-    if (r == 0) {
-        r = put_text(b, process->boot_id);
-    }
-    return r < 0 ? r : put_text(b, run_dir);
+    return put_head(b, verb)
+               ?: buf_append_le32(b, (uint32_t)process->pid)
+               ?: buf_append_le64(b, process->start_ticks)
+               ?: put_text(b, process->boot_id)
+               ?: put_text(b, run_dir)
+               ?: buf_append_le64(b, disk_bytes);
 }
 
 /* Reading -------------------------------------------------------------------------------------- */
@@ -158,7 +143,7 @@ static void take_launch(struct reader *r, struct wire_request *q)
     p->fds = q->fds;
 }
 
-static void take_kill(struct reader *r, struct wire_request *q)
+static void take_vmm(struct reader *r, struct wire_request *q)
 {
     const char *boot_id;
     uint32_t pid = (uint32_t)take_number(r, 4);
@@ -166,6 +151,7 @@ static void take_kill(struct reader *r, struct wire_request *q)
     q->process.start_ticks = take_number(r, 8);
     boot_id = take_text(r);
     q->run_dir = take_text(r);
+    q->disk_bytes = take_number(r, 8);
     if (pid == 0 || pid > INT32_MAX || strlen(boot_id) >= sizeof(q->process.boot_id)) {
         r->failed = true;
         return;
@@ -192,7 +178,8 @@ int wire_parse(const uint8_t *packet, size_t len, struct wire_request *ret)
         take_launch(&r, q);
         break;
     case WIRE_KILL:
-        take_kill(&r, q);
+    case WIRE_ALLOW_DISK:
+        take_vmm(&r, q);
         break;
     default:
         return -EPROTO;

@@ -19,6 +19,7 @@ enum wire_verb {
     WIRE_STATUS = 1,
     WIRE_LAUNCH,
     WIRE_KILL,
+    WIRE_ALLOW_DISK,
     WIRE_VERB_END,
 };
 
@@ -28,14 +29,17 @@ struct wire_request {
     struct host_launch launch; /* of LAUNCH: argv and fds point into what follows */
     const char *argv[HOST_ARGS_MAX + 1];
     struct spawn_fd fds[SPAWN_FDS_MAX]; /* `as` from the packet; `fd` is the caller's to fill in */
-    struct vmm_process process;         /* of KILL */
-    const char *run_dir;                /* of LAUNCH and KILL */
+    const char *run_dir;                /* of all but STATUS */
+    struct vmm_process process;         /* of KILL and ALLOW_DISK */
+    uint64_t disk_bytes;                /* of ALLOW_DISK; 0 for KILL */
 };
 
 /* Appends a request; -ENOBUFS when it is too large. */
 int wire_put_status(struct buf *b);
 int wire_put_launch(struct buf *b, const struct host_launch *params);
-int wire_put_kill(struct buf *b, const struct vmm_process *process, const char *run_dir);
+/* KILL (disk_bytes is 0) or ALLOW_DISK. */
+int wire_put_vmm(struct buf *b, enum wire_verb verb, const struct vmm_process *process,
+                 const char *run_dir, uint64_t disk_bytes);
 
 /* Reads a whole packet, of whose texts ret has pointers. -EPROTO for anything but exactly one
  * request. What it asks for is checked elsewhere (host_check). */

@@ -156,7 +156,7 @@ static int check_alone(const struct launch_options *o)
  */
 
 /* No more than there may be already. */
-static int limit(int what, uint64_t most)
+static int limit(int what, uint64_t most, bool for_now)
 {
     struct rlimit r;
 
@@ -164,9 +164,11 @@ static int limit(int what, uint64_t most)
         return -errno;
     }
     if (r.rlim_max == RLIM_INFINITY || r.rlim_max > most) {
-        r.rlim_max = most;
+        r.rlim_cur = most;
+        r.rlim_max = for_now ? r.rlim_max : most;
+    } else {
+        r.rlim_cur = r.rlim_max;
     }
-    r.rlim_cur = r.rlim_max;
     return setrlimit(what, &r) < 0 ? -errno : 0;
 }
 
@@ -176,19 +178,20 @@ static int set_limits(const struct launch_options *o)
         int what;
         uint64_t most;
         bool wanted;
+        bool for_now; /* the host may raise it; the filter keeps the VMM from it */
     } limits[] = {
-        {RLIMIT_CORE, 0, true}, /* guest memory has no place in a file */
-        {RLIMIT_MSGQUEUE, 0, true},
-        {RLIMIT_MEMLOCK, 0, true},
-        {RLIMIT_NPROC, o->tasks, o->tasks != 0},
-        {RLIMIT_NOFILE, o->files, o->files != 0},
-        {RLIMIT_FSIZE, o->file_bytes, o->file_bytes != 0},
-        {RLIMIT_AS, o->memory_bytes, o->memory_bytes != 0},
+        {RLIMIT_CORE, 0, true, false}, /* guest memory has no place in a file */
+        {RLIMIT_MSGQUEUE, 0, true, false},
+        {RLIMIT_MEMLOCK, 0, true, false},
+        {RLIMIT_NPROC, o->tasks, o->tasks != 0, false},
+        {RLIMIT_NOFILE, o->files, o->files != 0, false},
+        {RLIMIT_FSIZE, o->file_bytes, o->file_bytes != 0, true},
+        {RLIMIT_AS, o->memory_bytes, o->memory_bytes != 0, false},
     };
     int r = 0;
 
     for (size_t i = 0; i < ARRAY_LEN(limits) && r == 0; i++) {
-        r = limits[i].wanted ? limit(limits[i].what, limits[i].most) : 0;
+        r = limits[i].wanted ? limit(limits[i].what, limits[i].most, limits[i].for_now) : 0;
     }
     return r;
 }

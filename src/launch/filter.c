@@ -1,8 +1,8 @@
 /*
  * A seccomp filter beside QEMU's own, which has nothing against system calls that act on other
- * processes. Where the VMM's uid is a user's it would have power over all that the user runs; here
- * a pid can only be our own, which the exec does not change. In raw BPF: libseccomp is no static
- * library of musl's, and this is a list.
+ * processes or raise a limit. Where the VMM's uid is a user's it would have power over all that the
+ * user runs; here a pid can only be our own, which the exec does not change. In raw BPF: libseccomp
+ * is no static library of musl's, and this is a list.
  */
 #include "launch/launch_priv.h"
 
@@ -21,7 +21,8 @@
 #define FCHMODAT2 452 /* newer than the headers */
 
 #define REFUSE BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM)
-#define LOAD(member) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, member))
+#define LOAD_AT(offset) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offset)
+#define LOAD(member) LOAD_AT(offsetof(struct seccomp_data, member))
 
 /* What nothing in a VMM has any use for: modes and owners (of what it has got for reading), other
  * processes, keys, the kernel itself. */
@@ -82,9 +83,10 @@ static const int refused[] = {
     SYS_clock_adjtime,
     SYS_sethostname,
     SYS_setdomainname,
+    SYS_setrlimit,
 };
 
-/* Their first argument is a process: only us, and for prlimit64 "us" is 0, too. */
+/* Their first argument is a process: only us. */
 static const int own_pid[] = {SYS_kill, SYS_tgkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo};
 
 #define PROGRAM_MAX 256
@@ -107,12 +109,26 @@ static void refuse(struct program *p, int call)
 }
 
 /* A pid is an int: the kernel looks at its lower half alone. */
-static void allow_pid(struct program *p, int call, unsigned pid, unsigned other)
+static void allow_pid(struct program *p, int call, unsigned pid)
 {
-    add(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)call, 0, 5));
+    add(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)call, 0, 4));
     add(p, (struct sock_filter)LOAD(args[0]));
-    add(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, pid, 2, 0));
-    add(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, other, 1, 0));
+    add(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, pid, 1, 0));
+    add(p, (struct sock_filter)REFUSE);
+    add(p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+}
+
+/* prlimit64: what our limits are, without new ones. "Us" is 0, too; a pointer has two halves. */
+static void allow_getting_limits(struct program *p, unsigned pid)
+{
+    add(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_prlimit64, 0, 9));
+    add(p, (struct sock_filter)LOAD(args[0]));
+    add(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, pid, 1, 0));
+    add(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 4));
+    add(p, (struct sock_filter)LOAD(args[2]));
+    add(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 2));
+    add(p, (struct sock_filter)LOAD_AT(offsetof(struct seccomp_data, args[2]) + 4));
+    add(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0));
     add(p, (struct sock_filter)REFUSE);
     add(p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
 }
@@ -133,9 +149,9 @@ int launch_filter(void)
         refuse(&p, refused[i]);
     }
     for (size_t i = 0; i < ARRAY_LEN(own_pid); i++) {
-        allow_pid(&p, own_pid[i], pid, pid);
+        allow_pid(&p, own_pid[i], pid);
     }
-    allow_pid(&p, SYS_prlimit64, pid, 0);
+    allow_getting_limits(&p, pid);
     add(&p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
     program.len = p.count;
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) < 0 ? -errno : 0;

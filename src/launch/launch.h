@@ -41,7 +41,7 @@ struct launch_options {
     const char *binds[LAUNCH_BINDS_MAX]; /* bind=PATH, absolute; those that are missing are not */
     size_t bind_count;
     uint64_t memory_bytes;  /* as=N: address space; 0 = as it is, and so with the next */
-    uint64_t file_bytes;    /* fsize=N: size of a file */
+    uint64_t file_bytes;    /* fsize=N: size of a file; the host alone may raise it later */
     uint64_t tasks;         /* nproc=N: threads; a limit for the uid, so only with one */
     uint64_t files;         /* nofile=N: descriptors */
     const char *cgroup;     /* cgroup=PATH: one to make and to be in, or NULL */

@@ -1,7 +1,9 @@
 /* What a machine boots from: kernel, initramfs, the image's root disk and the VM's data disk. */
 #include "vm/capability.h"
 
+#include "base/clock.h"
 #include "base/fs.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "vm/doctor.h"
 #include "vm/vm_priv.h"
@@ -13,6 +15,7 @@
 #include <unistd.h>
 
 #define PATH_SIZE 64
+#define GROW_MS 30000
 
 /* Until the machine has them. */
 struct disks {
@@ -49,7 +52,8 @@ static int find_data_disk(const struct vm_hook *h, struct err *err)
     return 0;
 }
 
-/* To what vm.set has made of its size; the agent grows the filesystem. */
+/* To what vm.set has made of its size; the agent grows the filesystem, when it is started if not
+ * now. */
 static int grow(int fd, uint64_t bytes, struct err *err)
 {
     struct stat st;
@@ -60,12 +64,21 @@ static int grow(int fd, uint64_t bytes, struct err *err)
     return 0;
 }
 
+static int open_data_disk(const struct vm_hook *h, int *ret_fd, struct err *err)
+{
+    char path[PATH_SIZE];
+
+    data_disk_path(h->row->id, path);
+    *ret_fd = openat(h->vms->params.state_fd, path, O_RDWR | O_CLOEXEC);
+    return *ret_fd < 0 ? err_set_errno(err, ERR_IO, errno, "the VM's data disk cannot be opened")
+                       : 0;
+}
+
 static int open_disks(const struct vm_hook *h, struct err *err)
 {
     const struct vms_params *p = &h->vms->params;
     const struct vm_row *row = h->row;
     _cleanup_(disks_free_p) struct disks *d = NULL;
-    char path[PATH_SIZE];
 
     if (!(h->ops->features & VMM_BOOTS_KERNEL)) {
         return 0;
@@ -76,12 +89,7 @@ static int open_disks(const struct vm_hook *h, struct err *err)
         image_open_disk(p->images, row->image_digest, &d->root_fd, err) < 0) {
         return -1;
     }
-    data_disk_path(row->id, path);
-    d->data_fd = openat(p->state_fd, path, O_RDWR | O_CLOEXEC);
-    if (d->data_fd < 0) {
-        return err_set_errno(err, ERR_IO, errno, "the VM's data disk cannot be opened");
-    }
-    if (grow(d->data_fd, row->disk_bytes, err) < 0) {
+    if (open_data_disk(h, &d->data_fd, err) < 0 || grow(d->data_fd, row->disk_bytes, err) < 0) {
         return -1;
     }
     *h->state = STEAL_PTR(d);
@@ -116,6 +124,19 @@ static int machine_has_them(const struct vm_hook *h, struct err *err)
     return close_disks(STEAL_PTR(*h->state), err);
 }
 
+/* The run whose disk can grow as it is, or NULL. */
+static struct vm_run *get_growing(struct vms *v, const char *id)
+{
+    struct err ignored;
+    struct vm_run *run = vm_run_get_awake(v, id, &ignored);
+
+    if (run && (!run->ops->grow_disk || !guest_link_can_grow_disk(run->link))) {
+        vm_run_put(run);
+        return NULL;
+    }
+    return run;
+}
+
 static void plan_size(struct vm_plan *p)
 {
     uint64_t wanted = (uint64_t)json_int(p->params, "disk_bytes", 0) & ~4095ull;
@@ -128,8 +149,52 @@ static void plan_size(struct vm_plan *p)
         err_hint(&err, "copy what matters into a new VM: banger cp -r");
         vm_plan_refuse(p, change, &err);
     } else if (change) {
+        _cleanup_vm_run_ struct vm_run *run = get_growing(p->v, p->row.id);
+
         p->row.disk_bytes = wanted;
+        if (run) {
+            vm_plan_live(change);
+        }
     }
+}
+
+/* The file, then the machine, then the filesystem. */
+static int grow_live(const struct vm_hook *h, struct vm_run *run, struct err *err)
+{
+    int64_t deadline_ms = clock_mono_ms() + GROW_MS;
+    uint64_t bytes = h->row->disk_bytes;
+    _cleanup_close_ int fd = -1;
+
+    return open_data_disk(h, &fd, err) < 0 || grow(fd, bytes, err) < 0 ||
+                   run->ops->grow_disk(run->vmm, bytes, h->cancel, deadline_ms, err) < 0
+               ? -1
+               : guest_link_grow_disk(run->link, bytes, h->cancel, deadline_ms, err);
+}
+
+static void note_size(struct vm_row *row, void *arg)
+{
+    (void)arg;
+    row->run_disk_bytes = row->disk_bytes;
+}
+
+/* What fails here is done by the next start, and pending until then. */
+static int apply_size(const struct vm_hook *h, const struct vm_row *was, struct vm_plan *p,
+                      struct err *err)
+{
+    _cleanup_vm_run_ struct vm_run *run =
+        h->row->disk_bytes > was->disk_bytes ? get_growing(h->vms, h->row->id) : NULL;
+    struct err why;
+
+    if (!run) {
+        return 0;
+    }
+    if (grow_live(h, run, &why) == 0) {
+        return vm_update(h->vms, h->row->id, note_size, NULL, err);
+    }
+    log_warn("VM %.12s '%s': its disk does not grow while it runs: %s", h->row->id, h->row->name,
+             why.message);
+    vm_plan_postpone(p, "disk_bytes", why.message);
+    return 0;
 }
 
 static void add_stats(const struct vm_run *run, json_t *o)
@@ -206,6 +271,7 @@ const struct vm_capability vm_cap_disks = {
     .post_start = machine_has_them,
     .cleanup = close_disks,
     .plan_config_change = plan_size,
+    .apply_config_change = apply_size,
     .add_stats = add_stats,
     .doctor_checks = checks,
 };

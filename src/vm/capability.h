@@ -160,5 +160,9 @@ json_t *vm_plan_change(struct vm_plan *p, const char *field, const char *from, c
 json_t *vm_plan_number(struct vm_plan *p, const char *field, uint64_t now, uint64_t wanted);
 /* That change is none, because of err. */
 void vm_plan_refuse(struct vm_plan *p, json_t *change, const struct err *err);
+/* The same, at once. */
+void vm_plan_live(json_t *change);
 /* What is to be known of the change of that field. p may be NULL. */
 void vm_plan_note(struct vm_plan *p, const char *field, const char *note);
+/* The same of one that was to be live, and has to wait for the next start. */
+void vm_plan_postpone(struct vm_plan *p, const char *field, const char *note);

@@ -42,15 +42,40 @@ void vm_plan_refuse(struct vm_plan *p, json_t *change, const struct err *err)
     p->refused = true;
 }
 
-void vm_plan_note(struct vm_plan *p, const char *field, const char *note)
+static json_t *find_change(const struct vm_plan *p, const char *field)
 {
     json_t *change;
     size_t i;
 
     json_array_foreach (p ? p->changes : NULL, i, change) {
         if (str_eq(json_str(change, "field", ""), field)) {
-            json_put_str(change, "note", note);
+            return change;
         }
+    }
+    return NULL;
+}
+
+void vm_plan_note(struct vm_plan *p, const char *field, const char *note)
+{
+    json_t *change = find_change(p, field);
+
+    if (change) {
+        json_put_str(change, "note", note);
+    }
+}
+
+void vm_plan_live(json_t *change)
+{
+    json_put_str(change, "applies", "live");
+}
+
+void vm_plan_postpone(struct vm_plan *p, const char *field, const char *note)
+{
+    json_t *change = find_change(p, field);
+
+    if (change) {
+        json_put_str(change, "applies", "next_start");
+        json_put_str(change, "note", note);
     }
 }
 

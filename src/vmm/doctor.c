@@ -1,5 +1,6 @@
 #include "vmm/doctor.h"
 
+#include "base/spawn.h"
 #include "base/str.h"
 #include "vmm/accel.h"
 
@@ -15,7 +16,7 @@
 static void check_vmm(const void *ctx, struct doctor_finding *f)
 {
     const struct vmm_doctor *v = ctx;
-    _cleanup_free_ char *program = doctor_find_program(v->ops->program);
+    _cleanup_free_ char *program = spawn_find_program(v->ops->program);
 
     doctor_evidence(f, "%s: %s", v->ops->program, program ? program : "not in PATH");
     if (program) {

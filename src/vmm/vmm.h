@@ -98,6 +98,11 @@ struct vmm_ops {
     int (*pause)(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms, struct err *err);
     int (*resume)(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms, struct err *err);
 
+    /* Tells the guest that its data disk, whose file has grown, has so many bytes. NULL: that has
+     * to wait for the next start. */
+    int (*grow_disk)(struct vmm *vmm, uint64_t bytes, struct cancel *cancel, int64_t deadline_ms,
+                     struct err *err);
+
     /* SIGKILL; VMM_EXITED follows. 0 also when it is gone already. When nobody may kill it, it is
      * asked to quit; fails when it does not do that either. */
     int (*kill)(struct vmm *vmm, struct err *err);

@@ -75,7 +75,7 @@ static void on_frame(void *ctx, const struct frame *f, struct buf *out)
 
     if (f->type >= FRAME_EXEC) {
         sessions_frame(&h->sessions, f, out);
-    } else if (f->type != FRAME_SYNC) { /* it forks */
+    } else if (f->type != FRAME_SYNC) { /* it forks; GROW would, with a disk */
         requests_frame(&h->requests, f, out);
     }
     assert(out->len - before <= LINK_ANSWER_MAX);

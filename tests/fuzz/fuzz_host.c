@@ -33,8 +33,9 @@ static void check_put_again(const struct wire_request *q, const uint8_t *data, s
 {
     _cleanup_buf_ struct buf b = {.max = WIRE_REQUEST_MAX};
     int r = q->verb == WIRE_LAUNCH ? wire_put_launch(&b, &q->launch)
-            : q->verb == WIRE_KILL ? wire_put_kill(&b, &q->process, q->run_dir)
-                                   : wire_put_status(&b);
+            : q->verb == WIRE_STATUS
+                ? wire_put_status(&b)
+                : wire_put_vmm(&b, q->verb, &q->process, q->run_dir, q->disk_bytes);
 
     assert(r == 0 && b.len == size && memcmp(buf_head(&b), data, size) == 0);
 }
@@ -56,8 +57,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (q.verb == WIRE_LAUNCH && !host_check_launch(&q.launch, RUNTIME_DIR)) {
         check_allowed_launch(&q.launch);
     }
-    if (q.verb == WIRE_KILL && !host_check_kill(&q.process, q.run_dir, RUNTIME_DIR)) {
-        assert(q.process.pid > 1);
+    if (q.run_dir && q.verb != WIRE_LAUNCH &&
+        !host_check_vmm(&q.process, q.run_dir, q.disk_bytes, RUNTIME_DIR)) {
+        assert(q.process.pid > 1 && q.disk_bytes <= HOST_DISK_BYTES_MAX);
     }
     return 0;
 }

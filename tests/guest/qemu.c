@@ -209,6 +209,7 @@ static void on_frame(const struct frame *f)
         break;
     case FRAME_CONFIGURE:
     case FRAME_SYNC:
+    case FRAME_GROW:
     case FRAME_POWEROFF:
         send_frame((struct frame){
             .type = FRAME_REPLY, .stream = f->stream, .payload = done, .length = sizeof(done)});

@@ -121,6 +121,13 @@ def read_status(pid):
         return dict(line.rstrip("\n").split(":\t", 1) for line in status)
 
 
+def read_limits(pid):
+    """{what: (soft, hard)} of /proc/PID/limits, as they stand there."""
+    with open(f"/proc/{pid}/limits", encoding="ascii") as limits:
+        lines = [re.split(r"  +", line.strip()) for line in list(limits)[1:]]
+    return {line[0].removeprefix("Max "): (line[1], line[2]) for line in lines}
+
+
 def uids(pid):
     return {int(uid) for uid in read_status(pid)["Uid"].split()}
 

@@ -76,9 +76,9 @@ def test_frames_before_hello_are_ignored(agent):
 
 def test_hello_without_a_common_version_is_answered_with_the_reason(agent):
     with pytest.raises(RuntimeError, match="no common protocol version"):
-        agent.client.hello(low=2, high=9)
+        agent.client.hello(low=3, high=9)
     agent.client.hello(low=1, high=9)
-    assert agent.client.version == 1
+    assert agent.client.version == 2
 
 
 def test_ping_is_echoed_and_too_long_ones_are_not(host):
@@ -745,6 +745,10 @@ def test_configure_checks_its_values(host):
 
 def test_sync_is_answered(host):
     assert host.request(frames.SYNC) == (0, "")
+
+
+def test_disk_that_is_not_there_does_not_grow(host):
+    assert host.request(frames.GROW, struct.pack("<Q", 1 << 30)) == (19, "there is no data disk")
 
 
 def test_poweroff_ends_sessions_and_says_goodbye(agent, host):

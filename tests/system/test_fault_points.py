@@ -7,13 +7,14 @@ which the test says which one is to fail; a test goes on to the next call until 
 """
 
 import errno
+import itertools
 import os
 import re
 
 import pytest
 from banger import ROOT
 from steps import (assert_error, call, fake_banger, fake_main_pids, fake_qemu, needs_root,
-                   qemu_main_pids, vms)
+                   qemu_main_pids, read_limits, vms)
 
 pytestmark = [pytest.mark.points, pytest.mark.deadline(900)]
 
@@ -336,6 +337,34 @@ def of_prune(faults):
         lambda: faults.run("prune", "--stopped-for", "0"), recover
 
 
+def of_grow(faults):
+    """Whatever fails, the disk is to be that large: now, or from the next start on."""
+    banger = faults.banger
+    faults.create("x", "--disk", "1G")
+    sizes = itertools.count(2)
+    size = None
+
+    def act():
+        nonlocal size
+        size = next(sizes) << 30
+        return faults.run("vm", "set", "x", "--disk", str(size))
+
+    def recover(done):
+        vm = vms(banger)["x"]
+        disk = banger.state_dir / "vms" / vm["id"] / "data.ext4"
+        assert done and vm["disk_bytes"] == size
+        if vm["pending"]:
+            assert vm["pending"] == ["disk_bytes"]
+            banger.ok("vm", "set", "x", "--disk", str(next(sizes) << 30))
+            vm = vms(banger)["x"]
+        assert vm["pending"] == [] and disk.stat().st_size == vm["disk_bytes"]
+        limit, _ = read_limits(faults.main_pids(banger)["x"])["file size"]
+        assert int(limit) == vm["disk_bytes"]
+        faults.assert_up("x")
+
+    return lambda: None, act, recover
+
+
 OPERATIONS = {"create": of_create, "start": of_start, "stop": of_stop, "kill": of_kill,
               "delete": of_delete, "pause": of_pause, "resume": of_resume}
 
@@ -343,6 +372,8 @@ OPERATIONS = {"create": of_create, "start": of_start, "stop": of_stop, "kill": o
 # Which come by nothing of the host's or QEMU's that those above do not.
 OTHERS = {"restart": of_restart, "set": of_set, "touch": of_touch, "prune": of_prune}
 ALL = OPERATIONS | OTHERS
+# The fake VMM's disk does not grow while it runs.
+OF_QEMU_ALONE = {"grow": of_grow}
 
 SHORT = ("pause", "resume", "set", "touch", "prune")  # a store, a signal or a command
 
@@ -366,13 +397,14 @@ STARTS = {OWN: {"fs.connect", "fs.listen", "host.launch", "host.reply"},
 KILLS = {OWN: {"host.kill", "host.reply"}, QMP: {"qmp.read"}}
 COMMANDS = {OWN: set(), QMP: {"qmp.read", "qmp.reply", "qmp.write"}}
 OF_QEMU = {"create": STARTS, "start": STARTS, "stop": {OWN: set(), QMP: {"qmp.read"}},
-           "kill": KILLS, "delete": KILLS, "pause": COMMANDS, "resume": COMMANDS}
+           "kill": KILLS, "delete": KILLS, "pause": COMMANDS, "resume": COMMANDS,
+           "grow": {OWN: {"host.allow_disk", "host.reply"}, QMP: COMMANDS[QMP]}}
 
 
 def fail_each_of_qemu(faults, name, error, on):
     """The points that failed, by what they were counted with."""
     found = {}
-    prepare, act, recover = OPERATIONS[name](faults)
+    prepare, act, recover = (OPERATIONS | OF_QEMU_ALONE)[name](faults)
     for faults.points in (OWN, QMP):
         found[faults.points] = set().union(
             *fail_each(faults, error, prepare, act, recover, on))
@@ -380,7 +412,7 @@ def fail_each_of_qemu(faults, name, error, on):
 
 
 @needs_root
-@pytest.mark.parametrize("name", list(OPERATIONS))
+@pytest.mark.parametrize("name", list(OF_QEMU))
 def test_any_call_to_the_host_or_to_qemu_may_fail(qemu_faults, name):
     found = fail_each_of_qemu(qemu_faults, name, errno.EIO, on=False)
     assert found[OWN] == OF_QEMU[name][OWN]
@@ -389,7 +421,7 @@ def test_any_call_to_the_host_or_to_qemu_may_fail(qemu_faults, name):
 
 
 @needs_root
-@pytest.mark.parametrize("name", list(OPERATIONS))
+@pytest.mark.parametrize("name", list(OF_QEMU))
 def test_from_any_call_on_neither_host_nor_qemu_may_do_anything(qemu_faults, name):
     found = fail_each_of_qemu(qemu_faults, name, errno.ENOSPC, on=True)
     # What is undone comes by others.
@@ -473,8 +505,8 @@ def test_vm_that_cannot_be_taken_over_is_told_and_runs_on_until_it_can(faults):
 # What the tests above come by, by the name.
 KNOWN = {"agent.hello", "agent.request", "agent.start", "capability.adopt", "capability.apply",
          "capability.post_start", "capability.prepare", "copy", "fs.connect", "fs.listen",
-         "fs.open_dir", "fs.read", "fs.remove", "fs.write", "host.kill", "host.launch", "host.reply",
-         "host.status", "process", "process.find", "qmp.read", "qmp.reply", "qmp.write", "spawn",
+         "fs.open_dir", "fs.read", "fs.remove", "fs.write", "host.allow_disk", "host.kill",
+         "host.launch", "host.reply", "host.status", "process", "process.find", "qmp.read", "qmp.reply", "qmp.write", "spawn",
          "store"}
 
 

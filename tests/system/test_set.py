@@ -72,29 +72,66 @@ def test_name_is_the_guests_as_well(banger):
 
 # At the next start --------------------------------------------------------------------------------
 
+MEASURE = "nproc; awk '/MemTotal/ {print $2}' /proc/meminfo; df -k / | awk 'END {print $2}'"
+
+
+def measure(banger, vm="one"):
+    """Processors, KiB of memory, KiB of the filesystem."""
+    return list(map(int, sh_ok(banger, MEASURE, vm=vm).split()))
+
+
 @pytest.mark.sanitize
 def test_machine_changes_with_the_next_start(banger):
     banger.ok("vm", "create", "-q", "--name", "one", "--disk", "256M")
-    measure = "nproc; awk '/MemTotal/ {print $2}' /proc/meminfo; df -k / | awk 'END {print $2}'"
-    cpus, memory, disk = map(int, sh_ok(banger, measure + "; echo kept >/root/file", vm="one").split())
+    sh_ok(banger, "echo kept >/root/file", vm="one")
+    cpus, memory, disk = measure(banger)
+    banger.ok("pause", "one")
     said = banger.ok("vm", "set", "one", "--vcpus", "2", "--memory", "768M", "--disk", "1G").out
     assert said.splitlines() == [
         "one: vcpus '1' -> '2', from its next start on",
         "one: memory_mib '512' -> '768', from its next start on",
         f"one: disk_bytes '{GIB // 4}' -> '{GIB}', from its next start on"]
+    banger.ok("resume", "one")
     vm = vms(banger)["one"]
     assert (vm["vcpus"], vm["memory_mib"], vm["disk_bytes"]) == (2, 768, GIB)
     assert vm["pending"] == ["vcpus", "memory_mib", "disk_bytes"]
-    assert list(map(int, sh_ok(banger, measure, vm="one").split())) == [cpus, memory, disk]
+    assert measure(banger) == [cpus, memory, disk]
     banger.ok("restart", "one")
     assert vms(banger)["one"]["pending"] == []
-    now = list(map(int, sh_ok(banger, measure, vm="one").split()))
+    now = measure(banger)
     assert (cpus, now[0]) == (1, 2)
     assert now[1] - memory == pytest.approx(256 << 10, rel=0.1)
     assert now[2] - disk == pytest.approx(768 << 10, rel=0.1)
     # The filesystem has the new room, and what was there.
     assert sh_ok(banger, "dd if=/dev/zero of=/root/large bs=1M count=300 2>/dev/null && "
                          "cat /root/file; rm /root/large", vm="one") == "kept\n"
+
+
+@pytest.mark.sanitize
+def test_disk_of_a_vm_that_runs_grows_at_once(banger):
+    """Under a guest that writes all the time, twice, and once more by a daemon that has adopted it."""
+    banger.ok("vm", "create", "-q", "--name", "one", "--disk", "256M")
+    boot_id = sh_ok(banger, "cat /proc/sys/kernel/random/boot_id", vm="one")
+    sh_ok(banger, "echo kept >/root/file; (while sleep 0.05; do echo x >>/root/log; done) "
+                  ">/dev/null 2>&1 &", vm="one")
+    _, _, before = measure(banger)
+    said = banger.ok("vm", "set", "one", "--disk", "512M", "--dry-run").out
+    assert said == f"one: disk_bytes '{GIB // 4}' -> '{GIB // 2}'\n"
+    for mib in (512, 768):
+        assert banger.ok("vm", "set", "one", "--disk", f"{mib}M").out.endswith(f"-> '{mib << 20}'\n")
+        assert measure(banger)[2] - before == pytest.approx((mib - 256) << 10, rel=0.1)
+        vm = vms(banger)["one"]
+        assert (vm["disk_bytes"], vm["pending"]) == (mib << 20, [])
+    # What is written lies beyond the size that QEMU was started with.
+    written = sh_ok(banger, "head -c 10M /dev/urandom >/root/part; cd /root; for i in $(seq 30); do "
+                            "cat part; done >large; sync; md5sum large", vm="one")
+    banger.ok("daemon", "stop")
+    banger.ok("ps")
+    assert plan(banger.json("vm", "set", "one", "--disk", "1G")) == {"disk_bytes": "live"}
+    assert measure(banger)[2] - before == pytest.approx(768 << 10, rel=0.1)
+    assert sh_ok(banger, "cat /proc/sys/kernel/random/boot_id", vm="one") == boot_id
+    banger.ok("restart", "one")
+    assert sh_ok(banger, "cd /root; cat file; md5sum large", vm="one") == "kept\n" + written
 
 
 def test_change_of_a_stopped_vm_is_not_pending(fake):

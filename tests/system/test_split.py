@@ -11,7 +11,7 @@ import subprocess
 import pytest
 from banger import BUILD, ROOT
 from steps import (assert_error, assert_nothing_left, call, needs_root, never_boots, own_programs,
-                   read_status, start, vms)
+                   read_limits, read_status, start, vms)
 from test_fake_vmm import CREATE, end_left, faulty, make_fake  # noqa: F401 (a fixture)
 
 CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
@@ -163,7 +163,7 @@ def test_the_helper_stays_small():
 # The helper alone ---------------------------------------------------------------------------------
 
 MAGIC = struct.pack("<I", 0x62687031)
-STATUS, LAUNCH, KILL = 1, 2, 3
+STATUS, LAUNCH, KILL, ALLOW_DISK = 1, 2, 3, 4
 REPLY_TIMEOUT = 60
 ARGUMENTS = """qemu-system-x86_64 -L RUN_DIR
     -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
@@ -213,11 +213,15 @@ class Helper:
                         bytes([len(numbers), *numbers, len(arguments)]) +
                         b"".join(map(text, arguments)), fds)
 
-    def kill(self, pid, run_dir=None, start_ticks=None, boot_id=None):
+    def kill(self, pid, run_dir=None, start_ticks=None, boot_id=None, verb=KILL, disk_bytes=0):
         fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         boot_id = boot_id or pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return self.ask(MAGIC + struct.pack("<IIQ", KILL, pid, start_ticks or int(fields[19])) +
-                        text(boot_id) + text(run_dir or f"{self.runtime_dir}/vms/a"))
+        return self.ask(MAGIC + struct.pack("<IIQ", verb, pid, start_ticks or int(fields[19])) +
+                        text(boot_id) + text(run_dir or f"{self.runtime_dir}/vms/a") +
+                        struct.pack("<Q", disk_bytes))
+
+    def allow_disk(self, pid, disk_bytes, **what):
+        return self.kill(pid, verb=ALLOW_DISK, disk_bytes=disk_bytes, **what)
 
     def status(self):
         return self.ask(MAGIC + struct.pack("<I", STATUS))
@@ -263,10 +267,11 @@ def test_a_launch_that_must_not_be_ends_the_helper(bare, what):
 
 
 @pytest.mark.parametrize("packet", [
-    b"", b"x", MAGIC, MAGIC + struct.pack("<I", 0), MAGIC + struct.pack("<I", 4),
+    b"", b"x", MAGIC, MAGIC + struct.pack("<I", 0), MAGIC + struct.pack("<I", 5),
     MAGIC + struct.pack("<I", STATUS) + b"more", b"\0" * 4 + struct.pack("<I", STATUS),
     MAGIC + struct.pack("<IQQIB", LAUNCH, 64, 0, 1, 0),
-    MAGIC + struct.pack("<I", KILL) + b"\xff" * 60, b"a" * 66000],
+    MAGIC + struct.pack("<I", KILL) + b"\xff" * 60, MAGIC + struct.pack("<I", ALLOW_DISK),
+    b"a" * 66000],
     ids=lambda packet: f"{len(packet)}-bytes")
 def test_what_is_no_request_ends_the_helper(bare, packet):
     helper = Helper(bare)
@@ -285,7 +290,7 @@ def test_the_helper_kills_no_process_but_that_of_a_vm(bare):
             subprocess.Popen(["sh", "-c", "read line", run_dir], stdin=subprocess.PIPE,
                              user=2100000005, group=2100000005, cwd="/") as ours:
         result, reply = helper.kill(stranger.pid)
-        assert result == -1 and b"has no uid of a VM" in reply
+        assert result == -1 and b"cannot end process" in reply and b"not permitted" in reply
         # What is not that process is gone already.
         assert helper.kill(ours.pid, start_ticks=1)[0] == 0
         assert helper.kill(ours.pid, boot_id="0" * 36)[0] == 0
@@ -296,6 +301,42 @@ def test_the_helper_kills_no_process_but_that_of_a_vm(bare):
         stranger.stdin.close()
     assert helper.kill(os.getpid(), run_dir="/etc") is None
     helper.assert_ended("the daemon may not ask for this: the run directory")
+
+
+def test_the_helper_raises_the_limit_of_a_vm_alone(bare):
+    """It only raises it, and not beyond what the process was given for good."""
+    helper = Helper(bare)
+    run_dir = f"{helper.runtime_dir}/vms/a"
+    script = ["bash", "-c", "ulimit -S -f 1024; ulimit -H -f 2097152; echo; read line", run_dir]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+
+    def limit(process):
+        return [int(bound) >> 20 for bound in read_limits(process.pid)["file size"]]
+
+    with subprocess.Popen(script, **pipes) as stranger, \
+            subprocess.Popen(script, **pipes, user=2100000005, group=2100000005, cwd="/") as ours:
+        for process in (stranger, ours):
+            process.stdout.readline()
+            assert limit(process) == [1, 2048]
+        result, reply = helper.allow_disk(stranger.pid, 1 << 30)
+        assert result == -1 and b"not permitted" in reply
+        result, reply = helper.allow_disk(ours.pid, 1 << 30, start_ticks=1)
+        assert result == -1 and b"No such process" in reply
+        assert limit(ours) == limit(stranger) == [1, 2048]
+        for mib in (1024, 100):
+            assert helper.allow_disk(ours.pid, mib << 20)[0] == 0
+            assert limit(ours) == [1024, 2048]
+        result, reply = helper.allow_disk(ours.pid, 4096 << 20)
+        assert result == -1 and b"not permitted" in reply and limit(ours) == [1024, 2048]
+        stranger.stdin.close()
+        ours.stdin.close()
+    # The helper is root as before, and can start VMs.
+    assert helper.launch(arguments=ARGUMENTS + " -cpu max")[0] == 0
+    for pid in bare.qemu_pids():
+        os.kill(pid, signal.SIGKILL)
+        bare.wait_gone(pid)
+    assert helper.allow_disk(os.getpid(), 1 << 63) is None
+    helper.assert_ended("the daemon may not ask for this: the disk")
 
 
 @pytest.mark.parametrize("arguments", [

@@ -175,6 +175,45 @@ static void requests_are_answered(void **state)
     assert_link_up(f);
 }
 
+static int do_grow(struct task *t)
+{
+    return guest_link_grow_disk(t->f->link, 3ULL << 40, t->cancel, t->deadline_ms, &t->err);
+}
+
+static void a_disk_grows_where_the_agent_knows_how(void **state)
+{
+    struct fixture *f = *state;
+    struct task t = {0};
+    struct frame_reader r;
+    struct frame req;
+    uint64_t bytes;
+
+    assert_true(guest_link_can_grow_disk(f->link));
+    task_begin(&t, f, do_grow);
+    req = peer_expect(&f->agent, FRAME_GROW);
+    r = frame_reader(&req);
+    assert_int_equal(frame_take_u64(&r, &bytes), 0);
+    assert_true(bytes == 3ULL << 40 && r.left == 0);
+    agent_send_u32(f, FRAME_REPLY, req.stream, 0);
+    assert_int_equal(task_end(&t), 0);
+}
+
+static void an_agent_of_the_first_version_is_not_asked_for_more(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t payload[FRAME_NONCE_SIZE + 6] = {[FRAME_NONCE_SIZE] = 1};
+    struct err err;
+
+    assert_false(guest_link_can_grow_disk(f->link));
+    memcpy(payload, f->nonce, FRAME_NONCE_SIZE);
+    peer_send(
+        &f->agent,
+        &(struct frame){.type = FRAME_HELLO_OK, .payload = payload, .length = sizeof(payload)});
+    assert_int_equal(guest_link_wait_hello(f->link, NULL, test_deadline(), &err), 0);
+    assert_link_up(f);
+    assert_false(guest_link_can_grow_disk(f->link));
+}
+
 static void a_request_ends_at_deadline_or_cancel_and_its_late_answer_is_dropped(void **state)
 {
     struct fixture *f = *state;
@@ -296,6 +335,8 @@ int main(void)
         TEST_FRESH(the_agents_last_words_before_hello_are_told),
         TEST(the_agents_last_words_later_are_told),
         TEST(requests_are_answered),
+        TEST(a_disk_grows_where_the_agent_knows_how),
+        TEST_FRESH(an_agent_of_the_first_version_is_not_asked_for_more),
         TEST(a_request_ends_at_deadline_or_cancel_and_its_late_answer_is_dropped),
         TEST(a_ping_is_forgotten_once_or_answered_once),
         TEST(a_guest_that_answers_none_is_asked_no_more),

@@ -89,20 +89,25 @@ static void a_launch_arrives_as_it_was_sent(void **state)
     qemu_cmdline_done(&c);
 }
 
-static void a_kill_arrives_as_it_was_sent(void **state)
+static void what_is_about_a_vmm_arrives_as_it_was_sent(void **state)
 {
+    static const enum wire_verb verbs[] = {WIRE_KILL, WIRE_ALLOW_DISK};
     const struct vmm_process process = {4711, 1ULL << 40, "00000000-1111-2222-3333-444444444444"};
-    _cleanup_buf_ struct buf b = {.max = WIRE_REQUEST_MAX};
-    struct wire_request got;
 
     (void)state;
-    assert_int_equal(wire_put_kill(&b, &process, RUN_DIR), 0);
-    assert_int_equal(wire_parse(buf_head(&b), b.len, &got), 0);
-    assert_int_equal(got.verb, WIRE_KILL);
-    assert_int_equal(got.process.pid, 4711);
-    assert_true(got.process.start_ticks == 1ULL << 40);
-    assert_string_equal(got.process.boot_id, process.boot_id);
-    assert_string_equal(got.run_dir, RUN_DIR);
+    for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
+        _cleanup_buf_ struct buf b = {.max = WIRE_REQUEST_MAX};
+        struct wire_request got;
+
+        assert_int_equal(wire_put_vmm(&b, verbs[i], &process, RUN_DIR, i << 40), 0);
+        assert_int_equal(wire_parse(buf_head(&b), b.len, &got), 0);
+        assert_int_equal(got.verb, verbs[i]);
+        assert_int_equal(got.process.pid, 4711);
+        assert_true(got.process.start_ticks == 1ULL << 40);
+        assert_string_equal(got.process.boot_id, process.boot_id);
+        assert_string_equal(got.run_dir, RUN_DIR);
+        assert_true(got.disk_bytes == i << 40 && got.launch.fd_count == 0);
+    }
 }
 
 /* Parses a copy of exactly that size, so that a sanitizer sees a read beyond it. */
@@ -296,12 +301,16 @@ static void a_run_directory_is_one_of_the_daemons(void **state)
     const struct vmm_process process = {.pid = 100};
 
     (void)state;
-    assert_null(host_check_kill(&process, RUN_DIR, RUNTIME_DIR));
-    assert_null(host_check_kill(&process, RUNTIME_DIR "/vms/kvm-probe.0123", RUNTIME_DIR));
+    assert_null(host_check_vmm(&process, RUN_DIR, HOST_DISK_BYTES_MAX, RUNTIME_DIR));
+    assert_null(host_check_vmm(&process, RUNTIME_DIR "/vms/kvm-probe.0123", 0, RUNTIME_DIR));
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
-        assert_string_equal(host_check_kill(&process, wrong[i], RUNTIME_DIR), "the run directory");
+        assert_string_equal(host_check_vmm(&process, wrong[i], 0, RUNTIME_DIR),
+                            "the run directory");
     }
-    assert_non_null(host_check_kill(&(struct vmm_process){.pid = 1}, RUN_DIR, RUNTIME_DIR));
+    assert_string_equal(host_check_vmm(&(struct vmm_process){.pid = 1}, RUN_DIR, 0, RUNTIME_DIR),
+                        "the process");
+    assert_string_equal(host_check_vmm(&process, RUN_DIR, HOST_DISK_BYTES_MAX + 1, RUNTIME_DIR),
+                        "the disk");
 }
 
 /* Both ends -------------------------------------------------------------------------------------
@@ -600,7 +609,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_launch_arrives_as_it_was_sent),
-        cmocka_unit_test(a_kill_arrives_as_it_was_sent),
+        cmocka_unit_test(what_is_about_a_vmm_arrives_as_it_was_sent),
         cmocka_unit_test(no_part_of_a_request_is_one_and_no_more_than_one_is),
         cmocka_unit_test(unknown_verbs_are_no_requests),
         cmocka_unit_test(a_command_line_that_has_no_room_is_refused_by_the_sender),

@@ -214,6 +214,15 @@ static void no_file_becomes_writable(void **state)
     assert_int_not_equal(run_inside("chown 0 $0"), 0);
 }
 
+static void no_limit_changes(void **state)
+{
+    (void)state;
+    assert_int_equal(run_inside("ulimit -f && ulimit -H -f"), 0);
+    assert_int_not_equal(run_inside("ulimit -S -f 1000"), 0);
+    assert_int_not_equal(run_inside("ulimit -n 10"), 0);
+    assert_int_not_equal(run_inside("prlimit --pid $$ --fsize=1000:"), 0);
+}
+
 static void assert_file(const struct scratch *s, const char *path, const char *content)
 {
     _cleanup_free_ char *text = NULL;
@@ -310,6 +319,7 @@ int main(void)
         cmocka_unit_test(a_step_that_fails_is_reported_with_its_error),
         cmocka_unit_test(no_other_process_can_be_signalled),
         cmocka_unit_test(no_file_becomes_writable),
+        cmocka_unit_test(no_limit_changes),
         cmocka_unit_test(a_vmm_gets_a_group_with_limits),
         cmocka_unit_test(groups_are_removed_when_nobody_is_in_them),
         cmocka_unit_test(without_the_controllers_there_is_a_reason),

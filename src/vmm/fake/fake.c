@@ -187,8 +187,7 @@ static int fake_launch(struct loop *loop, const struct vmm_spec *spec, vmm_event
     r = process_identify(pid, &process);
     if (r < 0) {
         (void)pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
-        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
-        }
+        (void)spawn_reap(pid);
         return err_set_errno(err, ERR_VMM, r, "cannot read the start time of process %d", pid);
     }
     *ret_vmm = vmm_new(loop, &process, STEAL_FD(pidfd), false, fn, arg);

@@ -510,12 +510,6 @@ static int spawn_error(int r, struct err *err)
     return err_set_errno(err, ERR_VMM, r, "cannot start '" QEMU_PROGRAM "'");
 }
 
-static void reap(pid_t pid)
-{
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
-    }
-}
-
 /* Everything until the end of the stream. 0 or -errno. */
 static int read_output(int fd, struct buf *out)
 {
@@ -560,7 +554,7 @@ static int qemu_version(char *ret_version, struct err *err)
     if (r < 0) {
         (void)pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
     }
-    reap(pid);
+    (void)spawn_reap(pid);
     if (r < 0) {
         return err_set_errno(err, ERR_VMM, r, "'" QEMU_PROGRAM " --version'");
     }
@@ -599,8 +593,10 @@ static void qemu_running_version(struct vmm *vmm, char ret_version[VMM_VERSION_S
  */
 struct command {
     atomic_int refs;
-    struct vmm *vmm; /* for send_command only */
+    /* for send_command only */
+    struct vmm *vmm;
     const char *name;
+    json_t *arguments;
 
     /* written on the loop's thread before `answered` is set, not after */
     int result;
@@ -611,6 +607,7 @@ struct command {
 static void command_put(struct command *c)
 {
     if (atomic_fetch_sub(&c->refs, 1) == 1) {
+        json_decref(c->arguments);
         latch_done(&c->answered);
         free(c);
     }
@@ -645,13 +642,14 @@ static void send_command(void *arg)
     } else if (!c->vmm->qmp) {
         (void)err_set(&err, ERR_VMM, "QEMU's control socket is gone");
         on_answer(c, NULL, &err);
-    } else if (qmp_execute(c->vmm->qmp, c->name, NULL, on_answer, c, &err) < 0) {
+    } else if (qmp_execute(c->vmm->qmp, c->name, STEAL_PTR(c->arguments), on_answer, c, &err) < 0) {
         on_answer(c, NULL, &err);
     }
 }
 
-static int execute(struct vmm *vmm, const char *name, struct cancel *cancel, int64_t deadline_ms,
-                   struct err *err)
+/* Takes over the arguments, which may be NULL. */
+static int execute(struct vmm *vmm, const char *name, json_t *arguments, struct cancel *cancel,
+                   int64_t deadline_ms, struct err *err)
 {
     _cleanup_(command_put_p) struct command *c = x_calloc(1, sizeof(*c));
     int r;
@@ -660,6 +658,7 @@ static int execute(struct vmm *vmm, const char *name, struct cancel *cancel, int
     atomic_init(&c->refs, 2);
     c->vmm = vmm;
     c->name = name;
+    c->arguments = arguments;
     latch_init(&c->answered);
     loop_call(vmm->loop, send_command, c);
     r = latch_wait(&c->answered, cancel, deadline_ms);
@@ -675,12 +674,24 @@ static int execute(struct vmm *vmm, const char *name, struct cancel *cancel, int
 
 static int qemu_pause(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms, struct err *err)
 {
-    return execute(vmm, "stop", cancel, deadline_ms, err);
+    return execute(vmm, "stop", NULL, cancel, deadline_ms, err);
 }
 
 static int qemu_resume(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms, struct err *err)
 {
-    return execute(vmm, "cont", cancel, deadline_ms, err);
+    return execute(vmm, "cont", NULL, cancel, deadline_ms, err);
+}
+
+/* QEMU looks at the file's size by itself only when it opens it. */
+static int qemu_grow_disk(struct vmm *vmm, uint64_t bytes, struct cancel *cancel,
+                          int64_t deadline_ms, struct err *err)
+{
+    if (host_allow_disk(vmm->host, &vmm->process, vmm->run_dir, bytes, err) < 0) {
+        return err_hint(err, "it has the size at its next start: banger restart");
+    }
+    return execute(vmm, "block_resize",
+                   json_pack("{s:s, s:I}", "node-name", QEMU_NODE_DATA, "size", (json_int_t)bytes),
+                   cancel, deadline_ms, err);
 }
 
 static int qemu_wait_started(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms,
@@ -710,7 +721,7 @@ static int qemu_kill(struct vmm *vmm, struct err *err)
         return 0;
     }
     log_warn("%s: asking it to quit", err->message);
-    if (execute(vmm, "quit", NULL, clock_mono_ms() + QUIT_MS, &quit) < 0 &&
+    if (execute(vmm, "quit", NULL, NULL, clock_mono_ms() + QUIT_MS, &quit) < 0 &&
         latch_wait(&vmm->exited, NULL, clock_mono_ms() + LAST_BREATH_MS) < 0) {
         return err_append(err, "; %s", quit.message);
     }
@@ -741,6 +752,7 @@ const struct vmm_ops vmm_qemu_ops = {
     .wait_started = qemu_wait_started,
     .pause = qemu_pause,
     .resume = qemu_resume,
+    .grow_disk = qemu_grow_disk,
     .kill = qemu_kill,
     .wait_exit = qemu_wait_exit,
     .free = qemu_free,

@@ -105,12 +105,14 @@ static void add_disks(struct qemu_cmdline *c, const struct vmm_spec *spec)
     if (spec->data_disk_fd >= 0) {
         option_f(c, "-add-fd", "fd=%d,set=%d", QEMU_FD_DATA_DISK, QEMU_FD_DATA_DISK);
         option_f(c, "-blockdev",
-                 "driver=raw,node-name=data,discard=unmap,detect-zeroes=unmap,file.driver=file,"
+                 "driver=raw,node-name=" QEMU_NODE_DATA
+                 ",discard=unmap,detect-zeroes=unmap,file.driver=file,"
                  "file.filename=/dev/fdset/%d,file.locking=off",
                  QEMU_FD_DATA_DISK);
         /* A full host disk stops the guest, which loses nothing, instead of failing its writes. */
         option(c, "-device",
-               "virtio-blk-device,drive=data,serial=banger-data,werror=stop,rerror=report");
+               "virtio-blk-device,drive=" QEMU_NODE_DATA
+               ",serial=banger-data,werror=stop,rerror=report");
     }
 }
 

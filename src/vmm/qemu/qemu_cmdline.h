@@ -8,6 +8,7 @@
 
 #define QEMU_PROGRAM HOST_QEMU_PROGRAM
 #define QEMU_ARGS_MAX 64
+#define QEMU_NODE_DATA "data" /* the data disk, of whatever names a block node */
 
 /* Descriptors of the process; those of absent disks are not open. 1 and 2 go to the VMM's log. */
 enum qemu_fd {
