@@ -33,6 +33,12 @@ int64_t clock_real_ms(void)
     return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
+const struct clock clock_system = {
+    .mono_ms = clock_mono_ms,
+    .boot_ms = clock_boot_ms,
+    .real_ms = clock_real_ms,
+};
+
 /* Where its numbers are, and how many digits they have. */
 static const char form[] = "0000-00-00T00:00:00.000Z";
 

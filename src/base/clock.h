@@ -1,4 +1,5 @@
-/* Time, and the seam through which owners get it. Low-level waits use CLOCK_MONOTONIC directly. */
+/* Time, and the seam through which owners get it. Waits and their deadlines are CLOCK_MONOTONIC's.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -6,6 +7,14 @@
 #include <stdio.h>
 
 #define CLOCK_RFC3339_SIZE 32
+
+/* What time it is, for what owners note and decide; they get it in their constructor. */
+struct clock {
+    int64_t (*mono_ms)(void);
+    int64_t (*boot_ms)(void);
+    int64_t (*real_ms)(void);
+};
+extern const struct clock clock_system; /* the functions below */
 
 int64_t clock_mono_ms(void); /* CLOCK_MONOTONIC */
 int64_t clock_mono_us(void);

@@ -26,10 +26,15 @@ void random_bytes(void *buf, size_t len)
 
 void id_generate(char ret_id[ID_SIZE])
 {
+    id_generate_from(random_bytes, ret_id);
+}
+
+void id_generate_from(random_fn random, char ret_id[ID_SIZE])
+{
     static const char digits[] = "0123456789abcdef";
     unsigned char raw[16];
 
-    random_bytes(raw, sizeof(raw));
+    random(raw, sizeof(raw));
     for (int i = 0; i < 16; i++) {
         ret_id[2 * i] = digits[raw[i] >> 4];
         ret_id[2 * i + 1] = digits[raw[i] & 15];

@@ -12,7 +12,11 @@
 /* Fills buf with len random bytes from getrandom(2); does not fail. */
 void random_bytes(void *buf, size_t len);
 
+/* Where owners get random bytes from, in their constructor: random_bytes. */
+typedef void (*random_fn)(void *buf, size_t len);
+
 void id_generate(char ret_id[ID_SIZE]);
+void id_generate_from(random_fn random, char ret_id[ID_SIZE]);
 
 /* 1 to 32 lower-case hex digits: an id, or a prefix of one. */
 bool id_is_prefix(const char *s);

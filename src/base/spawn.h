@@ -23,6 +23,9 @@ struct spawn_params {
 
 #define SPAWN_FDS_MAX 32
 
+/* Who starts processes for an owner, which gets it in its constructor: spawn_process. */
+typedef int (*spawn_fn)(const struct spawn_params *params, pid_t *ret_pid, int *ret_pidfd);
+
 /* 0 or -errno (-ENOENT: no such program). The caller reaps *ret_pid, and owns *ret_pidfd. */
 int spawn_process(const struct spawn_params *params, pid_t *ret_pid, int *ret_pidfd);
 

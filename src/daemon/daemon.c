@@ -155,6 +155,7 @@ static int open_vms(struct daemon *d, struct err *err)
         .boot_slots = c->boot_slots > 0 ? (unsigned)c->boot_slots : (unsigned)get_nprocs(),
         .boot_timeout_ms = c->boot_timeout_s * 1000,
         .boot_silence_ms = c->boot_silence_s * 1000,
+        .seams = d->params.seams.vm,
     };
     struct daemon_doctor_params checks = {
         .paths = d->params.paths,
@@ -241,16 +242,29 @@ static int open_events(struct daemon *d, struct err *err)
     return 0;
 }
 
+static int open_images(struct daemon *d, struct err *err)
+{
+    return image_registry_new(&(struct image_registry_params){.store = d->store,
+                                                              .space = d->space,
+                                                              .state_fd = d->state_fd,
+                                                              .cache_fd = d->cache_fd,
+                                                              .agent_path = d->agent_path,
+                                                              .mkroot_path = d->mkroot_path,
+                                                              .build = d->params.seams.build_image,
+                                                              .spawn = d->params.seams.vm.spawn,
+                                                              .clock = d->params.seams.vm.clock},
+                              &d->images, err);
+}
+
 static int open_all(struct daemon *d, struct err *err)
 {
+    const struct daemon_seams *seams = &d->params.seams;
     int fd, r;
 
     raise_limits();
     d->space = space_new((uint64_t)d->params.config->min_free_mib << 20);
     if (open_layout(d, err) < 0 || store_open(d->state_fd, &d->store, err) < 0 ||
-        open_events(d, err) < 0 ||
-        image_registry_new(d->store, d->space, d->state_fd, d->cache_fd, d->agent_path,
-                           d->mkroot_path, &d->images, err) < 0) {
+        open_events(d, err) < 0 || open_images(d, err) < 0) {
         return -1;
     }
     r = loop_new("control", &d->control_loop);
@@ -270,7 +284,8 @@ static int open_all(struct daemon *d, struct err *err)
     fd = d->params.listen_fd >= 0 ? STEAL_FD(d->params.listen_fd) : listen_fd(d, err);
     return fd < 0 ? -1
                   : rpc_server_new(d->control_loop, fd, d->params.paths->owner_uid, BANGER_VERSION,
-                                   daemon_handlers, d, &d->server, err);
+                                   seams->handlers ? seams->handlers : daemon_handlers, d,
+                                   &d->server, err);
 }
 
 int daemon_open(const struct daemon_params *params, struct daemon **ret_daemon, struct err *err)
@@ -282,7 +297,7 @@ int daemon_open(const struct daemon_params *params, struct daemon **ret_daemon, 
     json_incref(d->params.path_settings);
     d->agent_path = x_strdup(params->agent_path);
     d->mkroot_path = x_strdup(params->mkroot_path);
-    d->started_ms = clock_real_ms();
+    d->started_ms = (params->seams.vm.clock ? params->seams.vm.clock : &clock_system)->real_ms();
     d->state_fd = d->cache_fd = d->runtime_fd = d->run_fd = d->lock_fd = -1;
     d->stop = cancel_new();
     if (open_all(d, err) < 0) {

@@ -8,9 +8,19 @@
 #include "base/err.h"
 #include "base/paths.h"
 #include "codec/config.h"
+#include "image/image.h"
+#include "rpc/server.h"
+#include "vm/vm.h"
 #include "vmm/vmm.h"
 
 struct daemon;
+
+/* What may be stood in for: what is NULL is ours. The VMM and the host are below. */
+struct daemon_seams {
+    struct vm_seams vm;                 /* its clock and spawner are the images' as well */
+    image_build_fn build_image;         /* image_build_root */
+    const struct rpc_handler *handlers; /* daemon_handlers; ctx is the daemon */
+};
 
 struct daemon_params {
     const struct paths *paths; /* borrowed for its life */
@@ -23,6 +33,7 @@ struct daemon_params {
     const char *agent_path, *mkroot_path; /* helper programs, absolute; copied */
     const char *helper_path, *launcher_path; /* the same, for checks; borrowed for its life */
     bool has_root;                           /* VMMs are started by root */
+    struct daemon_seams seams;
 };
 
 /* Opens everything, adopts running VMs, and listens. A failed open closes exactly what it opened.

@@ -18,7 +18,7 @@
 static const char *const features = "^resize_inode,meta_bg";
 static const char *const extended = "lazy_itable_init=1,lazy_journal_init=1,nodiscard";
 
-static int run_mke2fs(int fd, struct cancel *cancel, struct err *err)
+static int run_mke2fs(int fd, spawn_fn spawn, struct cancel *cancel, struct err *err)
 {
     static const char *const argv[] = {
         "mke2fs", "-q", "-F",      "-t", "ext4",   "-b", "4096",   "-m",
@@ -29,8 +29,7 @@ static int run_mke2fs(int fd, struct cancel *cancel, struct err *err)
     int r, status = 0;
     pid_t pid;
 
-    r = spawn_process(&(struct spawn_params){.argv = argv, .fds = &disk, .fd_count = 1}, &pid,
-                      &pidfd);
+    r = spawn(&(struct spawn_params){.argv = argv, .fds = &disk, .fd_count = 1}, &pid, &pidfd);
     if (r < 0) {
         err_set_errno(err, r == -ENOENT ? ERR_UNSUPPORTED : ERR_IO, r, "cannot run mke2fs");
         return err_hint(err, "install e2fsprogs: apt-get install e2fsprogs");
@@ -53,8 +52,8 @@ static int run_mke2fs(int fd, struct cancel *cancel, struct err *err)
 
 /* Formats a file and publishes it in the cache under `cached`. Two makers may race: the files are
  * equal, and the last one wins. */
-static int fill_cache(int cache_fd, const char *cached, uint64_t bytes, struct cancel *cancel,
-                      struct err *err)
+static int fill_cache(int cache_fd, const char *cached, uint64_t bytes, spawn_fn spawn,
+                      struct cancel *cancel, struct err *err)
 {
     _cleanup_temp_file_ struct temp_file t = {.fd = -1};
     int r = temp_file_open(&t, cache_fd, cached, 0600);
@@ -66,7 +65,7 @@ static int fill_cache(int cache_fd, const char *cached, uint64_t bytes, struct c
         return err_set_errno(err, ERR_IO, r, "cannot make a data disk of %llu bytes",
                              (unsigned long long)bytes);
     }
-    if (run_mke2fs(t.fd, cancel, err) < 0) {
+    if (run_mke2fs(t.fd, spawn, cancel, err) < 0) {
         return -1;
     }
     if (fsync(t.fd) < 0) {
@@ -102,7 +101,7 @@ void data_disk_estimate(int cache_fd, uint64_t bytes, uint64_t *ret_disk_bytes,
     }
 }
 
-int data_disk_create(int cache_fd, int dir_fd, const char *name, uint64_t bytes,
+int data_disk_create(int cache_fd, int dir_fd, const char *name, uint64_t bytes, spawn_fn spawn,
                      struct cancel *cancel, struct err *err)
 {
     _cleanup_close_ int from = -1, to = -1;
@@ -116,7 +115,7 @@ int data_disk_create(int cache_fd, int dir_fd, const char *name, uint64_t bytes,
     name_cached(bytes, cached);
     from = openat(cache_fd, cached, O_RDONLY | O_CLOEXEC);
     if (from < 0) {
-        if (fill_cache(cache_fd, cached, bytes, cancel, err) < 0) {
+        if (fill_cache(cache_fd, cached, bytes, spawn, cancel, err) < 0) {
             return -1;
         }
         from = openat(cache_fd, cached, O_RDONLY | O_CLOEXEC);

@@ -7,6 +7,7 @@
 
 #include "base/cancel.h"
 #include "base/err.h"
+#include "base/spawn.h"
 
 #include <stdint.h>
 
@@ -15,7 +16,7 @@
 
 /* Makes dir_fd/name (which must not exist), 0600, of `bytes`, a multiple of 4096. The cache lies
  * in cache_fd, a directory that all of the owner's daemons may share. */
-int data_disk_create(int cache_fd, int dir_fd, const char *name, uint64_t bytes,
+int data_disk_create(int cache_fd, int dir_fd, const char *name, uint64_t bytes, spawn_fn spawn,
                      struct cancel *cancel, struct err *err);
 
 /* About what data_disk_create will write: to the directory of the disk, and to the cache. */

@@ -59,13 +59,14 @@ static bool id_is_taken(struct session_registry *r, const char *vm_id, const cha
 /* Takes record->spec. */
 static struct session *from_record(struct guest_link *link, const struct listing *l)
 {
+    int64_t now_ms = link->sessions->clock->real_ms();
     struct session_record record;
     struct session *s;
 
-    session_record_parse(l->record.p, l->record.left, &record);
+    session_record_parse(l->record.p, l->record.left, now_ms, &record);
     if (record.id[0] && id_is_taken(link->sessions, link->vm_id, record.id)) {
         json_decref(record.spec);
-        session_record_parse(NULL, 0, &record);
+        session_record_parse(NULL, 0, now_ms, &record);
     }
     s = session_new(link->sessions, link->vm_id, record.spec);
     json_decref(record.spec);
@@ -108,7 +109,7 @@ int session_adopt(struct guest_link *link, const struct frame *f, const char **r
     if (s->state == SESSION_EXITED) {
         s->exit_code = code;
         s->exit_signal = sig;
-        s->ended_ms = clock_real_ms();
+        s->ended_ms = link->sessions->clock->real_ms();
     }
     if (session_add(link->sessions, s, &full) < 0) {
         session_put(s);

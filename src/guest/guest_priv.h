@@ -25,6 +25,8 @@ struct session_registry {
     struct loop *loop;
     session_event_fn fn;
     void *arg;
+    const struct clock *clock;
+    random_fn random;
 
     /* under lock */
     struct lock lock;
@@ -39,6 +41,7 @@ struct guest_link {
     void *arg;
     bool adopted;
     char vm_id[ID_SIZE];
+    random_fn random;
     uint8_t nonce[FRAME_NONCE_SIZE];
     struct latch hello; /* set when HELLO_OK came, or the link ended */
 
@@ -159,7 +162,7 @@ struct session_record {
     bool main, hold, drain, shortened;
 };
 char *session_record_encode(const struct session *s);
-void session_record_parse(const void *data, size_t len, struct session_record *ret);
+void session_record_parse(const void *data, size_t len, int64_t now_ms, struct session_record *ret);
 
 /* exec_spec.c: appends the TLVs of a spec (api_session_spec, validated); body's maximum bounds
  * them. */

@@ -514,7 +514,8 @@ struct guest_link *guest_link_open(const struct guest_link_params *params)
     (void)snprintf(link->vm_id, sizeof(link->vm_id), "%s", params->vm_id ? params->vm_id : "");
     /* What is queued here is ahead of the next key press. Best effort: it is only slower. */
     (void)setsockopt(link->fd, SOL_SOCKET, SO_SNDBUF, &queued, sizeof(queued));
-    random_bytes(link->nonce, sizeof(link->nonce));
+    link->random = params->random ? params->random : random_bytes;
+    link->random(link->nonce, sizeof(link->nonce));
     latch_init(&link->hello);
     buf_init(&link->in, LINK_IN_MAX);
     buf_init(&link->out, LINK_OUT_MAX);
@@ -708,7 +709,7 @@ int guest_link_configure(struct guest_link *link, const struct guest_configure *
     int r;
 
     buf_init(&body, 1024);
-    random_bytes(entropy, sizeof(entropy));
+    link->random(entropy, sizeof(entropy));
     for (int i = 0; i < 8; i++) {
         time[i] = (uint8_t)(params->time_ns >> (8 * i));
     }

@@ -9,6 +9,7 @@
 
 #include "base/cancel.h"
 #include "base/err.h"
+#include "base/id.h"
 #include "base/loop.h"
 
 #include <stdint.h>
@@ -35,6 +36,7 @@ struct guest_link_params {
     struct session_registry *sessions; /* where sessions started on the link go */
     guest_link_fn fn;
     void *arg;
+    random_fn random; /* nonces and the guest's entropy; NULL = random_bytes */
 };
 
 /* Sends HELLO. Not on the loop's thread. */

@@ -118,13 +118,12 @@ static json_t *take_spec(const json_t *spec)
     return STEAL_PTR(params);
 }
 
-void session_record_parse(const void *data, size_t len, struct session_record *ret)
+void session_record_parse(const void *data, size_t len, int64_t now_ms, struct session_record *ret)
 {
     _cleanup_json_ json_t *o = NULL;
-    int64_t now = clock_real_ms();
     struct err ignored;
 
-    *ret = (struct session_record){.started_ms = now};
+    *ret = (struct session_record){.started_ms = now_ms};
     if (len > 0 && len <= FRAME_RECORD_MAX && json_parse(data, len, &o, &ignored) == 0 &&
         is_id(json_str(o, "id", NULL))) {
         ret->spec = take_spec(json_object_get(o, "spec"));
@@ -138,8 +137,8 @@ void session_record_parse(const void *data, size_t len, struct session_record *r
     }
     memcpy(ret->id, json_str(o, "id", ""), ID_SIZE);
     ret->started_ms = json_int(o, "started_ms", 0);
-    if (ret->started_ms <= 0 || ret->started_ms > now) {
-        ret->started_ms = now;
+    if (ret->started_ms <= 0 || ret->started_ms > now_ms) {
+        ret->started_ms = now_ms;
     }
     ret->main = json_flag(o, "main", false);
     ret->hold = json_flag(o, "hold", false);

@@ -14,13 +14,15 @@
 #include <stdio.h>
 #include <string.h>
 
-struct session_registry *session_registry_new(struct loop *loop, session_event_fn fn, void *arg)
+struct session_registry *session_registry_new(const struct session_registry_params *params)
 {
     struct session_registry *r = x_calloc(1, sizeof(*r));
 
-    r->loop = loop;
-    r->fn = fn;
-    r->arg = arg;
+    r->loop = params->loop;
+    r->fn = params->fn;
+    r->arg = params->arg;
+    r->clock = params->clock ? params->clock : &clock_system;
+    r->random = params->random ? params->random : random_bytes;
     lock_init(&r->lock);
     list_init(&r->sessions);
     return r;
@@ -46,14 +48,14 @@ struct session *session_new(struct session_registry *r, const char *vm_id, const
     struct session *s = x_calloc(1, sizeof(*s));
 
     s->registry = r;
-    id_generate(s->id);
+    id_generate_from(r->random, s->id);
     (void)snprintf(s->vm_id, sizeof(s->vm_id), "%s", vm_id);
     s->spec = json_deep_copy(spec);
     s->files = json_object_get(spec, "files") != NULL;
     s->report = json_int(json_object_get(spec, "files"), "direction", 0) >= FRAME_FILES_STATS;
     s->refs = 1;
     s->exit_code = -1;
-    s->started_ms = clock_real_ms();
+    s->started_ms = r->clock->real_ms();
     list_init(&s->waiters);
     if (!s->spec) {
         abort();
@@ -185,7 +187,7 @@ static void mark_ended(struct session *s, enum session_state state, int code, in
         s->exit_code = code;
         s->exit_signal = sig;
         s->failure = x_strdup(failure);
-        s->ended_ms = clock_real_ms();
+        s->ended_ms = s->registry->clock->real_ms();
         wake_waiters_locked(s);
     }
     leaf_unlock(&s->registry->lock);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "base/cancel.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/id.h"
 #include "base/loop.h"
@@ -37,8 +38,14 @@ enum session_event {
 typedef void (*session_event_fn)(void *arg, enum session_event event, const char *vm_id,
                                  const char *session_id);
 
-/* `loop` is the guest loop, on which links and clients live. */
-struct session_registry *session_registry_new(struct loop *loop, session_event_fn fn, void *arg);
+struct session_registry_params {
+    struct loop *loop; /* the guest loop, on which links and clients live */
+    session_event_fn fn;
+    void *arg;
+    const struct clock *clock; /* NULL = clock_system */
+    random_fn random;          /* NULL = random_bytes: ids */
+};
+struct session_registry *session_registry_new(const struct session_registry_params *params);
 void session_registry_free(struct session_registry *r); /* after all links are closed */
 
 struct session_start_params {

@@ -118,6 +118,7 @@ struct host_local_params {
     uid_t uid_count;         /* root is needed; 0 = all run as who we are */
     const char *name;        /* tells daemons apart: their runtime directory */
     const char *cgroup_root; /* of cgroup v2; NULL = where it is mounted */
+    spawn_fn spawn;          /* NULL = spawn_process */
 };
 
 /* The one that does it itself. What the host does not allow (cgroups; without root, user

@@ -54,6 +54,7 @@ struct local {
     /* immutable */
     char *launcher, *cgroup;
     uid_t uid_first, uid_count;
+    spawn_fn spawn;
 
     atomic_bool no_user_namespace; /* one was refused, and that was said */
 };
@@ -178,7 +179,7 @@ static int spawn_launcher(const struct attempt *t, int report_fd, pid_t *ret_pid
     argv[n] = NULL;
     memcpy(fds, p->fds, p->fd_count * sizeof(*fds));
     fds[p->fd_count] = (struct spawn_fd){.fd = report_fd, .as = t->report_fd};
-    return spawn_process(
+    return t->local->spawn(
         &(struct spawn_params){
             .argv = argv, .fds = fds, .fd_count = p->fd_count + 1, .new_session = true},
         ret_pid, ret_pidfd);
@@ -430,6 +431,7 @@ struct host *host_local_new(const struct host_local_params *params)
     l->launcher = x_strdup(params->launcher);
     l->uid_first = params->uid_first;
     l->uid_count = params->uid_count;
+    l->spawn = params->spawn ? params->spawn : spawn_process;
     atomic_init(&l->no_user_namespace, false);
     l->cgroup = cgroup_open(params->cgroup_root, params->name, why);
     if (!l->cgroup) {

@@ -92,20 +92,22 @@ static void clean(struct image_registry *r, enum store_kind kind, int dir_fd, co
     free(known.list);
 }
 
-int image_registry_new(struct store *store, struct space *space, int state_fd, int cache_fd,
-                       const char *agent_path, const char *mkroot_path, struct image_registry **ret,
+int image_registry_new(const struct image_registry_params *params, struct image_registry **ret,
                        struct err *err)
 {
     struct image_registry *r = x_calloc(1, sizeof(*r));
 
-    r->store = store;
-    r->space = space;
-    r->cache_fd = cache_fd;
-    r->agent_path = x_strdup(agent_path);
-    r->mkroot_path = x_strdup(mkroot_path);
+    r->store = params->store;
+    r->space = params->space;
+    r->cache_fd = params->cache_fd;
+    r->agent_path = x_strdup(params->agent_path);
+    r->mkroot_path = x_strdup(params->mkroot_path);
+    r->build = params->build ? params->build : image_build_root;
+    r->spawn = params->spawn ? params->spawn : spawn_process;
+    r->clock = params->clock ? params->clock : &clock_system;
     lock_init(&r->lock);
-    r->images_fd = fs_open_dir(state_fd, "images", true);
-    r->kernels_fd = fs_open_dir(state_fd, "kernels", true);
+    r->images_fd = fs_open_dir(params->state_fd, "images", true);
+    r->kernels_fd = fs_open_dir(params->state_fd, "kernels", true);
     if (r->images_fd < 0 || r->kernels_fd < 0) {
         err_set_errno(err, ERR_IO, r->images_fd < 0 ? r->images_fd : r->kernels_fd,
                       "cannot open the image directories");
@@ -244,7 +246,7 @@ int image_publish(struct image_registry *r, enum store_kind kind, int dir_fd, co
     struct stat st;
     int result;
 
-    row->created_ms = clock_real_ms();
+    row->created_ms = r->clock->real_ms();
     image_lock(&r->lock);
     if (fstatat(dir_fd, final, &st, AT_SYMLINK_NOFOLLOW) == 0) {
         (void)fs_remove_tree(dir_fd, temp); /* the same content is there */

@@ -10,7 +10,9 @@
 #pragma once
 
 #include "base/cancel.h"
+#include "base/clock.h"
 #include "base/err.h"
+#include "base/spawn.h"
 #include "base/thread.h"
 #include "codec/json.h"
 #include "disk/space.h"
@@ -25,11 +27,35 @@ struct image_progress {
     struct cancel *cancel;
 };
 
-/* The first four are borrowed for its life; helper programs by absolute path, copied. What an
- * earlier daemon had begun, or published without its row in the store, is removed: the state
- * directory is ours alone. */
-int image_registry_new(struct store *store, struct space *space, int state_fd, int cache_fd,
-                       const char *agent_path, const char *mkroot_path, struct image_registry **ret,
+/* A root disk to make of what is in a file; everything borrowed for the call. */
+struct image_build {
+    const char *mkroot_path;
+    spawn_fn spawn;
+    int from_fd;      /* a tar, packed or not, or whatever somebody took for one */
+    const char *path; /* where that is, for errors */
+    int dir_fd;
+    const char *name; /* of the disk in dir_fd, which does not exist yet */
+    struct cancel *cancel;
+};
+typedef int (*image_build_fn)(const struct image_build *b, struct err *err);
+/* By banger-mkroot. */
+int image_build_root(const struct image_build *b, struct err *err);
+
+/* The first four are borrowed for its life; helper programs by absolute path, copied. The seams may
+ * be NULL: then they are the functions named. */
+struct image_registry_params {
+    struct store *store;
+    struct space *space;
+    int state_fd, cache_fd;
+    const char *agent_path, *mkroot_path;
+    image_build_fn build;      /* image_build_root */
+    spawn_fn spawn;            /* spawn_process */
+    const struct clock *clock; /* clock_system */
+};
+
+/* What an earlier daemon had begun, or published without its row in the store, is removed: the
+ * state directory is ours alone. */
+int image_registry_new(const struct image_registry_params *params, struct image_registry **ret,
                        struct err *err);
 void image_registry_free(struct image_registry *r);
 

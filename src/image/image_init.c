@@ -1,8 +1,6 @@
 /* What is in a registered image. A process of its own reads it: its contents are a stranger's. */
 #include "image/image_priv.h"
 
-#include "base/spawn.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -27,7 +25,7 @@ int image_find_init(struct image_registry *r, const char *digest, const char *na
     }
     said_fd = pipe_fds[0];
     child_fd = pipe_fds[1];
-    status = spawn_process(
+    status = r->spawn(
         &(struct spawn_params){
             .argv = argv, .fds = (struct spawn_fd[]){{disk_fd, 0}, {child_fd, 1}}, .fd_count = 2},
         &pid, &pidfd);

@@ -15,6 +15,9 @@ struct image_registry {
     struct space *space;
     int images_fd, kernels_fd, cache_fd;
     char *agent_path, *mkroot_path;
+    image_build_fn build;
+    spawn_fn spawn;
+    const struct clock *clock;
 
     struct lock lock; /* rank image */
 };

@@ -92,11 +92,10 @@ int image_wait_child(pid_t pid, int pidfd, int said_fd, struct cancel *cancel, s
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static int run_mkroot(struct image_registry *r, int from, const char *path, const char *temp,
-                      struct cancel *cancel, struct err *err)
+static int run_mkroot(const struct image_build *b, struct err *err)
 {
     char out[64 + NAME_MAX];
-    const char *argv[] = {r->mkroot_path, out, NULL};
+    const char *argv[] = {b->mkroot_path, out, NULL};
     _cleanup_close_ int pidfd = -1, said_fd = -1, child_fd = -1;
     _cleanup_free_ char *safe = NULL;
     _cleanup_buf_ struct buf said;
@@ -104,40 +103,46 @@ static int run_mkroot(struct image_registry *r, int from, const char *path, cons
     int pipe_fds[2];
     pid_t pid;
 
-    (void)snprintf(out, sizeof(out), "/proc/self/fd/3/%s", temp);
+    (void)snprintf(out, sizeof(out), "/proc/self/fd/3/%s", b->name);
     buf_init(&said, 1024);
     if (pipe2(pipe_fds, O_CLOEXEC) < 0) {
         return err_set_errno(err, ERR_IO, errno, "cannot make a pipe");
     }
     said_fd = pipe_fds[0];
     child_fd = pipe_fds[1];
-    spawned = spawn_process(
-        &(struct spawn_params){.argv = argv,
-                               .fds =
-                                   (struct spawn_fd[]){{from, 0}, {child_fd, 2}, {r->images_fd, 3}},
-                               .fd_count = 3},
+    spawned = b->spawn(
+        &(struct spawn_params){
+            .argv = argv,
+            .fds = (struct spawn_fd[]){{b->from_fd, 0}, {child_fd, 2}, {b->dir_fd, 3}},
+            .fd_count = 3},
         &pid, &pidfd);
     if (spawned < 0) {
-        err_set_errno(err, ERR_IO, spawned, "cannot run '%s'", r->mkroot_path);
+        err_set_errno(err, ERR_IO, spawned, "cannot run '%s'", b->mkroot_path);
         return err_hint(err, "is banger installed completely?");
     }
     close_p(&child_fd);
-    status = image_wait_child(pid, pidfd, said_fd, cancel, &said);
+    status = image_wait_child(pid, pidfd, said_fd, b->cancel, &said);
     if (status == 0) {
         return 0;
     }
     if (status < 0) {
-        return err_set_errno(err, ERR_CANCELLED, status, "unpacking '%s'", path);
+        return err_set_errno(err, ERR_CANCELLED, status, "unpacking '%s'", b->path);
     }
     while (said.len > 0 && buf_head(&said)[said.len - 1] == '\n') {
         said.len--;
     }
     safe = str_escape(said.len ? (const char *)buf_head(&said) : "", said.len, 1024);
     err_set(err, strstr(safe, "No space left") ? ERR_NO_SPACE : ERR_INVALID,
-            "cannot make an image of '%s': %s", path,
+            "cannot make an image of '%s': %s", b->path,
             str_starts_with(safe, "banger-mkroot: ") ? safe + strlen("banger-mkroot: ") : safe);
     return err_hint(err, "it must be a whole tar of a root filesystem (plain, gzip, xz or zstd) or "
                          "an ext4 image");
+}
+
+int image_build_root(const struct image_build *b, struct err *err)
+{
+    return is_ext4(b->from_fd) ? copy_ext4(b->from_fd, b->path, b->dir_fd, b->name, err)
+                               : run_mkroot(b, err);
 }
 
 /* What it will be at the least: nobody knows before it is unpacked what a packed tar holds. */
@@ -169,8 +174,14 @@ static int build(struct image_registry *r, const char *name, const char *path, c
         return -1;
     }
     image_stage(progress, "unpack");
-    return is_ext4(from) ? copy_ext4(from, path, r->images_fd, temp, err)
-                         : run_mkroot(r, from, path, temp, progress->cancel, err);
+    return r->build(&(struct image_build){.mkroot_path = r->mkroot_path,
+                                          .spawn = r->spawn,
+                                          .from_fd = from,
+                                          .path = path,
+                                          .dir_fd = r->images_fd,
+                                          .name = temp,
+                                          .cancel = progress->cancel},
+                    err);
 }
 
 static int finish(struct image_registry *r, const char *name, const char *temp,

@@ -82,7 +82,9 @@ static void plan_policy(struct vm_plan *p)
     (void)plan_time(p, "auto_stop_after_ms", &p->row.auto_stop_after_ms);
     p->renews = plan_time(p, "expires_after_ms", &p->row.expires_after_ms);
     if (p->renews) {
-        vm_policy_set_expiry(&p->row); /* from now on, also when it is as long as before */
+        vm_policy_set_expiry(
+            &p->row,
+            p->v->seams.clock->real_ms()); /* from now on, also when it is as long as before */
     }
 }
 

@@ -28,6 +28,23 @@ struct vms;
 enum vm_accel_choice { VM_ACCEL_AUTO, VM_ACCEL_KVM, VM_ACCEL_TCG };
 
 /* Collaborators are borrowed for its life; texts and numbers are copied. */
+/* What a VM's owner does by others' functions, so that somebody can stand in for them: in tests, or
+ * where a VM is reached by another way. NULL: the function named. */
+struct vm_seams {
+    const struct clock *clock; /* clock_system: what is noted, and what policies go by */
+    random_fn random;          /* random_bytes: ids, names, guests' entropy */
+    spawn_fn spawn;            /* spawn_process: who formats disks */
+    /* vm_dial: connects to the agent's port of a run directory. The socket or -errno. */
+    int (*dial)(int run_fd);
+    /* guest_link_wait_hello: waits until the agent answers. */
+    int (*wait_agent)(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms,
+                      struct err *err);
+    /* session_start: waits until a command runs. */
+    int (*start_session)(struct session_registry *sessions,
+                         const struct session_start_params *params, char ret_id[ID_SIZE],
+                         struct err *err);
+};
+
 struct vms_params {
     struct store *store;
     struct image_registry *images;
@@ -48,6 +65,7 @@ struct vms_params {
     int64_t boot_timeout_ms, boot_silence_ms;
     const struct doctor *doctor; /* its checks gate the start of machines; NULL = none */
     const struct vm_capability *const *capabilities; /* ends with NULL; NULL = all there are */
+    struct vm_seams seams;
 };
 
 struct vms *vms_new(const struct vms_params *params);

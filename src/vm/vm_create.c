@@ -193,7 +193,7 @@ static int resolve(struct create *c, struct err *err)
         kernel_find_default(c->v->params.images, kernel_ref, &kernel, err) < 0) {
         return -1;
     }
-    id_generate(row->id);
+    id_generate_from(c->v->seams.random, row->id);
     row->state = VM_CREATED;
     (void)snprintf(row->reason, sizeof(row->reason), VM_REASON_CREATING);
     (void)snprintf(row->name, sizeof(row->name), "%s", name);
@@ -249,10 +249,10 @@ static int reserve(struct create *c, struct err *err)
     create_lock(&v->create);
     while (c->row.name[0] == '\0' ||
            (!api_str(c->params, "name") && vm_name_taken(v, c->row.name))) {
-        vm_generate_name(c->row.name);
+        vm_generate_name(v->seams.random, c->row.name);
     }
-    c->row.created_ms = c->row.state_since_ms = clock_real_ms();
-    vm_policy_set_expiry(&c->row);
+    c->row.created_ms = c->row.state_since_ms = v->seams.clock->real_ms();
+    vm_policy_set_expiry(&c->row, c->row.created_ms);
     enter_objects(c);
     r = store_vm_insert(v->params.store, &c->row, err);
     if (r == 0) {
@@ -297,8 +297,8 @@ static int make_disk(struct create *c, struct op *op, struct err *err)
     if (!(c->vmm->features & VMM_BOOTS_KERNEL)) {
         return make_hole(dir, c->row.disk_bytes, err);
     }
-    return data_disk_create(v->params.cache_fd, dir, "data.ext4", c->row.disk_bytes, op_cancel(op),
-                            err);
+    return data_disk_create(v->params.cache_fd, dir, "data.ext4", c->row.disk_bytes, v->seams.spawn,
+                            op_cancel(op), err);
 }
 
 static int start_main(struct create *c, struct op *op, struct err *err)
@@ -309,17 +309,17 @@ static int start_main(struct create *c, struct op *op, struct err *err)
 
     op_stage(op, "session");
     run = vm_run_get(v, c->row.id, err);
-    if (!run || session_start(v->sessions,
-                              &(struct session_start_params){
-                                  .link = run->link,
-                                  .vm_id = c->row.id,
-                                  .spec = json_object_get(c->params, "main"),
-                                  .drain = !c->hold,
-                                  .main = true,
-                                  .hold = c->hold != NULL,
-                                  .cancel = op_cancel(op),
-                                  .deadline_ms = clock_mono_ms() + SESSION_START_MS},
-                              c->session_id, err) < 0) {
+    if (!run || v->seams.start_session(v->sessions,
+                                       &(struct session_start_params){
+                                           .link = run->link,
+                                           .vm_id = c->row.id,
+                                           .spec = json_object_get(c->params, "main"),
+                                           .drain = !c->hold,
+                                           .main = true,
+                                           .hold = c->hold != NULL,
+                                           .cancel = op_cancel(op),
+                                           .deadline_ms = clock_mono_ms() + SESSION_START_MS},
+                                       c->session_id, err) < 0) {
         return -1;
     }
     leaf_lock(&v->table);
@@ -480,15 +480,15 @@ int vms_session_start(struct vms *v, const char *ref, const json_t *spec, struct
         return -1;
     }
     run = vm_run_get_up(v, id, cancel, err);
-    if (!run || session_start(v->sessions,
-                              &(struct session_start_params){.link = run->link,
-                                                             .vm_id = id,
-                                                             .spec = spec,
-                                                             .hold = ret_hold != NULL,
-                                                             .cancel = cancel,
-                                                             .deadline_ms = clock_mono_ms() +
-                                                                            SESSION_START_MS},
-                              session_id, err) < 0) {
+    if (!run || v->seams.start_session(v->sessions,
+                                       &(struct session_start_params){
+                                           .link = run->link,
+                                           .vm_id = id,
+                                           .spec = spec,
+                                           .hold = ret_hold != NULL,
+                                           .cancel = cancel,
+                                           .deadline_ms = clock_mono_ms() + SESSION_START_MS},
+                                       session_id, err) < 0) {
         return -1;
     }
     if (session_show(v->sessions, id, session_id, ret_session, err) < 0) {

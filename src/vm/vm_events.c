@@ -72,7 +72,7 @@ void vm_on_session_event(void *arg, enum session_event event, const char *vm_id,
     leaf_lock(&v->table);
     e = vm_find_locked(v, vm_id);
     if (e) {
-        e->used_ms = clock_mono_ms();
+        e->used_ms = v->seams.clock->mono_ms();
     }
     remove = e && e->row.auto_remove && str_eq(e->main_session, session_id) &&
              (event == SESSION_DELIVERED || !e->row.held);

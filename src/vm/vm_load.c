@@ -48,10 +48,10 @@ static int adopt(struct vms *v, const char *id, struct err *err) REQUIRES(rank_v
     if (!vm_process_from_object(vm_row_object(&row, OBJECT_PROCESS), &process)) {
         return err_set(err, ERR_NOT_FOUND, "its process was not noted");
     }
-    if (!vmm_ops_find(row.vmm)) {
+    if (!vm_ops(v, row.vmm)) {
         return err_set(err, ERR_UNSUPPORTED, "this build cannot run VMs with '%s'", row.vmm);
     }
-    run = vm_run_new(v, &row, vmm_ops_find(row.vmm)); /* also one that is refused by now */
+    run = vm_run_new(v, &row, vm_ops(v, row.vmm)); /* also one that is refused by now */
     run->run_fd = fs_open_dir(v->params.run_fd, id, false);
     if (run->run_fd < 0) {
         return err_set_errno(err, run->run_fd == -ENOENT ? ERR_NOT_FOUND : ERR_IO, run->run_fd,
@@ -62,7 +62,7 @@ static int adopt(struct vms *v, const char *id, struct err *err) REQUIRES(rank_v
                         vm_on_vmm_event, run, &run->vmm, err) < 0) {
         return -1;
     }
-    fd = vm_run_connect(run);
+    fd = v->seams.dial(run->run_fd);
     if (fd == -ENOENT || fd == -ECONNREFUSED) {
         struct vmm_exit unused;
 

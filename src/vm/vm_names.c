@@ -17,11 +17,11 @@ static const char *const nouns[] = {
     "pine",  "plover", "poplar", "reed",  "robin", "sable", "spruce", "stork",  "tern",  "wren",
 };
 
-void vm_generate_name(char ret_name[64])
+void vm_generate_name(random_fn random, char ret_name[64])
 {
     uint16_t r[3];
 
-    random_bytes(r, sizeof(r));
+    random(r, sizeof(r));
     (void)snprintf(ret_name, 64, "%s-%s-%u", adjectives[r[0] % ARRAY_LEN(adjectives)],
                    nouns[r[1] % ARRAY_LEN(nouns)], 100 + r[2] % 900);
 }

@@ -160,15 +160,15 @@ bool vm_policy_check(const struct vm_row *row, struct err *err)
     return true;
 }
 
-void vm_policy_set_expiry(struct vm_row *row)
+void vm_policy_set_expiry(struct vm_row *row, int64_t now_ms)
 {
-    row->expires_ms = row->expires_after_ms > 0 ? clock_real_ms() + row->expires_after_ms : 0;
+    row->expires_ms = row->expires_after_ms > 0 ? now_ms + row->expires_after_ms : 0;
 }
 
-void vm_policy_note_end(struct vm_row *row)
+void vm_policy_note_end(struct vm_row *row, int64_t now_ms)
 {
     if (row->started_ms > 0 && row->state != VM_STARTING &&
-        clock_real_ms() - row->started_ms >= GOOD_WHILE_MS) {
+        now_ms - row->started_ms >= GOOD_WHILE_MS) {
         row->restart_count = 0;
     }
 }
@@ -182,25 +182,25 @@ bool vm_policy_pending(const struct vms *v, const struct vm_row *row)
 
 /* The time of day says when it is over only once, when that is set or a daemon starts: from then on
  * it is counted, so that a host whose clock is set right does not lose VMs. */
-static int64_t expires_in_locked(struct vm_entry *e)
+static int64_t expires_in_locked(const struct vms *v, struct vm_entry *e)
 {
-    int64_t now = clock_boot_ms();
+    int64_t now = v->seams.clock->boot_ms();
 
     if (e->expires_ms != e->row.expires_ms) {
         e->expires_ms = e->row.expires_ms;
         e->expires_boot_ms =
-            now + time_to(e->row.expires_ms, clock_real_ms(), e->row.expires_after_ms);
+            now + time_to(e->row.expires_ms, v->seams.clock->real_ms(), e->row.expires_after_ms);
     }
     return time_to(e->expires_boot_ms, now, INT64_MAX);
 }
 
 static struct vm_due due_locked(const struct vms *v, struct vm_entry *e)
 {
-    int64_t now = clock_mono_ms();
+    int64_t now = v->seams.clock->mono_ms();
     struct vm_due due =
-        vm_policy_due(&e->row, &(struct vm_policy_clock){.real_ms = clock_real_ms(),
+        vm_policy_due(&e->row, &(struct vm_policy_clock){.real_ms = v->seams.clock->real_ms(),
                                                          .unused_ms = now - e->used_ms,
-                                                         .expires_in_ms = expires_in_locked(e),
+                                                         .expires_in_ms = expires_in_locked(v, e),
                                                          .host_boot = v->boot_id});
 
     if (due.what != VM_DUE_NOTHING && e->policy_at_ms - now > due.in_ms) {
@@ -291,7 +291,7 @@ void vm_used(struct vms *v, const char *id)
     leaf_lock(&v->table);
     e = vm_find_locked(v, id);
     if (e) {
-        e->used_ms = clock_mono_ms();
+        e->used_ms = v->seams.clock->mono_ms();
     }
     leaf_unlock(&v->table);
 }
@@ -351,7 +351,7 @@ static void not_before(struct vms *v, const char *id, int64_t in_ms)
     leaf_lock(&v->table);
     e = vm_find_locked(v, id);
     if (e) {
-        e->policy_at_ms = clock_mono_ms() + in_ms;
+        e->policy_at_ms = v->seams.clock->mono_ms() + in_ms;
     }
     leaf_unlock(&v->table);
 }
@@ -474,10 +474,11 @@ static void act(struct vms *v, const char *id)
 
 /* ---- verbs ---- */
 
-static void touch(struct vm_row *row, void *unused)
+static void touch(struct vm_row *row, void *arg)
 {
-    (void)unused;
-    vm_policy_set_expiry(row);
+    const struct vms *v = arg;
+
+    vm_policy_set_expiry(row, v->seams.clock->real_ms());
 }
 
 int vms_touch(struct vms *v, const char *ref, struct cancel *cancel, struct err *err)
@@ -492,7 +493,7 @@ int vms_touch(struct vms *v, const char *ref, struct cancel *cancel, struct err 
         return -1;
     }
     vm_used(v, id);
-    r = vm_update(v, id, touch, NULL, err);
+    r = vm_update(v, id, touch, v, err);
     vm_locks_release(token);
     return r;
 }

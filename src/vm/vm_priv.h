@@ -74,6 +74,7 @@ struct vm_entry {
 struct vms {
     /* immutable */
     struct vms_params params;
+    struct vm_seams seams; /* none of them NULL */
     char *run_dir, *default_image, *default_kernel;
     struct session_registry *sessions;
     struct vm_locks *locks;
@@ -140,8 +141,10 @@ struct vm_run *vm_run_get_awake(struct vms *v, const char *id, struct err *err);
 struct vm_run *vm_run_get_up(struct vms *v, const char *id, struct cancel *cancel, struct err *err);
 /* A run of that row's incarnation: one reference, no VMM and no link yet. */
 struct vm_run *vm_run_new(struct vms *v, const struct vm_row *row, const struct vmm_ops *ops);
-/* Connects to its agent's socket, which is -errno when it cannot. */
-int vm_run_connect(struct vm_run *run);
+/* The VMM of that name, or NULL. */
+const struct vmm_ops *vm_ops(const struct vms *v, const char *name);
+/* Connects to the agent's socket in a run directory, which is -errno when it cannot. */
+int vm_dial(int run_fd);
 /* Opens the link on that socket, which is taken. */
 void vm_run_link(struct vm_run *run, int fd, bool adopted);
 /* Lets go of what its capabilities hold. */
@@ -274,9 +277,9 @@ struct vm_due vm_policy_due(const struct vm_row *row, const struct vm_policy_clo
 /* Whether what the row says of it goes together; else ERR_INVALID. */
 bool vm_policy_check(const struct vm_row *row, struct err *err);
 /* Its time begins anew. */
-void vm_policy_set_expiry(struct vm_row *row);
+void vm_policy_set_expiry(struct vm_row *row, int64_t now_ms);
 /* Before a row is set to stopped. */
-void vm_policy_note_end(struct vm_row *row);
+void vm_policy_note_end(struct vm_row *row, int64_t now_ms);
 /* Whether a stopped VM is going to start by itself. */
 bool vm_policy_pending(const struct vms *v, const struct vm_row *row);
 
@@ -388,4 +391,4 @@ int vm_check_name(const char *name, struct err *err);
 bool vm_name_taken(struct vms *v, const char *name);
 
 /* ---- vm_names.c ---- */
-void vm_generate_name(char ret_name[64]);
+void vm_generate_name(random_fn random, char ret_name[64]);

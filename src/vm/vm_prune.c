@@ -79,7 +79,7 @@ static int prune_locked(struct vms *v, const char *id, const struct vms_prune *w
     struct err err;
 
     if (vm_get_row(v, id, &row, &err) < 0 ||
-        !is_prunable(v, &row, clock_real_ms() - what->stopped_for_ms)) {
+        !is_prunable(v, &row, v->seams.clock->real_ms() - what->stopped_for_ms)) {
         return 0;
     }
     *ret = pruned_json(v, &row);

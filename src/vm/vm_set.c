@@ -263,7 +263,7 @@ static int apply(struct vm_plan *p, const struct vm_row *before, struct cancel *
     _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, before->id, &none);
     struct vm_caps stopped = {.list = v->params.capabilities};
     const struct vm_hook h = {
-        .vms = v, .row = &p->row, .ops = vmm_ops_find(p->row.vmm), .run = run, .cancel = cancel};
+        .vms = v, .row = &p->row, .ops = vm_ops(v, p->row.vmm), .run = run, .cancel = cancel};
 
     return vm_caps_apply_config_change(run ? &run->caps : &stopped, &h, before, p, err);
 }

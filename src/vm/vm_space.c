@@ -75,7 +75,7 @@ static void change_up(struct vm_row *row, void *arg)
 
     row->state = VM_RUNNING;
     (void)snprintf(row->reason, sizeof(row->reason), "%s", up->reason);
-    row->state_since_ms = clock_real_ms();
+    row->state_since_ms = up->run->vms->seams.clock->real_ms();
     vm_mark_paused_locked(up->run, row);
 }
 

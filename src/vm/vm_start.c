@@ -69,7 +69,7 @@ static void phase(struct boot *b, const char *name)
 int vm_find_vmm(const struct vms *v, const char *name, const struct vmm_ops **ret_ops,
                 struct err *err)
 {
-    const struct vmm_ops *ops = str_eq(name, "auto") ? v->params.vmm : vmm_ops_find(name);
+    const struct vmm_ops *ops = str_eq(name, "auto") ? v->params.vmm : vm_ops(v, name);
 
     if (!ops) {
         err_set(err, ERR_UNSUPPORTED, "this build cannot run VMs with '%s'", name);
@@ -219,7 +219,7 @@ static int launch(struct boot *b, struct err *err)
     /* Written down with the state that follows. Until then the ledger has a process whose name is
      * not known, and the next daemon finds it by its run directory: vm_undo.c. */
     vm_note(v, run->vm_id, note_process, b);
-    fd = vm_run_connect(run);
+    fd = v->seams.dial(run->run_fd);
     if (fd < 0) {
         return err_set_errno(err, ERR_VMM, fd, "cannot connect to the VM's agent port");
     }
@@ -260,7 +260,7 @@ static int wait_for_agent(struct boot *b, struct err *err)
         off_t grown;
 
         until = until < give_up ? until : give_up;
-        if (guest_link_wait_hello(b->run->link, b->cancel, until, err) == 0) {
+        if (b->v->seams.wait_agent(b->run->link, b->cancel, until, err) == 0) {
             return 0;
         }
         if (err->code != ERR_TIMEOUT) {
@@ -375,7 +375,7 @@ static void mark_logs(const struct boot *b)
     char time[CLOCK_RFC3339_SIZE];
     _cleanup_free_ char *line = NULL;
 
-    clock_format_rfc3339(clock_real_ms(), time);
+    clock_format_rfc3339(b->v->seams.clock->real_ms(), time);
     line =
         x_asprintf(CONSOLE_MARK "boot %llu at %s\n", (unsigned long long)b->row.incarnation, time);
     /* A log: the boot matters more. */
@@ -436,7 +436,7 @@ static void set_starting(struct vm_row *row, void *arg)
     if (!b->op) {
         row->reason[0] = '\0';
     }
-    row->state_since_ms = clock_real_ms();
+    row->state_since_ms = b->v->seams.clock->real_ms();
     row->incarnation++;
     row->exit_code = -1;
     row->exit_signal = 0;
@@ -453,7 +453,7 @@ static void set_running(struct vm_row *row, void *arg)
 
     row->state = VM_RUNNING;
     row->reason[0] = '\0';
-    row->state_since_ms = row->started_ms = clock_real_ms();
+    row->state_since_ms = row->started_ms = b->v->seams.clock->real_ms();
     memcpy(row->accel, b->row.accel, sizeof(row->accel));
     memcpy(row->accel_why, b->row.accel_why, sizeof(row->accel_why));
     memcpy(row->vmm_version, b->row.vmm_version, sizeof(row->vmm_version));

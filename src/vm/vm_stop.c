@@ -36,14 +36,20 @@ static struct vm_run *unpublish(struct vms *v, const char *id)
     return run;
 }
 
+struct stopped {
+    const struct vm_ending *end;
+    int64_t now_ms;
+};
+
 static void set_stopped(struct vm_row *row, void *arg)
 {
-    const struct vm_ending *end = arg;
+    const struct stopped *stopped = arg;
+    const struct vm_ending *end = stopped->end;
 
-    vm_policy_note_end(row);
+    vm_policy_note_end(row, stopped->now_ms);
     row->state = VM_STOPPED;
     (void)snprintf(row->reason, sizeof(row->reason), "%s", end->reason);
-    row->state_since_ms = clock_real_ms();
+    row->state_since_ms = stopped->now_ms;
     row->exit_code = end->exit.code;
     row->exit_signal = end->exit.signal;
     vm_row_drop_run(row);
@@ -78,7 +84,8 @@ int vm_clean_up(struct vms *v, const char *id, const struct vm_ending *end, stru
         return err_hint(err, "banger stop --force tries once more");
     }
     CRASH_POINT("stop.undone");
-    if (vm_update(v, id, set_stopped, (void *)end, err) < 0) {
+    if (vm_update(v, id, set_stopped,
+                  &(struct stopped){.end = end, .now_ms = v->seams.clock->real_ms()}, err) < 0) {
         if (err->code != ERR_NO_SPACE) {
             return -1;
         }

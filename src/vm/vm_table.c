@@ -22,6 +22,18 @@ struct watcher {
     int fd;           /* eventfd */
 };
 
+static struct vm_seams seams(const struct vm_seams *given)
+{
+    return (struct vm_seams){
+        .clock = given->clock ? given->clock : &clock_system,
+        .random = given->random ? given->random : random_bytes,
+        .spawn = given->spawn ? given->spawn : spawn_process,
+        .dial = given->dial ? given->dial : vm_dial,
+        .wait_agent = given->wait_agent ? given->wait_agent : guest_link_wait_hello,
+        .start_session = given->start_session ? given->start_session : session_start,
+    };
+}
+
 struct vms *vms_new(const struct vms_params *params)
 {
     struct vms *v = x_calloc(1, sizeof(*v));
@@ -30,7 +42,13 @@ struct vms *vms_new(const struct vms_params *params)
     v->run_dir = x_strdup(params->run_dir);
     v->default_image = x_strdup(params->default_image);
     v->default_kernel = x_strdup(params->default_kernel);
-    v->sessions = session_registry_new(params->guest_loop, vm_on_session_event, v);
+    v->seams = seams(&params->seams);
+    v->sessions =
+        session_registry_new(&(struct session_registry_params){.loop = params->guest_loop,
+                                                               .fn = vm_on_session_event,
+                                                               .arg = v,
+                                                               .clock = v->seams.clock,
+                                                               .random = v->seams.random});
     v->locks = vm_locks_new();
     v->consoles = console_watcher_new(params->control_loop);
     if (!v->consoles) {
@@ -175,7 +193,7 @@ struct vm_entry *vm_add_locked(struct vms *v, const struct vm_row *row)
     vm_row_copy(&e->row, row);
     e->console = log_file_new();
     e->vmm_log = log_file_new();
-    e->used_ms = clock_mono_ms();
+    e->used_ms = v->seams.clock->mono_ms();
     list_append(place_of_locked(v, row)->next, &e->node);
     list_append(&v->by_id[bucket_of(row->id)], &e->by_id);
     list_append(&v->by_name[bucket_of(row->name)], &e->by_name);
@@ -288,6 +306,7 @@ void vm_note(struct vms *v, const char *id, vm_change_fn change, void *arg)
 }
 
 struct state_change {
+    int64_t now_ms;
     enum vm_state state;
     const char *reason;
 };
@@ -298,7 +317,7 @@ static void change_state(struct vm_row *row, void *arg)
 
     row->state = c->state;
     (void)snprintf(row->reason, sizeof(row->reason), "%s", c->reason);
-    row->state_since_ms = clock_real_ms();
+    row->state_since_ms = c->now_ms;
     if (c->state == VM_STOPPED) {
         vm_row_drop_run(row);
     }
@@ -307,7 +326,9 @@ static void change_state(struct vm_row *row, void *arg)
 int vm_set_state(struct vms *v, const char *id, enum vm_state state, const char *reason,
                  struct err *err)
 {
-    return vm_update(v, id, change_state, &(struct state_change){.state = state, .reason = reason},
+    return vm_update(v, id, change_state,
+                     &(struct state_change){
+                         .now_ms = v->seams.clock->real_ms(), .state = state, .reason = reason},
                      err);
 }
 
@@ -359,7 +380,7 @@ struct vm_run *vm_run_get_up(struct vms *v, const char *id, struct cancel *cance
 {
     _cleanup_vm_run_ struct vm_run *run = vm_run_get_awake(v, id, err);
 
-    if (!run || guest_link_wait_hello(run->link, cancel, clock_mono_ms() + HELLO_MS, err) < 0) {
+    if (!run || v->seams.wait_agent(run->link, cancel, clock_mono_ms() + HELLO_MS, err) < 0) {
         return NULL;
     }
     return STEAL_PTR(run);
@@ -379,9 +400,14 @@ struct vm_run *vm_run_new(struct vms *v, const struct vm_row *row, const struct 
     return run;
 }
 
-int vm_run_connect(struct vm_run *run)
+const struct vmm_ops *vm_ops(const struct vms *v, const char *name)
 {
-    return fs_unix_connect(run->run_fd, "agent.sock");
+    return str_eq(name, v->params.vmm->name) ? v->params.vmm : vmm_ops_find(name);
+}
+
+int vm_dial(int run_fd)
+{
+    return fs_unix_connect(run_fd, "agent.sock");
 }
 
 void vm_run_link(struct vm_run *run, int fd, bool adopted)
@@ -392,7 +418,8 @@ void vm_run_link(struct vm_run *run, int fd, bool adopted)
                                                             .vm_id = run->vm_id,
                                                             .sessions = run->vms->sessions,
                                                             .fn = vm_on_link_event,
-                                                            .arg = run});
+                                                            .arg = run,
+                                                            .random = run->vms->seams.random});
 }
 
 void vm_run_clean_up(struct vm_run *run)

@@ -103,7 +103,7 @@ static void end_found(void *arg, const struct vmm_process *process, const struct
 static int undo_process(struct vms *v, const struct vm_row *row, const struct vm_object *o,
                         struct err *err)
 {
-    const struct vmm_ops *ops = vmm_ops_find(row->vmm);
+    const struct vmm_ops *ops = vm_ops(v, row->vmm);
     struct found f = {.v = v, .id = row->id, .err = err};
     struct vmm_process process;
     int r;

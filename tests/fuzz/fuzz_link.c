@@ -202,7 +202,8 @@ static void make_shared(void)
         if (loop_new("fuzz", &loop) < 0) {
             abort();
         }
-        sessions = session_registry_new(loop, on_session, NULL);
+        sessions =
+            session_registry_new(&(struct session_registry_params){.loop = loop, .fn = on_session});
     }
 }
 

@@ -151,7 +151,8 @@ int link_set_up_bare(void **state)
         f->noted[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
     }
     assert_int_equal(loop_new("guest", &f->loop), 0);
-    f->sessions = session_registry_new(f->loop, on_session, f);
+    f->sessions = session_registry_new(
+        &(struct session_registry_params){.loop = f->loop, .fn = on_session, .arg = f});
     f->agent.fd = -1;
     buf_init(&f->agent.in, FRAME_MAX);
     *state = f;

@@ -10,12 +10,8 @@
 #include "base/str.h"
 #include "base/test_point.h"
 #include "base/thread.h"
-#include "daemon/daemon.h"
-#include "host/host.h"
-#include "scratch.h"
-#include "vmm/vmm.h"
+#include "daemon_fixture.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -27,64 +23,6 @@
 #include <unistd.h>
 
 #define TRIES 20
-
-struct world {
-    struct scratch dir;
-    struct paths paths;
-    struct config config;
-    struct host *host;
-    struct daemon_params params;
-};
-
-static char *below(const struct world *w, const char *name)
-{
-    return x_asprintf("%s/%s", w->dir.path, name);
-}
-
-static void world_new(struct world *w)
-{
-    struct err err;
-
-    *w = (struct world){.dir = scratch_new()};
-    w->paths = (struct paths){.config = below(w, "config"),
-                              .state_dir = below(w, "state"),
-                              .cache_dir = below(w, "cache"),
-                              .runtime_dir = below(w, "run"),
-                              .socket = below(w, "run/banger.sock"),
-                              .owner_uid = geteuid()};
-    assert_int_equal(config_parse("", "", 0, &w->config, &err), 0);
-    w->host = host_fake_new(&(struct host_fake_params){.program = "/bin/false"});
-    w->params = (struct daemon_params){.paths = &w->paths,
-                                       .config = &w->config,
-                                       .vmm = &vmm_fake_ops,
-                                       .host = w->host,
-                                       .listen_fd = -1,
-                                       .agent_path = "/bin/false",
-                                       .mkroot_path = "/bin/false",
-                                       .helper_path = "/bin/false",
-                                       .launcher_path = "/bin/false"};
-}
-
-static void world_done(struct world *w)
-{
-    host_free(w->host);
-    config_done(&w->config);
-    paths_done(&w->paths);
-    scratch_done(&w->dir);
-}
-
-static unsigned count_entries(const char *path)
-{
-    DIR *dir = opendir(path);
-    unsigned count = 0;
-
-    assert_non_null(dir);
-    while (readdir(dir)) {
-        count++;
-    }
-    (void)closedir(dir);
-    return count;
-}
 
 /* Descriptors, and threads; those that have nothing more to do may need a moment to be gone. */
 static void assert_as_before(unsigned fds, unsigned threads)
@@ -101,7 +39,7 @@ static void assert_as_before(unsigned fds, unsigned threads)
 /* Nobody else could open it otherwise. */
 static void assert_unlocked(const struct world *w)
 {
-    _cleanup_free_ char *path = below(w, "state/daemon.lock");
+    _cleanup_free_ char *path = world_path(w, "state/daemon.lock");
     _cleanup_close_ int fd = open(path, O_RDWR | O_CLOEXEC);
 
     if (fd >= 0) {
@@ -165,7 +103,7 @@ static void what_is_not_as_it_should_be_is_told_and_all_else_closed(void **state
         struct world w;
 
         world_new(&w);
-        path = below(&w, cases[i].path);
+        path = world_path(&w, cases[i].path);
         for (char *p = path + strlen(w.dir.path) + 1; (p = strchr(p, '/')) && p[1]; p++) {
             *p = '\0';
             assert_int_equal(mkdir(path, 0700), 0);

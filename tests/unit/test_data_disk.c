@@ -80,7 +80,8 @@ static void a_disk_is_sparse_private_and_clean(void **state)
     if (!have_mke2fs(__func__)) {
         skip();
     }
-    assert_int_equal(data_disk_create(f->cache.fd, f->vm.fd, "d", 8192 * MIB, NULL, &err), 0);
+    assert_int_equal(
+        data_disk_create(f->cache.fd, f->vm.fd, "d", 8192 * MIB, spawn_process, NULL, &err), 0);
     assert_int_equal(fstatat(f->vm.fd, "d", &st, 0), 0);
     assert_true((uint64_t)st.st_size == 8192 * MIB);
     assert_true(st.st_blocks * 512 < (blkcnt_t)(4 * MIB));
@@ -98,17 +99,20 @@ static void the_second_disk_of_a_size_is_a_copy(void **state)
     if (!have_mke2fs(__func__)) {
         skip();
     }
-    assert_int_equal(data_disk_create(f->cache.fd, f->vm.fd, "a", 64 * MIB, NULL, &err), 0);
+    assert_int_equal(
+        data_disk_create(f->cache.fd, f->vm.fd, "a", 64 * MIB, spawn_process, NULL, &err), 0);
     assert_int_equal(fstatat(f->cache.fd, "data-disk-67108864.ext4", &first, 0), 0);
     /* The first one is used; what the cache has is not touched by that. */
     fd = openat(f->vm.fd, "a", O_RDWR | O_CLOEXEC);
     assert_int_equal(pwrite(fd, "spoiled", 7, 1024), 7);
-    assert_int_equal(data_disk_create(f->cache.fd, f->vm.fd, "b", 64 * MIB, NULL, &err), 0);
+    assert_int_equal(
+        data_disk_create(f->cache.fd, f->vm.fd, "b", 64 * MIB, spawn_process, NULL, &err), 0);
     assert_int_equal(fstatat(f->cache.fd, "data-disk-67108864.ext4", &second, 0), 0);
     assert_int_equal(first.st_ino, second.st_ino); /* not made again */
     assert_clean(&f->vm, "b");
     /* The next needs no mke2fs, a third of the name is refused. */
-    assert_int_equal(data_disk_create(f->cache.fd, f->vm.fd, "b", 64 * MIB, NULL, &err), -1);
+    assert_int_equal(
+        data_disk_create(f->cache.fd, f->vm.fd, "b", 64 * MIB, spawn_process, NULL, &err), -1);
     assert_int_equal(err.code, ERR_IO);
     assert_int_equal(err.errnum, EEXIST);
     assert_clean(&f->vm, "b");
@@ -142,7 +146,8 @@ static void what_a_disk_takes_is_known_before_it_is_made(void **state)
 
         data_disk_estimate(f->cache.fd, sizes[i], &guess, &cache);
         assert_true(guess == cache && guess < 8 * MIB);
-        assert_int_equal(data_disk_create(f->cache.fd, f->vm.fd, "d", sizes[i], NULL, &err), 0);
+        assert_int_equal(
+            data_disk_create(f->cache.fd, f->vm.fd, "d", sizes[i], spawn_process, NULL, &err), 0);
         data_disk_estimate(f->cache.fd, sizes[i], &disk, &cache);
         assert_true(disk > 0 && disk <= guess && cache == 0);
         assert_int_equal(fstatat(f->vm.fd, "d", &st, 0), 0);
@@ -162,7 +167,8 @@ static void sizes_that_cannot_be_are_errors_and_leave_nothing(void **state)
         skip();
     }
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
-        assert_int_equal(data_disk_create(f->cache.fd, f->vm.fd, "d", sizes[i], NULL, &err), -1);
+        assert_int_equal(
+            data_disk_create(f->cache.fd, f->vm.fd, "d", sizes[i], spawn_process, NULL, &err), -1);
         assert_int_equal(fstatat(f->vm.fd, "d", &st, 0), -1);
         assert_int_equal(count_cached(f), 0);
     }
@@ -178,7 +184,8 @@ static void a_cancelled_format_leaves_nothing(void **state)
         skip();
     }
     cancel_trigger(cancel);
-    assert_int_equal(data_disk_create(f->cache.fd, f->vm.fd, "d", 64 * MIB, cancel, &err), -1);
+    assert_int_equal(
+        data_disk_create(f->cache.fd, f->vm.fd, "d", 64 * MIB, spawn_process, cancel, &err), -1);
     assert_int_equal(err.code, ERR_CANCELLED);
     assert_int_equal(count_cached(f), 0);
 }
@@ -190,7 +197,8 @@ static void without_mke2fs_the_package_is_named(void **state)
     struct err err;
 
     assert_int_equal(setenv("PATH", f->vm.path, 1), 0);
-    assert_int_equal(data_disk_create(f->cache.fd, f->vm.fd, "d", 64 * MIB, NULL, &err), -1);
+    assert_int_equal(
+        data_disk_create(f->cache.fd, f->vm.fd, "d", 64 * MIB, spawn_process, NULL, &err), -1);
     assert_int_equal(setenv("PATH", path ? path : "/usr/bin:/usr/sbin", 1), 0);
     assert_int_equal(err.code, ERR_UNSUPPORTED);
     assert_string_equal(err.hint, "install e2fsprogs: apt-get install e2fsprogs");

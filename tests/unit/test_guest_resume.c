@@ -51,7 +51,7 @@ static struct session_record pass_on(json_t *spec)
     struct session_record record;
 
     assert_true(strlen(text) <= FRAME_RECORD_MAX);
-    session_record_parse(text, strlen(text), &record);
+    session_record_parse(text, strlen(text), clock_real_ms(), &record);
     assert_string_equal(record.id, ID);
     assert_int_equal(record.started_ms, s.started_ms);
     assert_true(record.main && record.hold && !record.drain);
@@ -169,7 +169,7 @@ static void what_is_no_record_makes_a_session_without_command(void **state)
         const char *text = i < ARRAY_LEN(texts) ? texts[i] : json_string_value(large);
         json_t *command;
 
-        session_record_parse(text, strlen(text), &record);
+        session_record_parse(text, strlen(text), clock_real_ms(), &record);
         command = json_object_get(record.spec, "command");
         assert_string_equal(record.id, "");
         assert_true(json_is_array(command) && json_array_size(command) == 0);
@@ -190,7 +190,7 @@ static void times_of_a_record_are_not_in_the_future(void **state)
 
         (void)snprintf(text, sizeof(text),
                        "{\"id\":\"" ID "\",\"started_ms\":%s,\"spec\":{\"command\":[]}}", times[i]);
-        session_record_parse(text, strlen(text), &record);
+        session_record_parse(text, strlen(text), clock_real_ms(), &record);
         assert_string_equal(record.id, ID);
         assert_in_range(record.started_ms, before, clock_real_ms());
         json_decref(record.spec);
@@ -318,7 +318,8 @@ static int set_up(void **state)
     struct fixture *f = calloc(1, sizeof(*f));
 
     assert_int_equal(loop_new("guest", &f->loop), 0);
-    f->sessions = session_registry_new(f->loop, on_session, f);
+    f->sessions = session_registry_new(
+        &(struct session_registry_params){.loop = f->loop, .fn = on_session, .arg = f});
     latch_init(&f->broken);
     latch_init(&f->delivered);
     f->agent.fd = -1;

@@ -139,15 +139,15 @@ static void a_good_while_ends_the_row_of_restarts(void **state)
     (void)state;
     row.state = VM_RUNNING;
     row.started_ms = 1; /* long ago */
-    vm_policy_note_end(&row);
+    vm_policy_note_end(&row, clock_real_ms());
     assert_int_equal(row.restart_count, 0);
     row.restart_count = 5;
     row.state = VM_STARTING; /* what started long ago was another run */
-    vm_policy_note_end(&row);
+    vm_policy_note_end(&row, clock_real_ms());
     assert_int_equal(row.restart_count, 5);
     row.state = VM_RUNNING;
     row.started_ms = INT64_MAX / 2; /* or the clock was set back */
-    vm_policy_note_end(&row);
+    vm_policy_note_end(&row, clock_real_ms());
     assert_int_equal(row.restart_count, 5);
 }
 
