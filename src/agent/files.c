@@ -115,5 +115,8 @@ int files_main(char **args)
     if (strcmp(args[0], "processes") == 0) {
         return report_processes();
     }
+    if (strcmp(args[0], "listeners") == 0) {
+        return report_listeners();
+    }
     return strcmp(args[0], "get") == 0 ? get(args + 2, flags) : put(args + 2, flags);
 }

@@ -3,10 +3,12 @@
 #include "agent/user.h"
 #include "base/attr.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <mntent.h>
+#include <netinet/in.h>
 #include <pwd.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,6 +21,7 @@
 
 #define DISKS_MAX 32
 #define PROCESSES_MAX 1000
+#define LISTENERS_MAX 1000
 #define COMMAND_MAX 128
 #define NAMES_MAX 256
 
@@ -271,5 +274,170 @@ int report_processes(void)
         (void)closedir(proc);
     }
     (void)printf("more %u\n", more);
+    return finish();
+}
+
+/* Listeners ----------------------------------------------------------------------------------- */
+
+struct listener {
+    const char *protocol;
+    uint8_t address[sizeof(struct in6_addr)];
+    int family;
+    unsigned port, uid;
+    unsigned long inode;
+    long pid; /* 0: nobody's that we found */
+};
+
+struct listeners {
+    struct listener list[LISTENERS_MAX];
+    size_t count, more;
+};
+
+/* The kernel's tables, proc(5): addresses as words of the host's byte order. */
+static const struct table {
+    const char *path, *protocol;
+    int family;
+    unsigned state; /* of one that takes what comes: TCP_LISTEN, or for UDP "not connected" */
+} tables[] = {
+    {"/proc/net/tcp", "tcp", AF_INET, 0x0a},
+    {"/proc/net/tcp6", "tcp", AF_INET6, 0x0a},
+    {"/proc/net/udp", "udp", AF_INET, 0x07},
+    {"/proc/net/udp6", "udp", AF_INET6, 0x07},
+};
+
+static bool parse_listener(const char *line, const struct table *table, struct listener *l)
+{
+    char address[33];
+    unsigned state;
+    size_t words;
+
+    *l = (struct listener){.protocol = table->protocol, .family = table->family};
+    if (sscanf(line, " %*u: %32[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %u %*u %lu", address,
+               &l->port, &state, &l->uid, &l->inode) != 5 ||
+        state != table->state) {
+        return false;
+    }
+    words = strlen(address) / 8;
+    if (words != (table->family == AF_INET ? 1 : 4)) {
+        return false;
+    }
+    for (size_t i = 0; i < words; i++) {
+        char word[9] = "";
+        uint32_t value;
+
+        memcpy(word, address + 8 * i, 8);
+        value = (uint32_t)strtoul(word, NULL, 16);
+        memcpy(l->address + 4 * i, &value, 4);
+    }
+    return true;
+}
+
+static void read_listeners(const struct table *table, struct listeners *all)
+{
+    FILE *file = fopen(table->path, "re");
+    struct listener l;
+    char line[512];
+
+    while (file && fgets(line, sizeof(line), file)) {
+        if (!parse_listener(line, table, &l)) {
+            continue;
+        }
+        if (all->count == LISTENERS_MAX) {
+            all->more++;
+        } else {
+            all->list[all->count++] = l;
+        }
+    }
+    if (file) {
+        (void)fclose(file);
+    }
+}
+
+/* Of the descriptors of a process, those that are among the listeners. */
+static void find_owner(struct listeners *all, int proc_fd, const char *pid)
+{
+    char path[64], target[64];
+    const struct dirent *e;
+    DIR *dir;
+    int fd;
+
+    (void)snprintf(path, sizeof(path), "%.20s/fd", pid);
+    fd = openat(proc_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    dir = fd >= 0 ? fdopendir(fd) : NULL;
+    while (dir && (e = readdir(dir))) {
+        ssize_t n = readlinkat(fd, e->d_name, target, sizeof(target) - 1);
+        unsigned long inode;
+
+        target[n < 0 ? 0 : n] = 0;
+        if (sscanf(target, "socket:[%lu]", &inode) != 1) {
+            continue;
+        }
+        for (size_t i = 0; i < all->count; i++) {
+            if (all->list[i].inode == inode && all->list[i].pid == 0) {
+                all->list[i].pid = strtol(pid, NULL, 10);
+            }
+        }
+    }
+    if (dir) {
+        (void)closedir(dir);
+    } else if (fd >= 0) {
+        (void)close(fd);
+    }
+}
+
+static int by_port(const void *a, const void *b)
+{
+    const struct listener *x = a, *y = b;
+    int protocol = strcmp(x->protocol, y->protocol);
+
+    return x->port != y->port ? (x->port < y->port ? -1 : 1)
+           : protocol != 0    ? protocol
+                              : memcmp(x->address, y->address, sizeof(x->address));
+}
+
+static void put_listener(const struct listener *l, int proc_fd, const struct names *names)
+{
+    char pid[24], comm[64], address[INET6_ADDRSTRLEN] = "?";
+    size_t len;
+    int fd;
+
+    (void)snprintf(pid, sizeof(pid), "%ld", l->pid);
+    (void)inet_ntop(l->family, l->address, address, sizeof(address));
+    (void)printf("listener %s %u %s ", l->protocol, l->port, pid);
+    put_user(names, l->uid);
+    (void)printf(" %s ", address);
+    fd = l->pid > 0 ? openat(proc_fd, pid, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        len = read_text(fd, "comm", comm, sizeof(comm));
+        put_command(fd, comm, len > 0 && comm[len - 1] == '\n' ? len - 1 : len);
+        (void)close(fd);
+    }
+    (void)putchar('\n');
+}
+
+int report_listeners(void)
+{
+    static struct listeners all;
+    static struct names names;
+    DIR *proc = opendir("/proc");
+    const struct dirent *e;
+
+    read_names(&names);
+    for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
+        read_listeners(&tables[i], &all);
+    }
+    while (proc && all.count > 0 && (e = readdir(proc))) {
+        if (isdigit((unsigned char)e->d_name[0])) {
+            find_owner(&all, dirfd(proc), e->d_name);
+        }
+    }
+    qsort(all.list, all.count, sizeof(all.list[0]), by_port);
+    for (size_t i = 0; proc && i < all.count; i++) {
+        put_listener(&all.list[i], dirfd(proc), &names);
+    }
+    if (proc) {
+        (void)closedir(proc);
+    }
+    (void)printf("more %zu\n", all.more);
     return finish();
 }

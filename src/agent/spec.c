@@ -51,7 +51,7 @@ static int spec_check(const uint8_t *body, size_t len, size_t *ret_args, size_t 
         } else if (tag == FRAME_TAG_PATH) {
             paths++;
         } else if (tag == FRAME_TAG_FILES) {
-            if (size != 2 || value[0] < FRAME_FILES_GET || value[0] > FRAME_FILES_PROCESSES) {
+            if (size != 2 || value[0] < FRAME_FILES_GET || value[0] > FRAME_FILES_LISTENERS) {
                 return invalid(f, "a value of the wrong size or range");
             }
             files = true;
@@ -92,11 +92,13 @@ static int spec_check(const uint8_t *body, size_t len, size_t *ret_args, size_t 
 static size_t set_files(struct spec *spec, const uint8_t value[2])
 {
     static char name[] = "banger-agent", arg[] = SPEC_FILES_ARG;
-    static char get[] = "get", put[] = "put", stats[] = "stats", processes[] = "processes";
+    static char get[] = "get", put[] = "put", stats[] = "stats", processes[] = "processes",
+                listeners[] = "listeners";
     static char *const verbs[] = {[FRAME_FILES_GET] = get,
                                   [FRAME_FILES_PUT] = put,
                                   [FRAME_FILES_STATS] = stats,
-                                  [FRAME_FILES_PROCESSES] = processes};
+                                  [FRAME_FILES_PROCESSES] = processes,
+                                  [FRAME_FILES_LISTENERS] = listeners};
 
     (void)snprintf(spec->flags, sizeof(spec->flags), "%u", value[1]);
     spec->files = true;

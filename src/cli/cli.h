@@ -192,6 +192,7 @@ int cmd_vm_rename(struct cli *cli, const struct cli_args *args);
 int cmd_vm_delete(struct cli *cli, const struct cli_args *args);
 int cmd_vm_stats(struct cli *cli, const struct cli_args *args);
 int cmd_vm_top(struct cli *cli, const struct cli_args *args);
+int cmd_vm_ports(struct cli *cli, const struct cli_args *args);
 int cmd_vm_logs(struct cli *cli, const struct cli_args *args);
 int cmd_image_list(struct cli *cli, const struct cli_args *args);
 int cmd_image_register(struct cli *cli, const struct cli_args *args);

@@ -251,6 +251,40 @@ static char *cell_command(const json_t *row)
     return bytes(row, "command");
 }
 
+/* What a guest says of itself: the objects of a list, of which `quiet` prints that member. */
+static int list_of_guest(struct cli *cli, const struct cli_args *args, const char *method,
+                         const char *list, const char *quiet, const struct out_column *columns,
+                         size_t column_count)
+{
+    _cleanup_json_ json_t *params = json_object(), *answer = NULL;
+    const char *ref = args->operands[0];
+    _cleanup_free_ char *verb = x_asprintf("list the %s of", list);
+    struct err err;
+    long long more;
+
+    if (cli_args_params(args, method, params, &err) < 0) {
+        return out_usage(cli, args->verb->path, &err);
+    }
+    json_put(params, "vm", json_bytes_new(ref, strlen(ref)));
+    if (cli_call(cli, method, STEAL_PTR(params), &answer, &err) < 0) {
+        return each_fail(cli, NULL, verb, ref, &err);
+    }
+    more = json_int(answer, "more", 0);
+    if (more > 0 && !cli->quiet) {
+        (void)fprintf(stderr, "banger: and %lld more %s\n", more, list);
+    }
+    if (cli->quiet) {
+        const json_t *item;
+        size_t i;
+
+        json_array_foreach (json_object_get(answer, list), i, item) {
+            (void)printf("%lld\n", json_int(item, quiet, 0));
+        }
+        return 0;
+    }
+    return out_list(cli, json_object_get(answer, list), columns, column_count);
+}
+
 int cmd_vm_top(struct cli *cli, const struct cli_args *args)
 {
     static const struct out_column columns[] = {
@@ -262,30 +296,39 @@ int cmd_vm_top(struct cli *cli, const struct cli_args *args)
         {"MEM", cell_rss, OUT_RIGHT},
         {"COMMAND", cell_command, 0},
     };
-    _cleanup_json_ json_t *params = json_object(), *top = NULL;
-    const char *ref = args->operands[0];
-    struct err err;
-    long long more;
 
-    if (cli_args_params(args, "vm.top", params, &err) < 0) {
-        return out_usage(cli, args->verb->path, &err);
-    }
-    json_put(params, "vm", json_bytes_new(ref, strlen(ref)));
-    if (cli_call(cli, "vm.top", STEAL_PTR(params), &top, &err) < 0) {
-        return each_fail(cli, NULL, "list the processes of", ref, &err);
-    }
-    more = json_int(top, "more", 0);
-    if (more > 0 && !cli->quiet) {
-        (void)fprintf(stderr, "banger: and %lld more processes\n", more);
-    }
-    if (cli->quiet) {
-        const json_t *process;
-        size_t i;
+    return list_of_guest(cli, args, "vm.top", "processes", "pid", columns, ARRAY_LEN(columns));
+}
 
-        json_array_foreach (json_object_get(top, "processes"), i, process) {
-            (void)printf("%lld\n", json_int(process, "pid", 0));
-        }
-        return 0;
-    }
-    return out_list(cli, json_object_get(top, "processes"), columns, ARRAY_LEN(columns));
+/* Ports ----------------------------------------------------------------------------------------*/
+
+static char *cell_port(const json_t *row)
+{
+    return x_asprintf("%lld", json_int(row, "port", 0));
+}
+
+static char *cell_protocol(const json_t *row)
+{
+    return x_strdup(json_str(row, "protocol", ""));
+}
+
+static char *cell_address(const json_t *row)
+{
+    return x_strdup(json_str(row, "address", ""));
+}
+
+static char *cell_owner(const json_t *row)
+{
+    return json_is_integer(json_object_get(row, "pid")) ? cell_pid(row) : x_strdup("");
+}
+
+int cmd_vm_ports(struct cli *cli, const struct cli_args *args)
+{
+    static const struct out_column columns[] = {
+        {"PORT", cell_port, OUT_RIGHT}, {"PROTOCOL", cell_protocol, 0},
+        {"ADDRESS", cell_address, 0},   {"PID", cell_owner, OUT_RIGHT},
+        {"USER", cell_user, 0},         {"COMMAND", cell_command, 0},
+    };
+
+    return list_of_guest(cli, args, "vm.ports", "listeners", "port", columns, ARRAY_LEN(columns));
 }

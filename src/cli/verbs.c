@@ -269,6 +269,7 @@ static const struct cli_flag stats_flags[] = {
 };
 
 static const struct cli_flag top_flags[] = {FLAG_TIMEOUT("vm.top"), END};
+static const struct cli_flag ports_flags[] = {FLAG_TIMEOUT("vm.ports"), END};
 
 static const struct cli_flag session_wait_flags[] = {
     FLAG_TIMEOUT("session.wait"),
@@ -520,6 +521,16 @@ const struct cli_verb cli_verbs[] = {
         .flags = top_flags,
         .doc = "List the processes in a VM.",
         .run = cmd_vm_top,
+    },
+    {
+        .path = "vm ports",
+        .operands = "VM",
+        .min = 1,
+        .max = 1,
+        .flags = ports_flags,
+        .doc = "List on which TCP and UDP ports programs in a VM listen.",
+        .more = "It is the guest's word. --quiet prints the ports alone.",
+        .run = cmd_vm_ports,
     },
     {
         .path = "image list",

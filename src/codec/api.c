@@ -545,6 +545,13 @@ const struct api_method api_methods[] = {
         .doc = "Lists the processes of a VM's guest, as the guest says.",
     },
     {
+        .name = "vm.ports",
+        .flags = API_SLOW,
+        .params = PARAMS(P_VM, P_TIMEOUT("5000", "How long the guest may take to answer.")),
+        .result = ONE(listeners),
+        .doc = "Lists on which TCP and UDP ports programs in a VM's guest listen, as it says.",
+    },
+    {
         .name = "vm.ping",
         .flags = API_LATER,
         .params = PARAMS(P_VM, P_TIMEOUT("5000", "Give up after this time.")),

@@ -475,6 +475,25 @@ const struct api_object api_processes = {
     .doc = "The processes of a guest, as it says.",
 };
 
+static const struct api_object listener = {
+    .name = "GuestListener",
+    .members = MEMBERS(HAS("protocol", API_STRING, .choices = "tcp|udp", .doc = "How."),
+                       HAS("address", API_STRING, .doc = "At which address; 0.0.0.0 or :: is any."),
+                       HAS("port", API_INT, COUNT, .doc = "At which port."),
+                       MAY("pid", API_INT, COUNT, .doc = "The process; null: it is not known."),
+                       HAS("user", API_BYTES, .doc = "Whose: a name, or a uid without one."),
+                       MAY("command", API_BYTES, .doc = "As of a GuestProcess.")),
+    .doc = "A socket of a guest that takes what comes.",
+};
+
+const struct api_object api_listeners = {
+    .name = "Listeners",
+    .members =
+        MEMBERS(HAS("listeners", API_LIST, .object = &listener, .doc = "By port; 1,000 at most."),
+                HAS("more", API_INT, COUNT, .doc = "How many are not told.")),
+    .doc = "Who listens in a guest, as it says.",
+};
+
 const struct api_object api_ping = {
     .name = "Ping",
     .members = MEMBERS(HAS("us", API_INT, COUNT, .doc = "Time to the answer, in microseconds.")),
@@ -483,47 +502,13 @@ const struct api_object api_ping = {
 
 /* In the order of the documents. */
 const struct api_object *const api_objects[] = {
-    &api_vm,
-    &api_vm_position,
-    &artifact_ref,
-    &vmm,
-    &network,
-    &phase,
-    &api_session,
-    &byte_counts,
-    &exit_status,
-    &api_session_spec,
-    &api_terminal,
-    &api_operation,
-    &api_event,
-    &stage,
-    &created,
-    &api_image,
-    &api_kernel,
-    &api_daemon_status,
-    &helper,
-    &api_discrepancy,
-    &api_store_check,
-    &api_finding,
-    &api_configuration,
-    &setting,
-    &api_log,
-    &api_vm_set,
-    &api_vm_start,
-    &api_pruned,
-    &vm_change,
-    &api_ping,
-    &api_vm_stats,
-    &disk_use,
-    &guest_stats,
-    &mounted,
-    &api_processes,
-    &process,
-    &api_cancelled,
-    &error,
-    &error_data,
-    &api_document,
-    &api_nothing,
-    &anything,
-    NULL,
+    &api_vm,          &api_vm_position, &artifact_ref,      &vmm,           &network,
+    &phase,           &api_session,     &byte_counts,       &exit_status,   &api_session_spec,
+    &api_terminal,    &api_operation,   &api_event,         &stage,         &created,
+    &api_image,       &api_kernel,      &api_daemon_status, &helper,        &api_discrepancy,
+    &api_store_check, &api_finding,     &api_configuration, &setting,       &api_log,
+    &api_vm_set,      &api_vm_start,    &api_pruned,        &vm_change,     &api_ping,
+    &api_vm_stats,    &disk_use,        &guest_stats,       &mounted,       &api_processes,
+    &api_listeners,   &listener,        &process,           &api_cancelled, &error,
+    &error_data,      &api_document,    &api_nothing,       &anything,      NULL,
 };

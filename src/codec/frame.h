@@ -164,6 +164,7 @@ enum frame_files {
     /* Not files at all, and no PATH, but a report on stdout (codec/report.h). */
     FRAME_FILES_STATS = 3,
     FRAME_FILES_PROCESSES = 4,
+    FRAME_FILES_LISTENERS = 5,
 };
 #define FRAME_FILES_RECURSIVE 0x01 /* else only regular files */
 #define FRAME_FILES_KEEP_IDS 0x02  /* owners, set-id bits, devices */

@@ -2,6 +2,8 @@
 
 #include "base/str.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <string.h>
 
 #define NUMBER_MAX 9007199254740991ULL /* what any JSON reader holds */
@@ -111,6 +113,35 @@ static bool on_process(json_t *o, const char *at, const char *end)
     return true;
 }
 
+static bool is_address(const char *text)
+{
+    struct in6_addr unused;
+
+    return inet_pton(AF_INET, text, &unused) == 1 || inet_pton(AF_INET6, text, &unused) == 1;
+}
+
+static bool on_listener(json_t *o, const char *at, const char *end)
+{
+    json_t *listeners = json_object_get(o, "listeners"), *listener = json_object();
+    uint64_t port, pid;
+    struct line l;
+
+    json_array_append_new(listeners, listener);
+    if (json_array_size(listeners) > REPORT_LISTENERS_MAX || !take_words(at, end, 5, true, &l) ||
+        !(str_eq(l.words[0], "tcp") || str_eq(l.words[0], "udp")) ||
+        str_to_u64(l.words[1], UINT16_MAX, &port) < 0 ||
+        str_to_u64(l.words[2], NUMBER_MAX, &pid) < 0 || !is_address(l.words[4])) {
+        return false;
+    }
+    json_put_str(listener, "protocol", l.words[0]);
+    json_put_str(listener, "address", l.words[4]);
+    json_put_int(listener, "port", (long long)port);
+    json_put(listener, "pid", pid > 0 ? json_integer((json_int_t)pid) : json_null());
+    json_put(listener, "user", json_bytes_new(l.words[3], strlen(l.words[3])));
+    json_put(listener, "command", pid > 0 ? json_bytes_new(l.rest, strlen(l.rest)) : json_null());
+    return true;
+}
+
 static bool on_more(json_t *o, const char *at, const char *end)
 {
     static const char *const names[] = {"more"};
@@ -170,6 +201,17 @@ json_t *report_parse_processes(const char *text, size_t len)
     _cleanup_json_ json_t *o = json_object();
 
     json_put(o, "processes", json_array());
+    o = parse(STEAL_PTR(o), text, len, kinds);
+    return o && json_object_get(o, "more") ? STEAL_PTR(o) : NULL;
+}
+
+json_t *report_parse_listeners(const char *text, size_t len)
+{
+    static const struct kind kinds[] = {
+        {"listener ", on_listener}, {"more ", on_more}, {NULL, NULL}};
+    _cleanup_json_ json_t *o = json_object();
+
+    json_put(o, "listeners", json_array());
     o = parse(STEAL_PTR(o), text, len, kinds);
     return o && json_object_get(o, "more") ? STEAL_PTR(o) : NULL;
 }

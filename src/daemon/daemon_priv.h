@@ -66,6 +66,7 @@ HANDLER(rpc_vm_logs);
 HANDLER(rpc_vm_ping);
 HANDLER(rpc_vm_stats);
 HANDLER(rpc_vm_top);
+HANDLER(rpc_vm_ports);
 /* rpc_session.c */
 HANDLER(rpc_session_start);
 HANDLER(rpc_session_hold);

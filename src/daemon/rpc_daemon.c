@@ -33,6 +33,7 @@ const struct rpc_handler daemon_handlers[] = {
     {"vm.logs", rpc_vm_logs},
     {"vm.stats", rpc_vm_stats},
     {"vm.top", rpc_vm_top},
+    {"vm.ports", rpc_vm_ports},
     {"vm.ping", rpc_vm_ping},
     {"file.put", rpc_file_put},
     {"file.get", rpc_file_get},

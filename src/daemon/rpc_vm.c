@@ -245,6 +245,14 @@ HANDLER(rpc_vm_top)
                    ret_result, err);
 }
 
+HANDLER(rpc_vm_ports)
+{
+    struct daemon *d = ctx;
+
+    return vms_ports(d->vms, api_str(params, "vm"), rpc_call_cancel(call), deadline(params),
+                     ret_result, err);
+}
+
 /* The control loop's, but for on_pong. */
 struct ping_call {
     struct rpc_call *call;

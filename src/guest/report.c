@@ -12,10 +12,12 @@
 
 static json_t *make_spec(enum frame_files what)
 {
+    static const char *const names[] = {[FRAME_FILES_STATS] = "stats",
+                                        [FRAME_FILES_PROCESSES] = "processes",
+                                        [FRAME_FILES_LISTENERS] = "listeners"};
     json_t *spec = json_object(), *files = json_object();
 
-    json_put(spec, "command",
-             json_pack("[ss]", "banger-agent", what == FRAME_FILES_STATS ? "stats" : "processes"));
+    json_put(spec, "command", json_pack("[ss]", "banger-agent", names[what]));
     json_put_int(files, "direction", what);
     json_put_int(files, "flags", 0);
     json_put(files, "paths", json_array());

@@ -15,7 +15,7 @@ struct guest_report {
     struct session_registry *sessions;
     struct guest_link *link; /* whose HELLO has been answered */
     const char *vm_id;
-    enum frame_files what; /* FRAME_FILES_STATS or _PROCESSES */
+    enum frame_files what; /* FRAME_FILES_STATS, _PROCESSES or _LISTENERS */
     struct cancel *cancel;
     int64_t deadline_ms;
 };

@@ -142,6 +142,10 @@ int vms_stats(struct vms *v, const struct vms_stats *what, struct cancel *cancel
 int vms_top(struct vms *v, const char *ref, struct cancel *cancel, int64_t deadline_ms,
             json_t **ret, struct err *err) EXCLUDES(rank_leaf);
 
+/* On which ports a guest listens: a Listeners object. */
+int vms_ports(struct vms *v, const char *ref, struct cancel *cancel, int64_t deadline_ms,
+              json_t **ret, struct err *err) EXCLUDES(rank_leaf);
+
 /* A VM's starts, oldest first: Start objects. */
 int vms_timeline(struct vms *v, const char *ref, json_t **ret, struct err *err) EXCLUDES(rank_leaf);
 

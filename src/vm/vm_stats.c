@@ -12,6 +12,22 @@
 
 #include <errno.h>
 
+static json_t *parse(enum frame_files what, const char *text, size_t len)
+{
+    switch (what) {
+    case FRAME_FILES_STATS:
+        return report_parse_stats(text, len);
+    case FRAME_FILES_PROCESSES:
+        return report_parse_processes(text, len);
+    case FRAME_FILES_LISTENERS:
+        return report_parse_listeners(text, len);
+    case FRAME_FILES_GET:
+    case FRAME_FILES_PUT:
+        break;
+    }
+    return NULL;
+}
+
 static int ask(struct vms *v, struct vm_run *run, enum frame_files what, struct cancel *cancel,
                int64_t deadline_ms, json_t **ret, struct err *err)
 {
@@ -23,13 +39,11 @@ static int ask(struct vms *v, struct vm_run *run, enum frame_files what, struct 
                                         .cancel = cancel,
                                         .deadline_ms = deadline_ms};
 
-    if (guest_link_wait_hello(run->link, cancel, deadline_ms, err) < 0 ||
+    if (v->seams.wait_agent(run->link, cancel, deadline_ms, err) < 0 ||
         guest_report_read(&params, &text, err) < 0) {
         return -1;
     }
-    *ret = what == FRAME_FILES_STATS
-               ? report_parse_stats((const char *)buf_head(&text), text.len)
-               : report_parse_processes((const char *)buf_head(&text), text.len);
+    *ret = parse(what, (const char *)buf_head(&text), text.len);
     return *ret ? 0 : err_set(err, ERR_GUEST, "the guest gave an answer that makes no sense");
 }
 
@@ -125,8 +139,8 @@ int vms_stats(struct vms *v, const struct vms_stats *what, struct cancel *cancel
     return 0;
 }
 
-int vms_top(struct vms *v, const char *ref, struct cancel *cancel, int64_t deadline_ms,
-            json_t **ret, struct err *err)
+static int ask_by_name(struct vms *v, const char *ref, enum frame_files what, struct cancel *cancel,
+                       int64_t deadline_ms, json_t **ret, struct err *err)
 {
     _cleanup_vm_run_ struct vm_run *run = NULL;
     char id[ID_SIZE];
@@ -135,5 +149,17 @@ int vms_top(struct vms *v, const char *ref, struct cancel *cancel, int64_t deadl
         return -1;
     }
     run = vm_run_get_awake(v, id, err);
-    return run ? ask(v, run, FRAME_FILES_PROCESSES, cancel, deadline_ms, ret, err) : -1;
+    return run ? ask(v, run, what, cancel, deadline_ms, ret, err) : -1;
+}
+
+int vms_top(struct vms *v, const char *ref, struct cancel *cancel, int64_t deadline_ms,
+            json_t **ret, struct err *err)
+{
+    return ask_by_name(v, ref, FRAME_FILES_PROCESSES, cancel, deadline_ms, ret, err);
+}
+
+int vms_ports(struct vms *v, const char *ref, struct cancel *cancel, int64_t deadline_ms,
+              json_t **ret, struct err *err)
+{
+    return ask_by_name(v, ref, FRAME_FILES_LISTENERS, cancel, deadline_ms, ret, err);
 }

@@ -60,6 +60,8 @@ vm stats [VM...] = stats
     --watch --interval=TIME --timeout=TIME
 vm top VM = top
     --timeout=TIME
+vm ports VM
+    --timeout=TIME
 vm logs VM = logs
     -f/--follow --console --vmm --agent --source=SOURCE(console|vmm|agent) --tail=SIZE
 image list = image ls
@@ -107,6 +109,10 @@ STATS = {"id": VM["id"], "name": "quiet-fox", "interval_ms": 500, "cpu_permille"
          "guest": None, "guest_why": "silent"}
 TOP = {"processes": [{"pid": 1, "ppid": 0, "user": "root", "state": "S", "cpu_permille": 1,
                       "cpu_ms": 5, "age_ms": 900, "rss_bytes": 4096, "command": "init"}], "more": 0}
+PORTS = {"listeners": [{"protocol": "tcp", "address": "::", "port": 22, "pid": 7, "user": "root",
+                        "command": "sshd"},
+                       {"protocol": "udp", "address": "127.0.0.1", "port": 53, "pid": None,
+                        "user": "101", "command": None}], "more": 2}
 START = {"incarnation": 3, "started_at": VM["created_at"], "accel": "tcg", "ms": 12,
          "timeline": [{"phase": "boot", "ms": 12}]}
 PRUNED = {"id": VM["id"], "name": "quiet-fox", "state": "stopped", "state_since": VM["created_at"],
@@ -170,6 +176,7 @@ CALLS = [
     ("vm stats --interval=1s --timeout 9s a", "vm.stats",
      {"vm": "a", "interval_ms": 1000, "timeout_ms": 9000}, STATS, "rows"),
     ("vm top --timeout 9s a", "vm.top", {"vm": "a", "timeout_ms": 9000}, TOP, "rows"),
+    ("vm ports --timeout 9s a", "vm.ports", {"vm": "a", "timeout_ms": 9000}, PORTS, "rows"),
     ("image list", "image.list", {}, [IMAGE], "listing"),
     ("image register n /", "image.register.begin", {"name": "n", "path": "/"},
      OP | {"result": IMAGE}, "digest"),
@@ -399,7 +406,7 @@ def test_command_calls_and_prints(bare, daemon, words, method, params, result, p
             assert isinstance(json.loads(bare.ok("--format", "json", *words).out), dict)
         return
     if prints == "rows":
-        result = result.get("processes", [result])
+        result = result.get("processes", result.get("listeners", [result]))
     whole = made["vm"] if prints == "name" else made if prints == "digest" else result
     assert json.loads(bare.ok("--format", "json", *words).out) == whole
     lines = bare.ok("--format", "jsonl", *words).out.splitlines()

@@ -147,6 +147,7 @@ def drive_vm(drive):
     assert drive("vm.logs", vm=vm, source="vmm", after=0, wait=True)["text"]
     assert drive("vm.stats", vm=vm, interval_ms=10, timeout_ms=60000)["guest"]["disks"]
     assert drive("vm.top", vm=vm, timeout_ms=60000)["processes"]
+    assert drive("vm.ports", vm=vm, timeout_ms=60000)["more"] == 0
     assert drive("vm.wait", vm=vm, until="running") == {}
     assert drive("vm.set", vm=vm, labels={"c": "d"})["vm"]["labels"] == {"a": "b", "c": "d"}
     assert drive("vm.touch", vm=vm)["id"] == vm
