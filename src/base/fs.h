@@ -38,3 +38,6 @@ int fs_free_bytes(int fd, uint64_t *ret_bytes);
  * bytes). Listening: mode 0600 from birth; a stale socket file is replaced. Returns the fd. */
 int fs_unix_listen(int dir_fd, const char *name, int backlog);
 int fs_unix_connect(int dir_fd, const char *name);
+
+/* Lets this process have as many descriptors as it may. */
+void fs_raise_limit(void);

@@ -19,7 +19,6 @@
 #include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/pidfd.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/sysinfo.h>
 
@@ -115,17 +114,6 @@ static int open_layout(struct daemon *d, struct err *err)
         return err_set_errno(err, ERR_IO, d->run_fd, "cannot make '%s'", d->run_dir);
     }
     return 0;
-}
-
-/* A VM takes about ten descriptors. */
-static void raise_limits(void)
-{
-    struct rlimit r;
-
-    if (getrlimit(RLIMIT_NOFILE, &r) == 0) {
-        r.rlim_cur = r.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &r);
-    }
 }
 
 static enum vm_accel_choice accel_choice(const char *name)
@@ -261,7 +249,7 @@ static int open_all(struct daemon *d, struct err *err)
     const struct daemon_seams *seams = &d->params.seams;
     int fd, r;
 
-    raise_limits();
+    fs_raise_limit(); /* a VM takes about ten */
     d->space = space_new((uint64_t)d->params.config->min_free_mib << 20);
     if (open_layout(d, err) < 0 || store_open(d->state_fd, &d->store, err) < 0 ||
         open_events(d, err) < 0 || open_images(d, err) < 0) {

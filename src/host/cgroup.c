@@ -6,31 +6,27 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <mntent.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #define CONTROLLERS_MAX 4096
-#define MOUNTS_MAX (1024U * 1024)
 
-/* Where cgroup v2 is mounted: "ID PARENT DEV ROOT PATH OPTIONS ... - TYPE ...", proc(5). NULL if it
- * is not. */
+/* Where cgroup v2 is mounted; NULL if it is not. */
 static char *find_mount(void)
 {
-    _cleanup_free_ char *text = NULL;
-    char *rest, *line, path[4096];
-    size_t len;
+    FILE *mounts = setmntent("/proc/self/mounts", "re");
+    const struct mntent *m = NULL;
+    char *path;
 
-    if (fs_read_file(AT_FDCWD, "/proc/self/mountinfo", MOUNTS_MAX, &text, &len) < 0) {
-        return NULL;
+    while (mounts && (m = getmntent(mounts)) && !str_eq(m->mnt_type, "cgroup2")) {
     }
-    rest = text;
-    while ((line = strsep(&rest, "\n"))) {
-        if (strstr(line, " - cgroup2 ") && sscanf(line, "%*s %*s %*s %*s %4095s", path) == 1) {
-            return x_strdup(path);
-        }
+    path = m ? x_strdup(m->mnt_dir) : NULL;
+    if (mounts) {
+        (void)endmntent(mounts);
     }
-    return NULL;
+    return path;
 }
 
 /* Whether `word` is one of those in a file that lists some. */

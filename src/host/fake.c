@@ -70,6 +70,16 @@ static int fake_allow_disk(struct host *host, const struct vmm_process *process,
     return 0;
 }
 
+static int fake_pss(struct host *host, const struct vmm_process *process, const char *run_dir,
+                    uint64_t *ret_bytes, struct err *err)
+{
+    int r = process_pss(process->pid, ret_bytes);
+
+    (void)host;
+    (void)run_dir;
+    return r == 0 ? 0 : err_set_errno(err, ERR_DENIED, r, "cannot measure it");
+}
+
 static int fake_status(struct host *host, struct host_status *ret_status, struct err *err)
 {
     (void)host;
@@ -94,6 +104,7 @@ static const struct host_ops fake_ops = {
     .launch = fake_launch,
     .kill = fake_kill,
     .allow_disk = fake_allow_disk,
+    .pss = fake_pss,
     .status = fake_status,
     .watch_fd = fake_watch_fd,
     .free = fake_free,

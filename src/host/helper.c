@@ -116,7 +116,6 @@ static bool answer(int fd, const struct wire_reply *reply, const int *fds, size_
 
 static void do_launch(struct helper *h, const struct wire_request *q, int reply_fd)
 {
-    struct host *host = h->params->host;
     struct wire_reply reply = {0};
     struct host_vmm vmm = {.pidfd = -1, .exit_fd = -1};
     int ends[2];
@@ -127,7 +126,7 @@ static void do_launch(struct helper *h, const struct wire_request *q, int reply_
         (void)answer(reply_fd, &reply, NULL, 0);
         return;
     }
-    reply.result = host_launch(host, &q->launch, &vmm, &reply.err);
+    reply.result = host_launch(h->params->host, &q->launch, &vmm, &reply.err);
     if (reply.result == 0) {
         const int fds[] = {vmm.pidfd, ends[0]};
 
@@ -145,23 +144,21 @@ static void do_launch(struct helper *h, const struct wire_request *q, int reply_
     (void)close(ends[0]);
 }
 
-static void do_with_vmm(struct helper *h, const struct wire_request *q, int reply_fd)
+/* All but LAUNCH. */
+static void do_other(struct helper *h, const struct wire_request *q, int reply_fd)
 {
     struct host *host = h->params->host;
-    struct wire_reply reply = {0};
+    struct wire_reply r = {.status = h->params->status};
 
-    reply.result = q->verb == WIRE_KILL
-                       ? host_kill(host, &q->process, q->run_dir, &reply.err)
-                       : host_allow_disk(host, &q->process, q->run_dir, q->disk_bytes, &reply.err);
-    (void)answer(reply_fd, &reply, NULL, 0);
-}
-
-static void do_status(struct helper *h, int reply_fd)
-{
-    struct wire_reply reply = {.status = h->params->status};
-
-    reply.status.vmms = (uint32_t)h->count;
-    (void)answer(reply_fd, &reply, NULL, 0);
+    r.status.vmms = (uint32_t)h->count;
+    if (q->verb == WIRE_KILL) {
+        r.result = host_kill(host, &q->process, q->run_dir, &r.err);
+    } else if (q->verb == WIRE_ALLOW_DISK) {
+        r.result = host_allow_disk(host, &q->process, q->run_dir, q->disk_bytes, &r.err);
+    } else if (q->verb == WIRE_PSS) {
+        r.result = host_pss(host, &q->process, q->run_dir, &r.pss_bytes, &r.err);
+    }
+    (void)answer(reply_fd, &r, NULL, 0);
 }
 
 /* What is wrong with a request, or NULL. */
@@ -174,37 +171,21 @@ static const char *check(const struct helper *h, const struct wire_request *q,
     if (got->count - 1 != q->launch.fd_count) {
         return "the number of descriptors";
     }
-    switch (q->verb) {
-    case WIRE_LAUNCH:
+    if (q->verb == WIRE_LAUNCH) {
         return host_check_launch(&q->launch, runtime_dir);
-    case WIRE_KILL:
-    case WIRE_ALLOW_DISK:
-        return host_check_vmm(&q->process, q->run_dir, q->disk_bytes, runtime_dir);
-    case WIRE_STATUS:
-    case WIRE_VERB_END:
-        break;
     }
-    return NULL;
+    return q->run_dir ? host_check_vmm(&q->process, q->run_dir, q->disk_bytes, runtime_dir) : NULL;
 }
 
 static void serve_request(struct helper *h, struct wire_request *q, const struct received *got)
 {
-    switch (q->verb) {
-    case WIRE_LAUNCH:
-        for (size_t i = 0; i < q->launch.fd_count; i++) {
-            q->fds[i].fd = got->fds[i + 1];
-        }
+    for (size_t i = 0; i < q->launch.fd_count; i++) {
+        q->fds[i].fd = got->fds[i + 1];
+    }
+    if (q->verb == WIRE_LAUNCH) {
         do_launch(h, q, got->fds[0]);
-        break;
-    case WIRE_KILL:
-    case WIRE_ALLOW_DISK:
-        do_with_vmm(h, q, got->fds[0]);
-        break;
-    case WIRE_STATUS:
-        do_status(h, got->fds[0]);
-        break;
-    case WIRE_VERB_END:
-        break;
+    } else {
+        do_other(h, q, got->fds[0]);
     }
 }
 
@@ -269,6 +250,7 @@ int helper_serve(const struct helper_params *params, struct err *err)
 
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
+    (void)sigprocmask(SIG_BLOCK, &set, NULL);
     h.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (h.signal_fd < 0) {
         return err_set_errno(err, ERR_INTERNAL, errno, "cannot wait for children");

@@ -15,6 +15,6 @@ struct helper_params {
 };
 
 /* Serves until the daemon closes its end: 0. A request that must not be is -1 with what it was, and
- * so is whatever keeps it from serving. One thread; SIGCHLD and SIGPIPE must be blocked or ignored,
- * and all children be its own VMMs. */
+ * so is whatever keeps it from serving. One thread; SIGPIPE must be ignored, and all children
+ * be its own VMMs. SIGCHLD is blocked from then on. */
 int helper_serve(const struct helper_params *params, struct err *err);

@@ -4,6 +4,7 @@
  *
  *   banger-helper OWNER_UID RUNTIME_DIR UID_FIRST UID_COUNT
  */
+#include "base/fs.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "host/helper.h"
@@ -19,7 +20,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
 BANGER_VERSION_MARK;
@@ -82,19 +82,11 @@ static int parse(int argc, char **argv, struct host_local_params *ret)
 
 static int become_helper(void)
 {
-    struct rlimit r;
-    sigset_t set;
     int n;
 
-    sigemptyset(&set);
-    sigaddset(&set, SIGCHLD);
-    (void)sigprocmask(SIG_BLOCK, &set, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
     (void)umask(077);
-    if (getrlimit(RLIMIT_NOFILE, &r) == 0) {
-        r.rlim_cur = r.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &r); /* one for each VMM */
-    }
+    fs_raise_limit(); /* one for each VMM */
     if (fcntl(SOCKET_FD, F_SETFD, FD_CLOEXEC) < 0 || chdir("/") < 0 || setgroups(0, NULL) < 0 ||
         setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0) {
         return -errno;

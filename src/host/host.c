@@ -30,6 +30,15 @@ int host_allow_disk(struct host *host, const struct vmm_process *process, const 
                  : host->ops->allow_disk(host, process, run_dir, disk_bytes, err);
 }
 
+int host_pss(struct host *host, const struct vmm_process *process, const char *run_dir,
+             uint64_t *ret_bytes, struct err *err)
+{
+    int r = FAULT_POINT("host.pss");
+
+    return r < 0 ? err_set_errno(err, ERR_VMM, r, "cannot measure process %d", process->pid)
+                 : host->ops->pss(host, process, run_dir, ret_bytes, err);
+}
+
 int host_status(struct host *host, struct host_status *ret_status, struct err *err)
 {
     int r = FAULT_POINT("host.status");

@@ -77,6 +77,11 @@ struct host_ops {
     int (*allow_disk)(struct host *host, const struct vmm_process *process, const char *run_dir,
                       uint64_t disk_bytes, struct err *err);
 
+    /* The memory of a VMM, what it shares with others by share (proc(5): Pss of smaps_rollup),
+     * which only its uid may read. */
+    int (*pss)(struct host *host, const struct vmm_process *process, const char *run_dir,
+               uint64_t *ret_bytes, struct err *err);
+
     /* Asks whether it is there at all. */
     int (*status)(struct host *host, struct host_status *ret_status, struct err *err);
 
@@ -101,6 +106,8 @@ int host_kill(struct host *host, const struct vmm_process *process, const char *
               struct err *err);
 int host_allow_disk(struct host *host, const struct vmm_process *process, const char *run_dir,
                     uint64_t disk_bytes, struct err *err);
+int host_pss(struct host *host, const struct vmm_process *process, const char *run_dir,
+             uint64_t *ret_bytes, struct err *err);
 int host_status(struct host *host, struct host_status *ret_status, struct err *err);
 
 static inline void host_free(struct host *host)

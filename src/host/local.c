@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/pidfd.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -387,6 +388,26 @@ static int local_allow_disk(struct host *host, const struct vmm_process *process
                                   process->pid);
 }
 
+/* As the uid that may look at it, for this thread alone: root may not without one more capability.
+ * Who is not root stays who it is. */
+static int local_pss(struct host *host, const struct vmm_process *process, const char *run_dir,
+                     uint64_t *ret_bytes, struct err *err)
+{
+    uid_t uid;
+    _cleanup_close_ int pidfd = open_vmm((struct local *)host, process, run_dir, &uid);
+    int r = pidfd;
+
+    if (pidfd >= 0) {
+        (void)setfsgid(uid);
+        (void)setfsuid(uid);
+        r = process_pss(process->pid, ret_bytes);
+        (void)setfsuid(0);
+        (void)setfsgid(0);
+    }
+    return r == 0 ? 0
+                  : err_set_errno(err, ERR_DENIED, r, "cannot measure process %d", process->pid);
+}
+
 static int local_status(struct host *host, struct host_status *ret_status, struct err *err)
 {
     struct local *l = (struct local *)host;
@@ -417,6 +438,7 @@ static const struct host_ops local_ops = {
     .launch = local_launch,
     .kill = local_kill,
     .allow_disk = local_allow_disk,
+    .pss = local_pss,
     .status = local_status,
     .watch_fd = local_watch_fd,
     .free = local_free,

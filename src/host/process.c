@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
@@ -198,4 +199,23 @@ int64_t process_uid(pid_t pid)
     }
     line = strstr(text, "\nUid:");
     return line && sscanf(line, "\nUid: %u", &uid) == 1 ? (int64_t)uid : -1;
+}
+
+int process_pss(pid_t pid, uint64_t *ret_bytes)
+{
+    _cleanup_free_ char *path = x_asprintf("/proc/%d/smaps_rollup", pid);
+    _cleanup_free_ char *text = NULL;
+    const char *line;
+    size_t len;
+    int r = fs_read_file(AT_FDCWD, path, STATUS_MAX, &text, &len);
+
+    if (r < 0) {
+        return r;
+    }
+    line = strstr(text, "\nPss:");
+    if (!line || sscanf(line, "\nPss: %" SCNu64, ret_bytes) != 1) {
+        return -ENODATA;
+    }
+    *ret_bytes *= 1024;
+    return 0;
 }

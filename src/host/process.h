@@ -45,6 +45,9 @@ int process_open(const struct vmm_process *process, const char *run_dir);
 /* The real uid of a process, or -1. */
 int64_t process_uid(pid_t pid);
 
+/* Its memory, what it shares with others by share; its uid's alone to know. 0 or -errno. */
+int process_pss(pid_t pid, uint64_t *ret_bytes);
+
 /* Collects the exit of the process behind a pidfd that has become readable. code is -1 when it was
  * not our child (or is reaped already): the kernel tells its parent only. */
 void process_collect(int pidfd, struct vmm_exit *ret_exit);

@@ -106,28 +106,44 @@ static int proxy_launch(struct host *host, const struct host_launch *params,
 }
 
 static int ask_for(struct host *host, enum wire_verb verb, const struct vmm_process *process,
-                   const char *run_dir, uint64_t disk_bytes, struct err *err)
+                   const char *run_dir, uint64_t disk_bytes, struct wire_reply *ret,
+                   struct err *err)
 {
     _cleanup_buf_ struct buf request = {.max = WIRE_REQUEST_MAX};
-    struct wire_reply reply;
     size_t none = 0;
 
     if (wire_put_vmm(&request, verb, process, run_dir, disk_bytes) < 0) {
         return err_set(err, ERR_INVALID, "the path of the run directory is too long");
     }
-    return ask((struct proxy *)host, &request, NULL, 0, &reply, NULL, &none, err);
+    return ask((struct proxy *)host, &request, NULL, 0, ret, NULL, &none, err);
 }
 
 static int proxy_kill(struct host *host, const struct vmm_process *process, const char *run_dir,
                       struct err *err)
 {
-    return ask_for(host, WIRE_KILL, process, run_dir, 0, err);
+    struct wire_reply reply;
+
+    return ask_for(host, WIRE_KILL, process, run_dir, 0, &reply, err);
 }
 
 static int proxy_allow_disk(struct host *host, const struct vmm_process *process,
                             const char *run_dir, uint64_t disk_bytes, struct err *err)
 {
-    return ask_for(host, WIRE_ALLOW_DISK, process, run_dir, disk_bytes, err);
+    struct wire_reply reply;
+
+    return ask_for(host, WIRE_ALLOW_DISK, process, run_dir, disk_bytes, &reply, err);
+}
+
+static int proxy_pss(struct host *host, const struct vmm_process *process, const char *run_dir,
+                     uint64_t *ret_bytes, struct err *err)
+{
+    struct wire_reply reply;
+
+    if (ask_for(host, WIRE_PSS, process, run_dir, 0, &reply, err) < 0) {
+        return -1;
+    }
+    *ret_bytes = reply.pss_bytes;
+    return 0;
 }
 
 static int proxy_status(struct host *host, struct host_status *ret, struct err *err)
@@ -163,6 +179,7 @@ static const struct host_ops proxy_ops = {
     .launch = proxy_launch,
     .kill = proxy_kill,
     .allow_disk = proxy_allow_disk,
+    .pss = proxy_pss,
     .status = proxy_status,
     .watch_fd = proxy_watch_fd,
     .free = proxy_free,

@@ -17,9 +17,7 @@ static int put_text(struct buf *b, const char *text)
 
 static int put_head(struct buf *b, enum wire_verb verb)
 {
-    int r = buf_append_le32(b, MAGIC);
-
-    return r < 0 ? r : buf_append_le32(b, verb);
+    return buf_append_le32(b, MAGIC) ?: buf_append_le32(b, verb);
 }
 
 int wire_put_status(struct buf *b)
@@ -179,6 +177,7 @@ int wire_parse(const uint8_t *packet, size_t len, struct wire_request *ret)
         break;
     case WIRE_KILL:
     case WIRE_ALLOW_DISK:
+    case WIRE_PSS:
         take_vmm(&r, q);
         break;
     default:

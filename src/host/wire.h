@@ -20,6 +20,7 @@ enum wire_verb {
     WIRE_LAUNCH,
     WIRE_KILL,
     WIRE_ALLOW_DISK,
+    WIRE_PSS,
     WIRE_VERB_END,
 };
 
@@ -30,14 +31,14 @@ struct wire_request {
     const char *argv[HOST_ARGS_MAX + 1];
     struct spawn_fd fds[SPAWN_FDS_MAX]; /* `as` from the packet; `fd` is the caller's to fill in */
     const char *run_dir;                /* of all but STATUS */
-    struct vmm_process process;         /* of KILL and ALLOW_DISK */
-    uint64_t disk_bytes;                /* of ALLOW_DISK; 0 for KILL */
+    struct vmm_process process;         /* of these as well, but LAUNCH */
+    uint64_t disk_bytes;                /* of ALLOW_DISK; else 0 */
 };
 
 /* Appends a request; -ENOBUFS when it is too large. */
 int wire_put_status(struct buf *b);
 int wire_put_launch(struct buf *b, const struct host_launch *params);
-/* KILL (disk_bytes is 0) or ALLOW_DISK. */
+/* KILL, PSS (disk_bytes is 0) or ALLOW_DISK. */
 int wire_put_vmm(struct buf *b, enum wire_verb verb, const struct vmm_process *process,
                  const char *run_dir, uint64_t disk_bytes);
 
@@ -51,6 +52,7 @@ struct wire_reply {
     int32_t result; /* 0, or -1 with err */
     struct host_status status;
     struct vmm_process process;
+    uint64_t pss_bytes;
     struct err err;
 };
 

@@ -54,24 +54,26 @@ static void put_rss(json_t *o, pid_t pid)
 }
 
 /* With root VMMs have uids of their own, and the daemon has no power over them. */
-static void put_pss(json_t *o, pid_t pid)
+static int measure_pss(const struct vm_run *run, uint64_t *ret_bytes, struct err *err)
 {
-    int error;
-    _cleanup_free_ char *text = read_proc(pid, "smaps_rollup", &error);
-    const char *at = text ? strstr(text, "\nPss:") : NULL;
-    uint64_t kib;
+    const struct vmm_process *process = run->ops->process(run->vmm);
+    _cleanup_free_ char *run_dir = x_asprintf("%s/%s", run->vms->run_dir, run->vm_id);
+    int r = process_pss(process->pid, ret_bytes);
 
-    if (at && sscanf(at, "\nPss: %" SCNu64, &kib) == 1) {
-        json_put_int(o, "pss_bytes", (long long)(kib * 1024));
-        json_put(o, "pss_why", json_null());
-        return;
-    }
-    json_put(o, "pss_bytes", json_null());
-    json_put_str(o, "pss_why",
-                 error == EACCES || error == EPERM
-                     ? "the VM has a user id of its own, whose memory only root may look into"
-                 : error ? strerror(error)
-                         : "the kernel does not tell it");
+    return r == 0 ? 0
+           : r == -EACCES || r == -EPERM
+               ? host_pss(run->vms->params.host, process, run_dir, ret_bytes, err)
+               : err_set_errno(err, ERR_IO, r, "its memory");
+}
+
+static void put_pss(json_t *o, const struct vm_run *run)
+{
+    uint64_t bytes = 0;
+    struct err err;
+    bool known = measure_pss(run, &bytes, &err) == 0;
+
+    json_put(o, "pss_bytes", known ? json_integer((json_int_t)bytes) : json_null());
+    json_put_str(o, "pss_why", known ? NULL : err.message);
 }
 
 static void add_stats(const struct vm_run *run, json_t *o)
@@ -79,7 +81,7 @@ static void add_stats(const struct vm_run *run, json_t *o)
     pid_t pid = run->ops->process(run->vmm)->pid;
 
     put_rss(o, pid);
-    put_pss(o, pid);
+    put_pss(o, run);
 }
 
 const struct vm_capability vm_cap_stats = {

@@ -429,6 +429,19 @@ def test_from_any_call_on_neither_host_nor_qemu_may_do_anything(qemu_faults, nam
     assert found[QMP] >= OF_QEMU[name][QMP] - {"qmp.read", "qmp.reply"}
 
 
+@needs_root
+@pytest.mark.parametrize("point", ["host.pss", "host.reply"])
+def test_memory_that_cannot_be_measured_is_told(qemu_faults, point):
+    qemu_faults.points = point
+    qemu_faults.arm(1, errno.EIO)
+    (stats,) = qemu_faults.banger.json("stats", "bystander", "--interval", "10ms")
+    assert qemu_faults.disarm() == [point]
+    assert stats["pss_bytes"] is None and "Input/output error" in stats["pss_why"]
+    assert stats["rss_bytes"] > 0 and stats["cpu_ms"] is not None
+    (stats,) = qemu_faults.banger.json("stats", "bystander", "--interval", "10ms")
+    assert stats["pss_bytes"] > 0 and stats["pss_why"] is None
+
+
 def fail_each_at_start(faults):
     """The points that failed while daemons started, each for one of them."""
     banger = faults.banger
@@ -506,7 +519,7 @@ def test_vm_that_cannot_be_taken_over_is_told_and_runs_on_until_it_can(faults):
 KNOWN = {"agent.hello", "agent.request", "agent.start", "capability.adopt", "capability.apply",
          "capability.post_start", "capability.prepare", "copy", "fs.connect", "fs.listen",
          "fs.open_dir", "fs.read", "fs.remove", "fs.write", "host.allow_disk", "host.kill",
-         "host.launch", "host.reply", "host.status", "process", "process.find", "qmp.read", "qmp.reply", "qmp.write", "spawn",
+         "host.launch", "host.pss", "host.reply", "host.status", "process", "process.find", "qmp.read", "qmp.reply", "qmp.write", "spawn",
          "store"}
 
 

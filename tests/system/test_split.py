@@ -3,6 +3,7 @@
 import array
 import os
 import pathlib
+import re
 import signal
 import socket
 import struct
@@ -163,7 +164,7 @@ def test_the_helper_stays_small():
 # The helper alone ---------------------------------------------------------------------------------
 
 MAGIC = struct.pack("<I", 0x62687031)
-STATUS, LAUNCH, KILL, ALLOW_DISK = 1, 2, 3, 4
+STATUS, LAUNCH, KILL, ALLOW_DISK, PSS = 1, 2, 3, 4, 5
 REPLY_TIMEOUT = 60
 ARGUMENTS = """qemu-system-x86_64 -L RUN_DIR
     -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
@@ -267,7 +268,7 @@ def test_a_launch_that_must_not_be_ends_the_helper(bare, what):
 
 
 @pytest.mark.parametrize("packet", [
-    b"", b"x", MAGIC, MAGIC + struct.pack("<I", 0), MAGIC + struct.pack("<I", 5),
+    b"", b"x", MAGIC, MAGIC + struct.pack("<I", 0), MAGIC + struct.pack("<I", 6),
     MAGIC + struct.pack("<I", STATUS) + b"more", b"\0" * 4 + struct.pack("<I", STATUS),
     MAGIC + struct.pack("<IQQIB", LAUNCH, 64, 0, 1, 0),
     MAGIC + struct.pack("<I", KILL) + b"\xff" * 60, MAGIC + struct.pack("<I", ALLOW_DISK),
@@ -301,6 +302,34 @@ def test_the_helper_kills_no_process_but_that_of_a_vm(bare):
         stranger.stdin.close()
     assert helper.kill(os.getpid(), run_dir="/etc") is None
     helper.assert_ended("the daemon may not ask for this: the run directory")
+
+
+def test_the_helper_measures_vms_alone(bare):
+    helper = Helper(bare)
+    run_dir = f"{helper.runtime_dir}/vms/a"
+    script = ["bash", "-c", "x=$(printf %8000000s); echo; read line; : $x", run_dir]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(script, **pipes) as stranger, \
+            subprocess.Popen(script, **pipes, user=2100000005, group=2100000005, cwd="/") as ours:
+        for process in (stranger, ours):
+            process.stdout.readline()
+        result, reply = helper.kill(stranger.pid, verb=PSS)
+        assert result == -1 and b"not permitted" in reply
+        result, reply = helper.kill(ours.pid, verb=PSS, start_ticks=1)
+        assert result == -1 and b"No such process" in reply
+        result, measured = helper.kill(ours.pid, verb=PSS)
+        assert result == 0
+        text = subprocess.run(["cat", f"/proc/{ours.pid}/smaps_rollup"], user=2100000005,
+                              group=2100000005, capture_output=True, text=True, check=True).stdout
+        kib = int(re.search(r"^Pss: +(\d+) kB", text, re.M)[1])
+        # Its share of what others map, too, may change.
+        assert any(abs(struct.unpack_from("<Q", measured, at)[0] - kib * 1024) < 2 << 20
+                   for at in range(0, 200, 8))
+        assert kib > 7000
+        # It is root as before.
+        assert helper.kill(ours.pid)[0] == 0 and ours.wait(60) == -signal.SIGKILL
+        stranger.stdin.close()
+    helper.end()
 
 
 def test_the_helper_raises_the_limit_of_a_vm_alone(bare):

@@ -332,12 +332,8 @@ static _noreturn_ void serve(const struct pair *p, int fd, const struct err *fai
 {
     unsigned kills = 0;
     struct err err;
-    sigset_t set;
     int r;
 
-    sigemptyset(&set);
-    sigaddset(&set, SIGCHLD);
-    (void)sigprocmask(SIG_BLOCK, &set, NULL);
     r = helper_serve(
         &(struct helper_params){.host = host_fake_new(&(struct host_fake_params){
                                     .program = p->program, .fail = fail, .kills = &kills}),
