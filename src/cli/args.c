@@ -381,6 +381,25 @@ static int parse_unit(enum cli_unit unit, const char *text, long long max_ms, lo
     return r;
 }
 
+/* A bound as somebody would write it: in the largest unit that it is whole in. Free it. */
+static char *bound(enum cli_unit unit, long long value)
+{
+    static const struct step {
+        const char *name;
+        long long factor; /* to the one before */
+    } sizes[] = {{"", 1}, {"K", 1024}, {"M", 1024}, {"G", 1024}, {"T", 1024}, {NULL, 0}},
+      times[] = {{"ms", 1}, {"s", 1000}, {"m", 60}, {"h", 60}, {"d", 24}, {NULL, 0}},
+      none[] = {{"", 1}, {NULL, 0}};
+    const struct step *s = unit == UNIT_MS ? times : unit == UNIT_NONE ? none : sizes;
+
+    s += unit == UNIT_MIB ? 2 : 0;
+    while (value > 0 && s[1].name && value % s[1].factor == 0) {
+        s++;
+        value /= s->factor;
+    }
+    return x_asprintf("%lld%s", value, s->name);
+}
+
 int cli_flag_number(const struct cli_flag *flag, const char *text, long long *ret, struct err *err)
 {
     static const char *const examples[] = {
@@ -400,12 +419,10 @@ int cli_flag_number(const struct cli_flag *flag, const char *text, long long *re
                        safe);
     }
     if (spec && (v < spec->min || v > spec->max)) {
-        return err_set(err, ERR_INVALID, "--%s must be %lld to %lld%s, not '%s'", flag->name,
-                       spec->min, spec->max,
-                       flag->unit == UNIT_MIB     ? " MiB"
-                       : flag->unit == UNIT_BYTES ? " bytes"
-                       : flag->unit == UNIT_MS    ? " ms"
-                                                  : "",
+        _cleanup_free_ char *min = bound(flag->unit, spec->min),
+                            *max = bound(flag->unit, spec->max);
+
+        return err_set(err, ERR_INVALID, "--%s must be %s to %s, not '%s'", flag->name, min, max,
                        safe);
     }
     *ret = v;

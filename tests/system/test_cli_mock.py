@@ -46,7 +46,7 @@ def close_stdin(child):
     (["run", "--rm=yes"], "--rm takes no value", None),
     (["run", "--vcpus", "99"], "--vcpus must be 1 to 64", None),
     (["run", "--vcpus", "two"], "--vcpus must be a number", None),
-    (["run", "--memory", "1M"], "--memory must be 64 to 1048576 MiB", None),
+    (["run", "--memory", "1M"], "--memory must be 64M to 1T, not '1M'", None),
     (["run", "--vmm", "xen"], "--vmm must be one of auto|qemu|firecracker|fake", None),
     (["run", "--timeout", "soon"], "--timeout must be a time", None),
     (["run", "--env", "NOVALUE"], "--env must be NAME=VALUE", None),
