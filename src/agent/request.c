@@ -3,6 +3,7 @@
 #include "agent/data_disk.h"
 #include "agent/hostname.h"
 #include "agent/init.h"
+#include "agent/machine_id.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,20 +22,25 @@
 #define ENTROPY_MAX 512
 #define NS_PER_S 1000000000ULL
 
-static bool put_reply(struct buf *out, uint32_t stream, int error, const char *text)
+static bool put_reply_bytes(struct buf *out, uint32_t stream, int error, const void *data,
+                            size_t len)
 {
     uint8_t payload[4 + REQUEST_TEXT_MAX];
-    size_t len = strlen(text);
 
     for (int i = 0; i < 4; i++) {
         payload[i] = (uint8_t)((uint32_t)error >> (8 * i));
     }
     len = len < REQUEST_TEXT_MAX ? len : REQUEST_TEXT_MAX;
-    memcpy(payload + 4, text, len);
+    memcpy(payload + 4, data, len);
     return frame_put(out, &(struct frame){.type = FRAME_REPLY,
                                           .stream = stream,
                                           .payload = payload,
                                           .length = (uint32_t)(4 + len)}) == 0;
+}
+
+static bool put_reply(struct buf *out, uint32_t stream, int error, const char *text)
+{
+    return put_reply_bytes(out, stream, error, text, strlen(text));
 }
 
 /* Configure ----------------------------------------------------------------------------------- */
@@ -45,6 +51,7 @@ struct configuration {
     bool has_time;
     uint64_t time_ns;
     char hostname[HOSTNAME_LEN_MAX + 1];
+    char machine_id[MACHINE_ID_LEN + 1];
 };
 
 /* Everything is checked before anything is changed. */
@@ -80,6 +87,12 @@ static int parse_configuration(const struct frame *f, struct configuration *c, c
             }
             memcpy(c->hostname, value, len);
             c->hostname[len] = 0;
+        } else if (tag == FRAME_TAG_MACHINE_ID) {
+            *ret_bad = "machine-id";
+            if (!machine_id_valid(value, len)) {
+                return -EINVAL;
+            }
+            memcpy(c->machine_id, value, len);
         }
     }
     *ret_bad = "format";
@@ -126,7 +139,53 @@ static int apply_configuration(const struct configuration *c, const char **ret_b
         *ret_bad = "hostname";
         r = hostname_set(c->hostname);
     }
+    if (r == 0 && c->machine_id[0]) {
+        /* A guest whose disk is full has to come up all the same; the host is told. */
+        (void)machine_id_set(c->machine_id);
+    }
     return r;
+}
+
+/* As it is now, and not as it was asked for. */
+static int read_back(struct configuration *c, const char **ret_bad)
+{
+    struct timespec ts;
+
+    if (c->has_time) {
+        (void)clock_gettime(CLOCK_REALTIME, &ts);
+        c->time_ns = (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+    }
+    if (c->machine_id[0] && machine_id_get(c->machine_id) < 0) {
+        c->machine_id[0] = 0;
+    }
+    *ret_bad = "hostname";
+    return c->hostname[0] && gethostname(c->hostname, sizeof(c->hostname)) < 0 ? -errno : 0;
+}
+
+static void put_configuration(const struct configuration *c, uint32_t stream, struct buf *out)
+{
+    _cleanup_buf_ struct buf told;
+    uint8_t time[8];
+    bool full = false;
+
+    buf_init(&told, REQUEST_TEXT_MAX);
+    for (int i = 0; i < 8; i++) {
+        time[i] = (uint8_t)(c->time_ns >> (8 * i));
+    }
+    if (c->has_time) {
+        full |= frame_put_tlv(&told, FRAME_TAG_TIME, time, sizeof(time)) < 0;
+    }
+    if (c->hostname[0]) {
+        full |= frame_put_tlv(&told, FRAME_TAG_HOSTNAME, c->hostname, strlen(c->hostname)) < 0;
+    }
+    if (c->machine_id[0]) {
+        full |= frame_put_tlv(&told, FRAME_TAG_MACHINE_ID, c->machine_id, MACHINE_ID_LEN) < 0;
+    }
+    if (full) {
+        (void)put_reply(out, stream, ENOMEM, "configure: what is so");
+        return;
+    }
+    (void)put_reply_bytes(out, stream, 0, buf_head(&told), told.len);
 }
 
 static void on_configure(struct requests *q, const struct frame *f, struct buf *out)
@@ -139,9 +198,14 @@ static void on_configure(struct requests *q, const struct frame *f, struct buf *
     if (r == 0 && q->live) {
         r = apply_configuration(&c, &bad);
     }
-    if (r < 0) {
-        (void)snprintf(text, sizeof(text), "configure: %s: %s", bad, strerror(-r));
+    if (r == 0 && q->live) {
+        r = read_back(&c, &bad);
     }
+    if (r == 0) {
+        put_configuration(&c, f->stream, out);
+        return;
+    }
+    (void)snprintf(text, sizeof(text), "configure: %s: %s", bad, strerror(-r));
     (void)put_reply(out, f->stream, -r, text);
 }
 

@@ -148,7 +148,8 @@ static struct frame_doc frame_doc(enum frame_type type)
     case FRAME_PONG:
         return (struct frame_doc){"PONG", "either", "those of the PING"};
     case FRAME_CONFIGURE:
-        return (struct frame_doc){"CONFIGURE", "host", "TLVs: host name, time, entropy"};
+        return (struct frame_doc){"CONFIGURE", "host",
+                                  "TLVs: host name, machine-id, time, entropy"};
     case FRAME_SYNC:
         return (struct frame_doc){"SYNC", "host", "empty"};
     case FRAME_GROW:
@@ -156,7 +157,8 @@ static struct frame_doc frame_doc(enum frame_type type)
     case FRAME_POWEROFF:
         return (struct frame_doc){"POWEROFF", "host", "empty"};
     case FRAME_REPLY:
-        return (struct frame_doc){"REPLY", "agent", "u32 errno (0 = done), text"};
+        return (struct frame_doc){"REPLY", "agent",
+                                  "u32 errno (0 = done), text; or what CONFIGURE reads back"};
     case FRAME_GOING_DOWN:
         return (struct frame_doc){"GOING_DOWN", "agent", "empty"};
     case FRAME_EXEC:

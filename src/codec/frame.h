@@ -46,7 +46,8 @@
 /* Protocol range that this build speaks; HELLO picks the highest common one. */
 #define FRAME_PROTO_MIN 1
 #define FRAME_PROTO_MAX 2
-#define FRAME_PROTO_GROW 2 /* the first that knows GROW */
+#define FRAME_PROTO_GROW 2      /* the first that knows GROW */
+#define FRAME_PROTO_READ_BACK 2 /* the first that answers CONFIGURE with what is so */
 
 #define FRAME_NONCE_SIZE 16
 #define FRAME_HELLO_MAX 256 /* most payload of a HELLO or HELLO_OK */
@@ -70,11 +71,14 @@ enum frame_type {
     FRAME_PONG = 5,
 
     /* Requests host -> agent, each answered by REPLY. */
-    FRAME_CONFIGURE = 8, /* TLVs FRAME_TAG_HOSTNAME, _TIME, _ENTROPY */
+    /* TLVs FRAME_TAG_HOSTNAME, _MACHINE_ID, _TIME, _ENTROPY. From version 2 on a REPLY with errno 0
+     * has TLVs with what the guest reads back of the first three; _MACHINE_ID is missing where it
+     * could not be written. */
+    FRAME_CONFIGURE = 8,
     FRAME_SYNC = 9,      /* sync(2) */
     FRAME_POWEROFF = 10, /* end sessions, sync, REPLY, GOING_DOWN, reset the machine */
     FRAME_GROW = 13,     /* u64 bytes: the data disk has them now, its filesystem is to use them */
-    FRAME_REPLY = 11,    /* agent -> host: u32 errno (0 = done), then text */
+    FRAME_REPLY = 11,    /* agent -> host: u32 errno (0 = done), then text, or TLVs */
     FRAME_GOING_DOWN = 12, /* agent -> host: the machine ends on purpose (not a crash) */
 
     /* Sessions, host -> agent. */
@@ -154,8 +158,9 @@ enum frame_tag {
      * first component (none: any). Bytes without NUL. */
     FRAME_TAG_PATH = 9,
     FRAME_TAG_HOSTNAME = 16,
-    FRAME_TAG_TIME = 17,    /* u64 nanoseconds since 1970, CLOCK_REALTIME */
-    FRAME_TAG_ENTROPY = 18, /* 32 to 512 bytes for the guest's random pool */
+    FRAME_TAG_TIME = 17,       /* u64 nanoseconds since 1970, CLOCK_REALTIME */
+    FRAME_TAG_ENTROPY = 18,    /* 32 to 512 bytes for the guest's random pool */
+    FRAME_TAG_MACHINE_ID = 19, /* 32 lower-case hex digits, for /etc/machine-id */
 };
 
 enum frame_files {

@@ -8,9 +8,10 @@
 #include <string.h>
 
 static const char *const modes[] = {
-    "deaf",      "garbage", "fatal",     "malformed", "unknown",  "dumb",       "greedy",
-    "backwards", "flood",   "gap",       "early-end", "late",     "early-exit", "inward",
-    "endless",   "short",   "shrinking", "status",    "stranger", "old",
+    "deaf",       "garbage", "fatal",     "malformed", "unknown",  "dumb",       "greedy",
+    "backwards",  "flood",   "gap",       "early-end", "late",     "early-exit", "inward",
+    "endless",    "short",   "shrinking", "status",    "stranger", "old",        "name",
+    "machine-id", "clock",   "nobody",    "half",
 };
 
 struct liar {
@@ -186,6 +187,37 @@ static void on_listener(struct liar *l, uint32_t stream)
     }
 }
 
+/* A good guest reads back what it was given; here it is the same bytes. */
+static void on_configure(struct liar *l, const struct frame *f)
+{
+    uint8_t reply[4 + 256] = {0};
+    struct frame_reader r = frame_reader(f);
+    size_t len = 4;
+    const uint8_t *value;
+    uint32_t size;
+    uint8_t tag;
+
+    while (frame_take_tlv(&r, &tag, &value, &size) > 0) {
+        bool other = (is(l, "name") && tag == FRAME_TAG_HOSTNAME) ||
+                     (is(l, "machine-id") && tag == FRAME_TAG_MACHINE_ID) ||
+                     (is(l, "clock") && tag == FRAME_TAG_TIME);
+
+        if (tag == FRAME_TAG_ENTROPY || (is(l, "nobody") && tag != FRAME_TAG_TIME)) {
+            continue;
+        }
+        memcpy(reply + len, value - 5, 5 + size);
+        reply[len + 5 + (tag == FRAME_TAG_TIME ? 6 : 0)] ^= other; /* by days */
+        len += 5 + size;
+    }
+    if (is(l, "half")) {
+        len--;
+    }
+    send_frame(l, (struct frame){.type = FRAME_REPLY,
+                                 .stream = f->stream,
+                                 .payload = reply,
+                                 .length = (uint32_t)len});
+}
+
 static void on_frame(struct liar *l, const struct frame *f)
 {
     uint8_t done[4] = {0};
@@ -200,8 +232,9 @@ static void on_frame(struct liar *l, const struct frame *f)
         on_exec(l, f);
     } else if (f->type == FRAME_WINDOW && f->channel == FRAME_STDERR) {
         on_listener(l, f->stream);
-    } else if (f->type == FRAME_CONFIGURE || f->type == FRAME_SYNC || f->type == FRAME_GROW ||
-               f->type == FRAME_POWEROFF) {
+    } else if (f->type == FRAME_CONFIGURE) {
+        on_configure(l, f);
+    } else if (f->type == FRAME_SYNC || f->type == FRAME_GROW || f->type == FRAME_POWEROFF) {
         send_frame(l, (struct frame){.type = FRAME_REPLY,
                                      .stream = f->stream,
                                      .payload = done,

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/id.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "base/test_point.h"
 
@@ -21,6 +22,10 @@
 #define FIRST_READ 1024
 /* Bytes in the socket to the VMM (the kernel takes twice as much, with its own part). */
 #define SOCKET_QUEUE (64 * 1024)
+/* Most that an answer says beside its errno. */
+#define TOLD_MAX 256
+/* How far a guest's clock may be ahead of ours after it was set: both are read at any moment. */
+#define CLOCK_SLACK_MS 1000
 
 /* A request is in link->requests, under the wire lock, until it is answered, lost or withdrawn;
  * who takes it out of there owns it. */
@@ -32,6 +37,8 @@ struct request {
     bool lost;
     uint32_t errnum;
     char text[256];
+    uint8_t told[TOLD_MAX]; /* behind the errno, as it came */
+    size_t told_len;
 };
 
 /* One that a thread waits for. */
@@ -282,6 +289,8 @@ static void on_reply(struct guest_link *link, const struct frame *f)
         _cleanup_free_ char *text = str_escape((const char *)reader.p, reader.left, 60);
 
         (void)snprintf(r->text, sizeof(r->text), "%s", text);
+        r->told_len = reader.left < sizeof(r->told) ? reader.left : sizeof(r->told);
+        memcpy(r->told, reader.p, r->told_len);
     }
     r->ended(r);
 }
@@ -667,8 +676,10 @@ static void waited_ended(struct request *r)
     latch_set(&LIST_ENTRY(r, struct waited, request)->done);
 }
 
-static int call(struct guest_link *link, uint8_t type, const char *what, const uint8_t *body,
-                size_t len, struct cancel *cancel, int64_t deadline_ms, struct err *err)
+/* told: gets what came with the answer, TOLD_MAX bytes at most; or NULL. */
+static int call_and_read(struct guest_link *link, uint8_t type, const char *what,
+                         const uint8_t *body, size_t len, struct buf *told, struct cancel *cancel,
+                         int64_t deadline_ms, struct err *err)
 {
     struct waited w = {.request = {.type = type, .ended = waited_ended}};
     struct err why;
@@ -698,16 +709,82 @@ static int call(struct guest_link *link, uint8_t type, const char *what, const u
     if (w.request.errnum != 0) {
         return err_set(err, ERR_GUEST, "%s: the guest answered: %s", what, w.request.text);
     }
+    if (told && buf_append(told, w.request.told, w.request.told_len) < 0) {
+        return err_set(err, ERR_GUEST, "%s: the guest's answer is too long", what);
+    }
+    return 0;
+}
+
+static int call(struct guest_link *link, uint8_t type, const char *what, const uint8_t *body,
+                size_t len, struct cancel *cancel, int64_t deadline_ms, struct err *err)
+{
+    return call_and_read(link, type, what, body, len, NULL, cancel, deadline_ms, err);
+}
+
+static bool is_text(const uint8_t *value, uint32_t len, const char *text)
+{
+    return len == strlen(text) && memcmp(value, text, len) == 0;
+}
+
+/* What is not as it was asked for in what a guest reads back, or NULL. took_ms: how long ago it was
+ * asked. *ret_has_id: its machine-id was among it. */
+static const char *find_difference(const struct guest_configure *c, const struct buf *told,
+                                   int64_t took_ms, bool *ret_has_id)
+{
+    struct frame_reader r = {.p = buf_head(told), .left = told->len};
+    bool has_name = false, has_time = false;
+    const uint8_t *value;
+    uint64_t time_ns;
+    uint32_t len;
+    uint8_t tag;
+    int n;
+
+    while ((n = frame_take_tlv(&r, &tag, &value, &len)) > 0) {
+        struct frame_reader v = {.p = value, .left = len};
+
+        if (tag == FRAME_TAG_HOSTNAME) {
+            has_name = is_text(value, len, c->hostname);
+        } else if (tag == FRAME_TAG_MACHINE_ID) {
+            if (!c->machine_id || !is_text(value, len, c->machine_id)) {
+                return "its machine-id";
+            }
+            *ret_has_id = true;
+        } else if (tag == FRAME_TAG_TIME && frame_take_u64(&v, &time_ns) == 0) {
+            has_time = time_ns >= c->time_ns &&
+                       time_ns - c->time_ns <= ((uint64_t)took_ms + CLOCK_SLACK_MS) * 1000000;
+        }
+    }
+    return n < 0 ? "what it says" : !has_name ? "its name" : !has_time ? "its clock" : NULL;
+}
+
+static int check_identity(const struct guest_link *link, const struct guest_configure *c,
+                          const struct buf *told, int64_t took_ms, struct err *err)
+{
+    bool has_id = false;
+    const char *wrong;
+
+    if (link->proto < FRAME_PROTO_READ_BACK) {
+        return 0;
+    }
+    wrong = find_difference(c, told, took_ms, &has_id);
+    if (wrong) {
+        return err_set(err, ERR_GUEST, "configure: the guest is not who it is to be: %s", wrong);
+    }
+    if (c->machine_id && !has_id) {
+        log_warn("VM %.12s: the guest could not write its machine-id", link->vm_id);
+    }
     return 0;
 }
 
 int guest_link_configure(struct guest_link *link, const struct guest_configure *params,
                          struct cancel *cancel, int64_t deadline_ms, struct err *err)
 {
-    _cleanup_buf_ struct buf body;
+    _cleanup_buf_ struct buf body, told;
+    int64_t start_ms = clock_mono_ms();
     uint8_t entropy[64], time[8];
     int r;
 
+    buf_init(&told, TOLD_MAX);
     buf_init(&body, 1024);
     link->random(entropy, sizeof(entropy));
     for (int i = 0; i < 8; i++) {
@@ -715,13 +792,15 @@ int guest_link_configure(struct guest_link *link, const struct guest_configure *
     }
     if (frame_put_tlv(&body, FRAME_TAG_ENTROPY, entropy, sizeof(entropy)) < 0 ||
         frame_put_tlv(&body, FRAME_TAG_TIME, time, sizeof(time)) < 0 ||
+        (params->machine_id && frame_put_tlv(&body, FRAME_TAG_MACHINE_ID, params->machine_id,
+                                             strlen(params->machine_id)) < 0) ||
         frame_put_tlv(&body, FRAME_TAG_HOSTNAME, params->hostname, strlen(params->hostname)) < 0) {
         return err_set(err, ERR_INVALID, "host name '%s' is too long", params->hostname);
     }
-    r = call(link, FRAME_CONFIGURE, "configure", buf_head(&body), body.len, cancel, deadline_ms,
-             err);
+    r = call_and_read(link, FRAME_CONFIGURE, "configure", buf_head(&body), body.len, &told, cancel,
+                      deadline_ms, err);
     explicit_bzero(entropy, sizeof(entropy));
-    return r;
+    return r < 0 ? r : check_identity(link, params, &told, clock_mono_ms() - start_ms, err);
 }
 
 int guest_link_sync(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms,

@@ -11,6 +11,7 @@ static int add_identity(const struct vm_hook *h, struct guest_configure *c, stru
 {
     (void)err;
     c->hostname = h->row->name;
+    c->machine_id = h->row->id;
     c->time_ns = (uint64_t)h->vms->seams.clock->real_ms() * 1000000;
     return 0;
 }

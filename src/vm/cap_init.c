@@ -8,7 +8,7 @@
 
 /* Words of the kernel's command line. */
 struct init {
-    char init[IMAGE_INIT_SIZE + 32], hostname[96];
+    char init[IMAGE_INIT_SIZE + 32], hostname[96], machine_id[64];
 };
 
 static int find(const struct vm_hook *h, char ret_path[IMAGE_INIT_SIZE], struct err *err)
@@ -45,8 +45,9 @@ static int prepare(const struct vm_hook *h, struct err *err)
     }
     i = x_calloc(1, sizeof(*i));
     (void)snprintf(i->init, sizeof(i->init), "banger.init=%s", path);
-    /* For systemd: its name is not what the image has in /etc/hostname. */
+    /* For systemd, which looks before the agent is asked to write them. */
     (void)snprintf(i->hostname, sizeof(i->hostname), "systemd.hostname=%s", h->row->name);
+    (void)snprintf(i->machine_id, sizeof(i->machine_id), "systemd.machine_id=%s", h->row->id);
     *h->state = i;
     return 0;
 }
@@ -59,6 +60,7 @@ static int add_words(const struct vm_hook *h, struct vm_machine *m, struct err *
     if (i) {
         vm_machine_add_word(m, i->init);
         vm_machine_add_word(m, i->hostname);
+        vm_machine_add_word(m, i->machine_id);
     }
     return 0;
 }

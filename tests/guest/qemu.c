@@ -195,6 +195,26 @@ static void greet(const struct frame *hello)
         (struct frame){.type = FRAME_HELLO_OK, .payload = payload, .length = sizeof(payload)});
 }
 
+/* It is who it is told to be. */
+static void read_back(const struct frame *f)
+{
+    uint8_t reply[4 + 256] = {0};
+    struct frame_reader r = frame_reader(f);
+    const uint8_t *value;
+    size_t len = 4;
+    uint32_t size;
+    uint8_t tag;
+
+    while (frame_take_tlv(&r, &tag, &value, &size) > 0) {
+        if (tag != FRAME_TAG_ENTROPY) {
+            memcpy(reply + len, value - 5, 5 + size);
+            len += 5 + size;
+        }
+    }
+    send_frame((struct frame){
+        .type = FRAME_REPLY, .stream = f->stream, .payload = reply, .length = (uint32_t)len});
+}
+
 static void on_frame(const struct frame *f)
 {
     static const uint8_t done[4];
@@ -208,6 +228,8 @@ static void on_frame(const struct frame *f)
             .type = FRAME_PONG, .stream = f->stream, .payload = f->payload, .length = f->length});
         break;
     case FRAME_CONFIGURE:
+        read_back(f);
+        break;
     case FRAME_SYNC:
     case FRAME_GROW:
     case FRAME_POWEROFF:

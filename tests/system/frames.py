@@ -29,7 +29,7 @@ RUNNING, STATE_EXITED, STATE_FAILED = 1, 2, 3
 MORE = 1
 
 TAG_ARG, TAG_ENV, TAG_CWD, TAG_USER, TAG_STDIN, TAG_TTY, TAG_RECORD = 1, 2, 3, 4, 5, 6, 7
-TAG_HOSTNAME, TAG_TIME, TAG_ENTROPY = 16, 17, 18
+TAG_HOSTNAME, TAG_TIME, TAG_ENTROPY, TAG_MACHINE_ID = 16, 17, 18, 19
 
 WINDOW_BYTES = 256 * 1024
 ACK_EVERY = 65536
@@ -281,7 +281,7 @@ class Client:
         """Sends a request; returns (errno, text) of its reply."""
         self.send(Frame(kind, stream, payload))
         reply = self.wait_other(REPLY, stream, timeout)
-        return struct.unpack_from("<I", reply.payload)[0], reply.payload[4:].decode()
+        return struct.unpack_from("<I", reply.payload)[0], reply.payload[4:].decode("latin-1")
 
     # Sessions
 

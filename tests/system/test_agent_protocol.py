@@ -729,15 +729,23 @@ def test_stdin_goes_on_after_a_break(host):
 def test_configure_checks_its_values(host):
     tlv = frames.tlv
     good = (tlv(frames.TAG_ENTROPY, bytes(64)) + tlv(frames.TAG_TIME, struct.pack("<Q", 10**18)) +
-            tlv(frames.TAG_HOSTNAME, b"my-vm.example") + tlv(200, b"from the future"))
-    assert host.request(frames.CONFIGURE, good) == (0, "")
+            tlv(frames.TAG_HOSTNAME, b"my-vm.example") + tlv(200, b"from the future") +
+            tlv(frames.TAG_MACHINE_ID, b"0123456789abcdef" * 2))
+    error, told = host.request(frames.CONFIGURE, good)
+    # Without the entropy. Here it is no guest, and changes nothing.
+    assert (error, told.encode("latin-1")) == (
+        0, tlv(frames.TAG_TIME, struct.pack("<Q", 10**18)) +
+        tlv(frames.TAG_HOSTNAME, b"my-vm.example") +
+        tlv(frames.TAG_MACHINE_ID, b"0123456789abcdef" * 2))
     assert host.request(frames.CONFIGURE, b"") == (0, "")
     name = socket.gethostname()
     for bad in (tlv(frames.TAG_ENTROPY, bytes(31)), tlv(frames.TAG_ENTROPY, bytes(513)),
                 tlv(frames.TAG_TIME, bytes(7)), tlv(frames.TAG_TIME, b"\xff" * 8),
                 tlv(frames.TAG_HOSTNAME, b""), tlv(frames.TAG_HOSTNAME, b"a" * 64),
                 tlv(frames.TAG_HOSTNAME, b"-a"), tlv(frames.TAG_HOSTNAME, b"a b"),
-                tlv(frames.TAG_HOSTNAME, b"a..b"), tlv(frames.TAG_HOSTNAME, b"a\0"), good[:-1]):
+                tlv(frames.TAG_HOSTNAME, b"a..b"), tlv(frames.TAG_HOSTNAME, b"a\0"), good[:-1],
+                tlv(frames.TAG_MACHINE_ID, b"0" * 31), tlv(frames.TAG_MACHINE_ID, b"0" * 33),
+                tlv(frames.TAG_MACHINE_ID, b"A" * 32), tlv(frames.TAG_MACHINE_ID, b"")):
         error, text = host.request(frames.CONFIGURE, bad)
         assert error in (22, 71) and text.startswith("configure: "), bad
     assert socket.gethostname() == name

@@ -217,6 +217,11 @@ def rpc_replies(rpc, ids, timeout=60):
     ("die@configure", "killed by signal 9 while booting"),
     ("fatal", "the test wants it so"),
     ("garbage", "the agent"),
+    ("name", "the guest is not who it is to be: its name"),
+    ("nobody", "the guest is not who it is to be: its name"),
+    ("machine-id", "the guest is not who it is to be: its machine-id"),
+    ("clock", "the guest is not who it is to be: its clock"),
+    ("half", "the guest is not who it is to be: what it says"),
     ("nonsense", "'nonsense' names no faults"),
     ("ignore@boot", "'ignore@boot' names no faults"),
 ])

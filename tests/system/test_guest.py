@@ -28,6 +28,33 @@ def test_hostname_is_the_vms_name(shared):
     assert sh_ok(shared, "hostname; uname -n") == f"{SHARED_VM}\n{SHARED_VM}\n"
 
 
+def test_machine_id_is_the_vms_id(banger):
+    """In the place of the image's, also of a VM that cannot write it at first, or not at all."""
+    for name in ("one", "two"):
+        banger.ok("vm", "create", "-q", "--name", name, "--disk", "64M")
+    ids = {name: vm["id"] for name, vm in vms(banger).items()}
+    read = "stat -c '%a %u' /etc/machine-id; cat /etc/machine-id"
+    for name in ("one", "two"):
+        assert sh_ok(banger, read, vm=name) == f"444 0\n{ids[name]}\n"
+    # What somebody wrote there is somebody else's.
+    sh_ok(banger, f"echo {ids['two']} >/etc/machine-id", vm="one")
+    # No room for another: the old one would be known by its file.
+    sh_ok(banger, "rm /etc/machine-id; dd if=/dev/zero of=/fill bs=1M 2>/dev/null; "
+                  "while dd if=/dev/zero bs=512 count=1 >>/fill 2>/dev/null; do :; done; sync; true",
+          vm="two")
+    for name in ("one", "two"):
+        banger.ok("restart", name)
+    assert sh_ok(banger, read, vm="one") == f"444 0\n{ids['one']}\n"
+    said = sh_ok(banger, "cat /etc/machine-id 2>&1; rm /fill", vm="two")
+    if ids["two"] not in said:
+        assert "could not write its machine-id" in (banger.state_dir / "bangerd.log").read_text()
+    # It is no file at all: the VM comes up, and keeps what it has.
+    sh_ok(banger, "rm -f /etc/machine-id; mkdir /etc/machine-id", vm="one")
+    banger.ok("restart", "one", "two")
+    assert sh_ok(banger, "test -d /etc/machine-id && hostname", vm="one") == "one\n"
+    assert sh_ok(banger, read, vm="two") == f"444 0\n{ids['two']}\n"
+
+
 def test_loopback_is_up_and_there_is_no_other_interface(shared):
     assert sh_ok(shared, "ls /sys/class/net") == "lo\n"
     assert "0% packet loss" in sh_ok(shared, "ping -c 1 -w 5 127.0.0.1")

@@ -157,8 +157,9 @@ def test_systemd_boots_serves_and_goes_down_both_ways(banger):
         banger.ok("start", "x", timeout=120)
         assert sh_ok(banger, "until [ -p /run/up ]; do sleep 0.1; done; cat /run/up", vm="x",
                      timeout=120) == "up\n"
-        assert sh_ok(banger, "cat /proc/1/comm; hostname; systemctl is-active say.service",
-                     vm="x").split() == ["systemd", "x", "active"]
+        assert sh_ok(banger, "cat /proc/1/comm; hostname; systemctl is-active say.service; "
+                     "cat /etc/machine-id", vm="x").split() == [
+                         "systemd", "x", "active", vms(banger)["x"]["id"]]
         if ending == "stop":
             banger.ok("stop", "--timeout", "2m", "x", timeout=180)
         else:

@@ -287,9 +287,11 @@ int do_poweroff(struct task *t)
 
 int do_configure(struct task *t)
 {
-    return guest_link_configure(
-        t->f->link, &(struct guest_configure){.hostname = "vm", .time_ns = 0x0102030405060708},
-        t->cancel, t->deadline_ms, &t->err);
+    return guest_link_configure(t->f->link,
+                                &(struct guest_configure){.hostname = "vm",
+                                                          .machine_id = CONFIGURED_ID,
+                                                          .time_ns = 0x0102030405060708},
+                                t->cancel, t->deadline_ms, &t->err);
 }
 
 json_t *spec_new(const char *stdin_mode)

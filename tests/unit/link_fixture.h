@@ -69,6 +69,7 @@ void ping_begin(struct task *t, struct fixture *f);
 int ping_end(struct task *t);
 int do_sync(struct task *t);
 int do_poweroff(struct task *t);
+#define CONFIGURED_ID "0123456789abcdef0123456789abcdef"
 int do_configure(struct task *t);
 json_t *spec_new(const char *stdin_mode);
 

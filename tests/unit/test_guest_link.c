@@ -127,6 +127,34 @@ static void the_agents_last_words_later_are_told(void **state)
     assert_broken(f, "the guest's agent gave up: out of memory");
 }
 
+/* NULL or 0: not told. */
+static void agent_send_identity(struct fixture *f, uint32_t stream, const char *name,
+                                const char *id, uint64_t time_ns)
+{
+    _cleanup_buf_ struct buf b;
+    uint8_t time[8];
+
+    buf_init(&b, 512);
+    for (int i = 0; i < 8; i++) {
+        time[i] = (uint8_t)(time_ns >> (8 * i));
+    }
+    assert_int_equal(buf_append_le32(&b, 0), 0);
+    if (time_ns) {
+        assert_int_equal(frame_put_tlv(&b, FRAME_TAG_TIME, time, sizeof(time)), 0);
+    }
+    if (name) {
+        assert_int_equal(frame_put_tlv(&b, FRAME_TAG_HOSTNAME, name, strlen(name)), 0);
+    }
+    if (id) {
+        assert_int_equal(frame_put_tlv(&b, FRAME_TAG_MACHINE_ID, id, strlen(id)), 0);
+    }
+    assert_int_equal(frame_put_tlv(&b, 200, "of a newer agent", 16), 0);
+    peer_send(&f->agent, &(struct frame){.type = FRAME_REPLY,
+                                         .stream = stream,
+                                         .payload = buf_head(&b),
+                                         .length = (uint32_t)b.len});
+}
+
 static void requests_are_answered(void **state)
 {
     struct fixture *f = *state;
@@ -147,11 +175,15 @@ static void requests_are_answered(void **state)
     assert_int_equal(tag, FRAME_TAG_TIME);
     assert_memory_equal(value, "\x08\x07\x06\x05\x04\x03\x02\x01", 8);
     assert_int_equal(frame_take_tlv(&r, &tag, &value, &len), 1);
+    assert_int_equal(tag, FRAME_TAG_MACHINE_ID);
+    assert_int_equal(len, 32);
+    assert_memory_equal(value, CONFIGURED_ID, 32);
+    assert_int_equal(frame_take_tlv(&r, &tag, &value, &len), 1);
     assert_int_equal(tag, FRAME_TAG_HOSTNAME);
     assert_int_equal(len, 2);
     assert_memory_equal(value, "vm", 2);
     assert_int_equal(frame_take_tlv(&r, &tag, &value, &len), 0);
-    agent_send_u32(f, FRAME_REPLY, req.stream, 0);
+    agent_send_identity(f, req.stream, "vm", CONFIGURED_ID, 0x0102030405060708);
     assert_int_equal(task_end(&t), 0);
 
     /* Two at once, answered the other way round; one is refused. */
@@ -172,6 +204,44 @@ static void requests_are_answered(void **state)
     assert_string_equal(t.err.message, "sync: the guest answered: I/O \\x07 error");
     peer_send(&f->agent, &(struct frame){.type = FRAME_GOING_DOWN});
     wait_for(f, NOTED_DOWN);
+    assert_link_up(f);
+}
+
+static void a_guest_is_who_it_is_told_to_be_or_does_not_come_up(void **state)
+{
+    static const uint64_t now = 0x0102030405060708, second = 1000000000;
+    static const struct {
+        const char *name, *id;
+        uint64_t time_ns;
+        const char *said; /* NULL: that will do */
+    } cases[] = {
+        {"vm", CONFIGURED_ID, now, NULL},
+        {"vm", NULL, now, NULL}, /* its disk is full */
+        {"vm", CONFIGURED_ID, now + second / 2, NULL},
+        {"vm", CONFIGURED_ID, now - 1, "its clock"},
+        {"vm", CONFIGURED_ID, now + 1000 * second, "its clock"},
+        {"vm", CONFIGURED_ID, 0, "its clock"},
+        {"v", CONFIGURED_ID, now, "its name"},
+        {"vm2", CONFIGURED_ID, now, "its name"},
+        {NULL, CONFIGURED_ID, now, "its name"},
+        {"vm", "0123456789abcdef0123456789abcdee", now, "its machine-id"},
+        {"vm", "", now, "its machine-id"},
+    };
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct task t = {0};
+
+        task_begin(&t, f, do_configure);
+        agent_send_identity(f, peer_expect(&f->agent, FRAME_CONFIGURE).stream, cases[i].name,
+                            cases[i].id, cases[i].time_ns);
+        assert_int_equal(task_end(&t), cases[i].said ? -1 : 0);
+        if (cases[i].said) {
+            assert_int_equal(t.err.code, ERR_GUEST);
+            assert_non_null(strstr(t.err.message, "not who it is to be"));
+            assert_non_null(strstr(t.err.message, cases[i].said));
+        }
+    }
     assert_link_up(f);
 }
 
@@ -335,6 +405,7 @@ int main(void)
         TEST_FRESH(the_agents_last_words_before_hello_are_told),
         TEST(the_agents_last_words_later_are_told),
         TEST(requests_are_answered),
+        TEST(a_guest_is_who_it_is_told_to_be_or_does_not_come_up),
         TEST(a_disk_grows_where_the_agent_knows_how),
         TEST_FRESH(an_agent_of_the_first_version_is_not_asked_for_more),
         TEST(a_request_ends_at_deadline_or_cancel_and_its_late_answer_is_dropped),
