@@ -364,7 +364,9 @@ static void a_later_handle_takes_over(void **state)
     assert_int_equal(
         ops->adopt(other, f->host, f->dir, f->dir_fd, &process, on_event, f, &vmm, &err), 0);
     assert_int_equal(ops->process(vmm)->pid, process.pid);
-    assert_int_equal(ops->pause(vmm, NULL, soon(), &err), 0);
+    if (ops->pause(vmm, NULL, soon(), &err) < 0) {
+        fail_msg("%s", err.message);
+    }
     assert_int_equal(ops->resume(vmm, NULL, soon(), &err), 0);
     assert_int_equal(ops->kill(vmm, &(struct err){0}), 0);
     assert_int_equal(ops->wait_exit(vmm, NULL, soon(), &end), 0);

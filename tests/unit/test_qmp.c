@@ -73,7 +73,7 @@ static void make(void *arg)
     struct fixture *f = arg;
     struct qmp_handler handler = {.event = on_event, .closed = on_closed, .arg = f};
 
-    f->qmp = qmp_new(f->loop, f->client_fd, &handler);
+    f->qmp = qmp_new(f->loop, f->client_fd, 1, &handler);
 }
 
 static void unmake(void *arg)
@@ -315,9 +315,24 @@ static void a_second_greeting_ends_the_connection(void **state)
     garbage(*state, GREETING GREETING, "greeting");
 }
 
+static void replies_to_an_earlier_connection_are_dropped(void **state)
+{
+    struct fixture *f = *state;
+    struct answer a;
+    struct err err;
+
+    assert_int_equal(ask(f, "stop", NULL, &a, &err), 0);
+    say(f, GREETING "{\"return\": {\"no\": 1}, \"id\": 77}\n"
+                    "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}, \"id\": 3}\n"
+                    "{\"return\": {}, \"id\": 1}\n{\"return\": {\"a\": 1}, \"id\": 2}\n");
+    wait_for(&a.done);
+    assert_string_equal(a.result, "{\"a\":1}");
+    answer_done(&a);
+}
+
 static void an_unasked_reply_ends_the_connection(void **state)
 {
-    garbage(*state, GREETING "{\"return\": {}, \"id\": 77}\n", "not asked");
+    garbage(*state, GREETING "{\"return\": {}}\n", "not asked");
 }
 
 static void a_reply_given_twice_ends_the_connection(void **state)
@@ -428,6 +443,7 @@ int main(void)
         WITH_PEER(garbage_ends_the_connection),
         WITH_PEER(a_missing_greeting_ends_the_connection),
         WITH_PEER(a_second_greeting_ends_the_connection),
+        WITH_PEER(replies_to_an_earlier_connection_are_dropped),
         WITH_PEER(an_unasked_reply_ends_the_connection),
         WITH_PEER(a_reply_given_twice_ends_the_connection),
         WITH_PEER(an_endless_line_ends_the_connection),

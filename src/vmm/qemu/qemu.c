@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/fs.h"
+#include "base/id.h"
 #include "base/log.h"
 #include "base/spawn.h"
 #include "base/str.h"
@@ -224,8 +225,11 @@ struct attaching {
 static void open_qmp(struct vmm *vmm, int fd)
 {
     const struct qmp_handler handler = {.greeting = on_greeting, .event = on_qmp_event, .arg = vmm};
+    uint32_t first_id;
 
-    vmm->qmp = qmp_new(vmm->loop, fd, &handler);
+    random_bytes(&first_id, sizeof(first_id));
+    /* Far from those of other connections, and below what is exact in any JSON parser, 2^53. */
+    vmm->qmp = qmp_new(vmm->loop, fd, ((uint64_t)first_id << 20) + 1, &handler);
 }
 
 static void ask_how_it_is(struct vmm *vmm)

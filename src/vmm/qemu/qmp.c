@@ -35,8 +35,8 @@ struct qmp {
     struct buf in, out;
     size_t scanned; /* bytes at the head of `in` that hold no newline */
     bool greeted, calling_back;
-    uint64_t last_id;
-    struct list pending; /* struct pending, oldest first */
+    uint64_t first_id, last_id; /* immutable; and of the last command */
+    struct list pending;        /* struct pending, oldest first */
     size_t pending_count;
     struct err end; /* why it ended */
 };
@@ -125,6 +125,9 @@ static int handle_reply(struct qmp *q, const struct qmp_message *m)
     struct err err;
     int r;
 
+    if (m->id != 0 && (m->id < q->first_id || m->id > q->last_id)) {
+        return 0; /* an earlier connection's */
+    }
     if (!p) {
         return err_set(&q->end, ERR_VMM, "QMP: an answer to a question that was not asked");
     }
@@ -225,7 +228,7 @@ static void on_io(void *arg, uint32_t events)
     }
 }
 
-struct qmp *qmp_new(struct loop *loop, int fd, const struct qmp_handler *handler)
+struct qmp *qmp_new(struct loop *loop, int fd, uint64_t first_id, const struct qmp_handler *handler)
 {
     struct qmp *q = x_calloc(1, sizeof(*q));
     struct err err;
@@ -233,6 +236,8 @@ struct qmp *qmp_new(struct loop *loop, int fd, const struct qmp_handler *handler
     q->loop = loop;
     q->handler = *handler;
     q->fd = fd;
+    q->first_id = first_id;
+    q->last_id = first_id - 1;
     buf_init(&q->in, QMP_LINE_MAX);
     buf_init(&q->out, QMP_LINE_MAX);
     list_init(&q->pending);

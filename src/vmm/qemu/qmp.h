@@ -30,8 +30,11 @@ struct qmp_handler {
 typedef void (*qmp_reply_fn)(void *arg, const json_t *result, const struct err *err);
 
 /* Takes over fd, a connected non-blocking stream socket. Commands may follow at once: they are
- * written behind the handshake, whenever the server is ready for it. */
-struct qmp *qmp_new(struct loop *loop, int fd, const struct qmp_handler *handler);
+ * written behind the handshake, whenever the server is ready for it. Their ids begin with first_id,
+ * above 0, which is to be another for each connection: QEMU gives the answers that a client did not
+ * wait for to the next one, and by their ids they are told from ours, and dropped. */
+struct qmp *qmp_new(struct loop *loop, int fd, uint64_t first_id,
+                    const struct qmp_handler *handler);
 
 bool qmp_has_ended(const struct qmp *q);
 
