@@ -72,6 +72,15 @@ struct guest_link {
     bool let_go;                          /* the VM goes on without us */
 };
 
+/* Most that an answer says beside its errno. */
+#define GUEST_TOLD_MAX 256
+
+/* Sends a request and waits for its answer. what: for errors. told: gets what came with the answer,
+ * GUEST_TOLD_MAX bytes at most; or NULL. */
+int guest_link_call(struct guest_link *link, uint8_t type, const char *what, const uint8_t *body,
+                    size_t len, struct buf *told, struct cancel *cancel, int64_t deadline_ms,
+                    struct err *err);
+
 struct attach; /* attach.c: one client's connection */
 
 struct session {

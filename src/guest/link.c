@@ -4,7 +4,6 @@
 
 #include "base/clock.h"
 #include "base/id.h"
-#include "base/log.h"
 #include "base/str.h"
 #include "base/test_point.h"
 
@@ -22,10 +21,6 @@
 #define FIRST_READ 1024
 /* Bytes in the socket to the VMM (the kernel takes twice as much, with its own part). */
 #define SOCKET_QUEUE (64 * 1024)
-/* Most that an answer says beside its errno. */
-#define TOLD_MAX 256
-/* How far a guest's clock may be ahead of ours after it was set: both are read at any moment. */
-#define CLOCK_SLACK_MS 1000
 
 /* A request is in link->requests, under the wire lock, until it is answered, lost or withdrawn;
  * who takes it out of there owns it. */
@@ -37,7 +32,7 @@ struct request {
     bool lost;
     uint32_t errnum;
     char text[256];
-    uint8_t told[TOLD_MAX]; /* behind the errno, as it came */
+    uint8_t told[GUEST_TOLD_MAX]; /* behind the errno, as it came */
     size_t told_len;
 };
 
@@ -676,10 +671,9 @@ static void waited_ended(struct request *r)
     latch_set(&LIST_ENTRY(r, struct waited, request)->done);
 }
 
-/* told: gets what came with the answer, TOLD_MAX bytes at most; or NULL. */
-static int call_and_read(struct guest_link *link, uint8_t type, const char *what,
-                         const uint8_t *body, size_t len, struct buf *told, struct cancel *cancel,
-                         int64_t deadline_ms, struct err *err)
+int guest_link_call(struct guest_link *link, uint8_t type, const char *what, const uint8_t *body,
+                    size_t len, struct buf *told, struct cancel *cancel, int64_t deadline_ms,
+                    struct err *err)
 {
     struct waited w = {.request = {.type = type, .ended = waited_ended}};
     struct err why;
@@ -715,98 +709,10 @@ static int call_and_read(struct guest_link *link, uint8_t type, const char *what
     return 0;
 }
 
-static int call(struct guest_link *link, uint8_t type, const char *what, const uint8_t *body,
-                size_t len, struct cancel *cancel, int64_t deadline_ms, struct err *err)
-{
-    return call_and_read(link, type, what, body, len, NULL, cancel, deadline_ms, err);
-}
-
-static bool is_text(const uint8_t *value, uint32_t len, const char *text)
-{
-    return len == strlen(text) && memcmp(value, text, len) == 0;
-}
-
-/* What is not as it was asked for in what a guest reads back, or NULL. took_ms: how long ago it was
- * asked. *ret_has_id: its machine-id was among it. */
-static const char *find_difference(const struct guest_configure *c, const struct buf *told,
-                                   int64_t took_ms, bool *ret_has_id)
-{
-    struct frame_reader r = {.p = buf_head(told), .left = told->len};
-    bool has_name = false, has_time = false;
-    const uint8_t *value;
-    uint64_t time_ns;
-    uint32_t len;
-    uint8_t tag;
-    int n;
-
-    while ((n = frame_take_tlv(&r, &tag, &value, &len)) > 0) {
-        struct frame_reader v = {.p = value, .left = len};
-
-        if (tag == FRAME_TAG_HOSTNAME) {
-            has_name = is_text(value, len, c->hostname);
-        } else if (tag == FRAME_TAG_MACHINE_ID) {
-            if (!c->machine_id || !is_text(value, len, c->machine_id)) {
-                return "its machine-id";
-            }
-            *ret_has_id = true;
-        } else if (tag == FRAME_TAG_TIME && frame_take_u64(&v, &time_ns) == 0) {
-            has_time = time_ns >= c->time_ns &&
-                       time_ns - c->time_ns <= ((uint64_t)took_ms + CLOCK_SLACK_MS) * 1000000;
-        }
-    }
-    return n < 0 ? "what it says" : !has_name ? "its name" : !has_time ? "its clock" : NULL;
-}
-
-static int check_identity(const struct guest_link *link, const struct guest_configure *c,
-                          const struct buf *told, int64_t took_ms, struct err *err)
-{
-    bool has_id = false;
-    const char *wrong;
-
-    if (link->proto < FRAME_PROTO_READ_BACK) {
-        return 0;
-    }
-    wrong = find_difference(c, told, took_ms, &has_id);
-    if (wrong) {
-        return err_set(err, ERR_GUEST, "configure: the guest is not who it is to be: %s", wrong);
-    }
-    if (c->machine_id && !has_id) {
-        log_warn("VM %.12s: the guest could not write its machine-id", link->vm_id);
-    }
-    return 0;
-}
-
-int guest_link_configure(struct guest_link *link, const struct guest_configure *params,
-                         struct cancel *cancel, int64_t deadline_ms, struct err *err)
-{
-    _cleanup_buf_ struct buf body, told;
-    int64_t start_ms = clock_mono_ms();
-    uint8_t entropy[64], time[8];
-    int r;
-
-    buf_init(&told, TOLD_MAX);
-    buf_init(&body, 1024);
-    link->random(entropy, sizeof(entropy));
-    for (int i = 0; i < 8; i++) {
-        time[i] = (uint8_t)(params->time_ns >> (8 * i));
-    }
-    if (frame_put_tlv(&body, FRAME_TAG_ENTROPY, entropy, sizeof(entropy)) < 0 ||
-        frame_put_tlv(&body, FRAME_TAG_TIME, time, sizeof(time)) < 0 ||
-        (params->machine_id && frame_put_tlv(&body, FRAME_TAG_MACHINE_ID, params->machine_id,
-                                             strlen(params->machine_id)) < 0) ||
-        frame_put_tlv(&body, FRAME_TAG_HOSTNAME, params->hostname, strlen(params->hostname)) < 0) {
-        return err_set(err, ERR_INVALID, "host name '%s' is too long", params->hostname);
-    }
-    r = call_and_read(link, FRAME_CONFIGURE, "configure", buf_head(&body), body.len, &told, cancel,
-                      deadline_ms, err);
-    explicit_bzero(entropy, sizeof(entropy));
-    return r < 0 ? r : check_identity(link, params, &told, clock_mono_ms() - start_ms, err);
-}
-
 int guest_link_sync(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms,
                     struct err *err)
 {
-    return call(link, FRAME_SYNC, "sync", NULL, 0, cancel, deadline_ms, err);
+    return guest_link_call(link, FRAME_SYNC, "sync", NULL, 0, NULL, cancel, deadline_ms, err);
 }
 
 bool guest_link_can_grow_disk(const struct guest_link *link)
@@ -823,14 +729,15 @@ int guest_link_grow_disk(struct guest_link *link, uint64_t bytes, struct cancel 
     if (buf_append_le64(&body, bytes) < 0) {
         return err_set(err, ERR_INTERNAL, "grow the disk");
     }
-    return call(link, FRAME_GROW, "grow the disk", buf_head(&body), body.len, cancel, deadline_ms,
-                err);
+    return guest_link_call(link, FRAME_GROW, "grow the disk", buf_head(&body), body.len, NULL,
+                           cancel, deadline_ms, err);
 }
 
 int guest_link_poweroff(struct guest_link *link, struct cancel *cancel, int64_t deadline_ms,
                         struct err *err)
 {
-    return call(link, FRAME_POWEROFF, "power off", NULL, 0, cancel, deadline_ms, err);
+    return guest_link_call(link, FRAME_POWEROFF, "power off", NULL, 0, NULL, cancel, deadline_ms,
+                           err);
 }
 
 static void ping_ended(struct request *r)

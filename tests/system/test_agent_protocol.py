@@ -381,10 +381,10 @@ def test_two_talkers_and_a_ping_take_turns(host):
     for t in talkers:
         t.on_data = lambda channel, data: None
     host.wait(lambda: all(t.received[1] > 4 << 20 for t in talkers))
-    counts = [t.received[1] for t in talkers]
     quiet = host.run(["echo", "hello"])
     assert quiet.stdout == b"hello\n"
     host.log.clear()
+    counts = [t.received[1] for t in talkers]
     host.wait(lambda: all(t.received[1] > c + (8 << 20) for t, c in zip(talkers, counts)))
     order = [stream for kind, stream in host.log if kind == frames.DATA]
     shares = [order.count(t.number) for t in talkers]

@@ -48,7 +48,7 @@ SHARED = [
     ("image register BAD /etc/passwd", 1, "'BAD' is not a name for an image", "lower-case"),
     ("image register x /etc/passwd", 1, "cannot make an image of '/etc/passwd': ", "whole tar"),
     ("kernel import x /etc", 1, "no '/etc/boot/vmlinuz-VERSION'", "dpkg-deb -x"),
-    ("run -q --memory 1 -- true", 2, "--memory must be 64 to 1048576 MiB, not '1'", "--help"),
+    ("run -q --memory 1 -- true", 2, "--memory must be 64M to 1T, not '1'", "--help"),
     ("run -q -e =x -- true", 2, "--env must be NAME=VALUE", "banger run --help"),
     ("stop --timeout soon x", 2, "--timeout must be a time such as 90s or 5m", "banger vm stop"),
     ("run -di -- true", 2, "--detach and --interactive exclude each other", "banger run --help"),
