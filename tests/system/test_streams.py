@@ -140,8 +140,11 @@ class RawClient:
         for channel in (frames.STDOUT, frames.STDERR):
             self.window(channel, 0, MIB)
         while frame := self.next():
-            if frame.kind == frames.DATA and frame.channel == frames.STDOUT:
-                data += frame.payload
+            if frame.kind == frames.DATA:
+                data += frame.payload if frame.channel == frames.STDOUT else b""
+                # The agent holds only so much that nobody has acknowledged.
+                at = frame.offset + len(frame.payload)
+                self.window(frame.channel, at, at + MIB)
             elif frame.kind == frames.EXITED:
                 return data, struct.unpack("<BI", frame.payload)[1]
         raise AssertionError("no end of the command")
