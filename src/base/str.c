@@ -300,3 +300,17 @@ const char *str_nearest(const char *word, const char *const *candidates, size_t 
     }
     return found;
 }
+
+const char *str_bytes(uint64_t bytes, char ret_text[STR_BYTES_SIZE])
+{
+    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+
+    while (value >= 1024 && unit + 1 < ARRAY_LEN(units)) {
+        value /= 1024;
+        unit++;
+    }
+    (void)snprintf(ret_text, STR_BYTES_SIZE, "%.*f %s", unit > 0, value, units[unit]);
+    return ret_text;
+}

@@ -42,3 +42,7 @@ char *str_escape(const char *s, size_t len, size_t max);
 /* The candidate nearest to word by edits (two at most, one for words of up to three bytes), else
  * the first that begins with it, else NULL: none is close enough to suggest. */
 const char *str_nearest(const char *word, const char *const *candidates, size_t count);
+
+/* A size for people: "12.3 MiB". Returns ret_text. */
+#define STR_BYTES_SIZE 32
+const char *str_bytes(uint64_t bytes, char ret_text[STR_BYTES_SIZE]);

@@ -166,13 +166,13 @@ static void check_log(const void *ctx, struct doctor_finding *f)
 {
     const struct daemon_doctor_params *p = ctx;
     _cleanup_free_ char *path = x_asprintf("%s/bangerd.log", p->paths->state_dir);
-    char size[DOCTOR_SIZE_TEXT];
+    char size[STR_BYTES_SIZE];
     struct stat st = {0};
 
     (void)lstat(path, &st);
     doctor_evidence(f, "%s: %lld bytes", path, (long long)st.st_size);
     if (st.st_size > LOG_LARGE_BYTES) {
-        doctor_warn(f, "the daemon's log is large: %s", doctor_size((uint64_t)st.st_size, size));
+        doctor_warn(f, "the daemon's log is large: %s", str_bytes((uint64_t)st.st_size, size));
         doctor_fix(f, "look what is in it, then: truncate -s 0 '%.300s'", path);
     } else {
         doctor_pass(f, "the daemon's log has a fair size");

@@ -45,10 +45,10 @@ static uint64_t free_bytes(const struct statfs *st)
 
 static void tell_room(const char *dir, const struct statfs *st, struct doctor_finding *f)
 {
-    char is[DOCTOR_SIZE_TEXT], all[DOCTOR_SIZE_TEXT];
+    char is[STR_BYTES_SIZE], all[STR_BYTES_SIZE];
 
-    doctor_evidence(f, "%s: %s free of %s", dir, doctor_size(free_bytes(st), is),
-                    doctor_size(bytes(st, st->f_blocks), all));
+    doctor_evidence(f, "%s: %s free of %s", dir, str_bytes(free_bytes(st), is),
+                    str_bytes(bytes(st, st->f_blocks), all));
 }
 
 /* What is kept free of it, for guests that run. */
@@ -64,7 +64,7 @@ static uint64_t reserve(const struct disk_doctor *d, const struct statfs *st)
 static void check_state_space(const void *ctx, struct doctor_finding *f)
 {
     const struct disk_doctor *d = ctx;
-    char need[DOCTOR_SIZE_TEXT], is[DOCTOR_SIZE_TEXT];
+    char need[STR_BYTES_SIZE], is[STR_BYTES_SIZE];
     struct statfs st;
 
     if (!look(d, d->state_dir, &st, f)) {
@@ -75,13 +75,13 @@ static void check_state_space(const void *ctx, struct doctor_finding *f)
         doctor_fail(f,
                     "the filesystem of '%.100s' is too full for the start of a VM: %s needed at "
                     "least, and %s free",
-                    d->state_dir, doctor_size(SPACE_BOOT_BYTES, need),
-                    doctor_size(free_bytes(&st), is));
+                    d->state_dir, str_bytes(SPACE_BOOT_BYTES, need),
+                    str_bytes(free_bytes(&st), is));
         f->code = ERR_NO_SPACE;
         doctor_fix(f, "make room there, or delete VMs that are not needed (banger ps -a)");
     } else if (free_bytes(&st) < reserve(d, &st)) {
         doctor_warn(f, "no VM can be created: less is free than is kept free, %s",
-                    doctor_size(reserve(d, &st), need));
+                    str_bytes(reserve(d, &st), need));
         doctor_fix(f, "make room there, delete VMs (banger ps -a), or set a smaller min_free_mib "
                       "in config.toml");
     } else {

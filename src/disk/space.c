@@ -11,7 +11,6 @@
 
 #define RESERVE_PART 20 /* at most a twentieth of a filesystem */
 #define ROOM_LEAST_BYTES (1ull << 20)
-#define SIZE_TEXT 32
 
 struct space {
     uint64_t min_free_bytes; /* immutable */
@@ -63,21 +62,6 @@ static int look(const struct space *s, int fd, struct room *ret)
     return 0;
 }
 
-/* "12.3 MiB" */
-static const char *size_text(uint64_t bytes, char ret_text[SIZE_TEXT])
-{
-    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
-    double value = (double)bytes;
-    size_t unit = 0;
-
-    while (value >= 1024 && unit + 1 < ARRAY_LEN(units)) {
-        value /= 1024;
-        unit++;
-    }
-    (void)snprintf(ret_text, SIZE_TEXT, "%.*f %s", unit > 0, value, units[unit]);
-    return ret_text;
-}
-
 /* The directory's path, escaped. Free it. */
 static char *path_of(int dir_fd)
 {
@@ -92,18 +76,18 @@ static char *path_of(int dir_fd)
 static int too_full(int dir_fd, const char *what, uint64_t bytes, const struct room *room,
                     uint64_t promised_bytes, struct err *err)
 {
-    char need[SIZE_TEXT], kept[SIZE_TEXT], promised[SIZE_TEXT], is[SIZE_TEXT];
+    char need[STR_BYTES_SIZE], kept[STR_BYTES_SIZE], promised[STR_BYTES_SIZE], is[STR_BYTES_SIZE];
     _cleanup_free_ char *path = path_of(dir_fd);
 
     err_set(err, ERR_NO_SPACE, "the filesystem of '%s' is too full for %s: %s needed at least",
-            path, what, size_text(bytes, need));
+            path, what, str_bytes(bytes, need));
     if (promised_bytes > 0) {
-        err_append(err, ", %s promised to others", size_text(promised_bytes, promised));
+        err_append(err, ", %s promised to others", str_bytes(promised_bytes, promised));
     }
     if (room->reserve_bytes > 0) {
-        err_append(err, ", %s kept free", size_text(room->reserve_bytes, kept));
+        err_append(err, ", %s kept free", str_bytes(room->reserve_bytes, kept));
     }
-    err_append(err, ", and %s free", size_text(room->free_bytes, is));
+    err_append(err, ", and %s free", str_bytes(room->free_bytes, is));
     return err_hint(
         err, "make room there%s",
         room->reserve_bytes > 0

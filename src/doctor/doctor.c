@@ -214,17 +214,3 @@ char *doctor_program_version(const char *path)
     }
     return at ? x_strndup(at + strlen(BANGER_VERSION_KEY), 64) : NULL;
 }
-
-const char *doctor_size(uint64_t bytes, char ret_text[DOCTOR_SIZE_TEXT])
-{
-    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
-    double value = (double)bytes;
-    size_t unit = 0;
-
-    while (value >= 1024 && unit + 1 < ARRAY_LEN(units)) {
-        value /= 1024;
-        unit++;
-    }
-    (void)snprintf(ret_text, DOCTOR_SIZE_TEXT, "%.*f %s", unit > 0, value, units[unit]);
-    return ret_text;
-}

@@ -78,6 +78,3 @@ bool doctor_read_number(const char *root, const char *path, uint64_t *ret);
 bool doctor_exists(const char *root, const char *path);
 /* The version that a program of ours carries (BANGER_VERSION_MARK); NULL: none. Free it. */
 char *doctor_program_version(const char *path);
-/* "12.3 MiB" */
-#define DOCTOR_SIZE_TEXT 32
-const char *doctor_size(uint64_t bytes, char ret_text[DOCTOR_SIZE_TEXT]);

@@ -160,7 +160,7 @@ static void check_memory(const void *ctx, struct doctor_finding *f)
     _cleanup_free_ char *text = doctor_read(h->root, "/proc/meminfo");
     const char *line = text ? strstr(text, "MemAvailable:") : NULL;
     unsigned long long kib = 0;
-    char size[DOCTOR_SIZE_TEXT];
+    char size[STR_BYTES_SIZE];
 
     if (!line || sscanf(line, "MemAvailable: %llu", &kib) != 1) {
         doctor_evidence(f, "/proc/meminfo: no MemAvailable");
@@ -170,10 +170,10 @@ static void check_memory(const void *ctx, struct doctor_finding *f)
     }
     doctor_evidence(f, "/proc/meminfo: MemAvailable %llu kB", kib);
     if (kib < 1024 * 1024) {
-        doctor_warn(f, "little memory is available: %s", doctor_size(kib * 1024, size));
+        doctor_warn(f, "little memory is available: %s", str_bytes(kib * 1024, size));
         doctor_fix(f, "stop VMs (banger ps), or give them less: --memory 256M");
     } else {
-        doctor_pass(f, "%s of memory are available", doctor_size(kib * 1024, size));
+        doctor_pass(f, "%s of memory are available", str_bytes(kib * 1024, size));
     }
 }
 
