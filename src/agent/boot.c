@@ -1,21 +1,18 @@
 #include "agent/boot.h"
 
 #include "agent/data_disk.h"
+#include "agent/uevent.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <linux/netlink.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 
 #define PORT_NAME "banger.0"
 #define ROOT_SERIAL "banger-root"
@@ -136,22 +133,8 @@ static void load_modules(void)
 
 static int watch_uevents(struct boot *b)
 {
-    struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = 1};
-
-    b->uevent_fd =
-        socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_KOBJECT_UEVENT);
-    if (b->uevent_fd < 0 || bind(b->uevent_fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
-        return boot_fail(b, errno, "listen for devices");
-    }
-    return 0;
-}
-
-static int64_t now_ms(void)
-{
-    struct timespec ts;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+    b->uevent_fd = uevent_open();
+    return b->uevent_fd < 0 ? boot_fail(b, -b->uevent_fd, "listen for devices") : 0;
 }
 
 /* Looks at `directory`/<entry>/`attribute` for the value; gives the entry's name. */
@@ -186,17 +169,11 @@ static bool find_device(const char *directory, const char *attribute, const char
 static bool await_device(struct boot *b, const char *directory, const char *attribute,
                          const char *value, int timeout_ms, char ret[NAME_LEN_MAX])
 {
-    int64_t deadline = now_ms() + timeout_ms;
+    int64_t deadline = uevent_now_ms() + timeout_ms;
 
     while (!find_device(directory, attribute, value, ret)) {
-        struct pollfd p = {.fd = b->uevent_fd, .events = POLLIN};
-        int64_t left = deadline - now_ms();
-        char event[2048];
-
-        if (left <= 0 || (poll(&p, 1, (int)left) < 0 && errno != EINTR)) {
+        if (!uevent_wait(b->uevent_fd, deadline)) {
             return false;
-        }
-        while (recv(b->uevent_fd, event, sizeof(event), 0) >= 0) {
         }
     }
     return true;
