@@ -16,7 +16,6 @@ enum kind {
     KIND_FLAG,    /* has no value */
     KIND_EXACT,   /* the value is the text */
     KIND_BEGINS,  /* it begins with one of the texts, '|'-separated */
-    KIND_FILE,    /* it is /proc/self/fd/N */
     KIND_RUN_DIR, /* it is the run directory */
     KIND_TEXT,    /* anything: it is for the guest */
 };
@@ -44,8 +43,10 @@ static const struct option {
     {"-cpu", KIND_BEGINS, "host|max", false},
     {"-smp", KIND_BEGINS, "", false},
     {"-m", KIND_BEGINS, "", false},
-    {"-kernel", KIND_FILE, NULL, false},
-    {"-initrd", KIND_FILE, NULL, false},
+    {"-kernel", KIND_BEGINS, "/proc/self/fd/", false},
+    {"-initrd", KIND_BEGINS, "/proc/self/fd/", false},
+    {"-object", KIND_BEGINS, "memory-backend-file,id=ram,mem-path=/proc/self/fd/", false},
+    {"-incoming", KIND_EXACT, "defer", false},
     {"-append", KIND_TEXT, NULL, false},
     {"-add-fd", KIND_BEGINS, "fd=", false},
     {"-blockdev", KIND_BEGINS, "driver=raw,", false},
@@ -55,21 +56,18 @@ static const struct option {
     {"-mon", KIND_EXACT, "chardev=qmp,mode=control", false},
 };
 
-static bool is_number(const char *text)
-{
-    return text[0] != '\0' && text[strspn(text, "0123456789")] == '\0';
-}
-
-/* No path but that of a set of descriptors. */
+/* No path but that of a descriptor, or of a set of them. */
 static bool has_no_path(const char *value)
 {
-    static const char set[] = "/dev/fdset/";
+    static const char set[] = "/dev/fdset/", fd[] = "/proc/self/fd/";
 
     for (const char *p = strchr(value, '/'); p; p = strchr(p, '/')) {
-        if (strncmp(p, set, sizeof(set) - 1) != 0 || !isdigit((unsigned char)p[sizeof(set) - 1])) {
+        p += str_starts_with(p, set)  ? sizeof(set) - 1
+             : str_starts_with(p, fd) ? sizeof(fd) - 1
+                                      : 0;
+        if (!isdigit((unsigned char)p[0])) {
             return false;
         }
-        p += sizeof(set) - 1;
     }
     return true;
 }
@@ -91,8 +89,6 @@ static bool begins(const char *value, const char *texts)
 
 static bool value_is_fine(const struct option *o, const char *value, const char *run_dir)
 {
-    static const char file[] = "/proc/self/fd/";
-
     if (strlen(value) > TEXT_MAX) {
         return false;
     }
@@ -101,8 +97,6 @@ static bool value_is_fine(const struct option *o, const char *value, const char 
         return str_eq(value, o->text);
     case KIND_BEGINS:
         return begins(value, o->text);
-    case KIND_FILE:
-        return str_starts_with(value, file) && is_number(value + sizeof(file) - 1);
     case KIND_RUN_DIR:
         return str_eq(value, run_dir);
     case KIND_TEXT:

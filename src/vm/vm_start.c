@@ -140,6 +140,8 @@ static int prepare(struct boot *b, struct err *err)
         .initramfs_fd = -1,
         .root_disk_fd = -1,
         .data_disk_fd = -1,
+        .memory_fd = -1,
+        .state_fd = -1,
         .console_fd = -1,
         .log_fd = -1,
         .program = b->v->params.fakevmm_path,

@@ -227,6 +227,8 @@ static int probe(struct loop *loop, const struct vmm_ops *ops,
             .cmdline = params->cmdline,
             .root_disk_fd = -1,
             .data_disk_fd = -1,
+            .memory_fd = -1,
+            .state_fd = -1,
             .console_fd = console_fd,
             .log_fd = log_fd,
         };

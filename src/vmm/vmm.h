@@ -52,8 +52,13 @@ struct vmm_spec {
     int kernel_fd;    /* vmlinux ELF with a PVH note, readable */
     int initramfs_fd; /* readable */
     const char *cmdline;
-    int root_disk_fd;    /* O_RDONLY raw image, serial "banger-root" in the guest; -1 = none */
-    int data_disk_fd;    /* O_RDWR raw image, serial "banger-data"; -1 = none */
+    int root_disk_fd; /* O_RDONLY raw image, serial "banger-root" in the guest; -1 = none */
+    int data_disk_fd; /* O_RDWR raw image, serial "banger-data"; -1 = none */
+    /* Of a machine that is going to be saved, or was. -1: of one that is neither. */
+    int memory_fd; /* a memfd of memory_mib: to be saved, it has what the guest writes; of a
+                    * restored one it is sealed, and what the guest writes stays with it */
+    int state_fd;  /* what save wrote, read from where it is: the machine goes on there, and its
+                    * kernel and initramfs may be -1. -1: it boots */
     const char *program; /* absolute path of a VMM that is ours; NULL for those of others */
     const char *faults;  /* for the fake VMM alone: what it is to do wrong; NULL = nothing */
     int console_fd;      /* O_WRONLY | O_APPEND: the serial console; may be truncated at any time */
@@ -64,6 +69,7 @@ struct vmm_spec {
 
 enum vmm_feature {
     VMM_BOOTS_KERNEL = 1 << 0, /* wants kernel, initramfs, accelerator and disks */
+    VMM_RESTORES = 1 << 1,     /* machines can be saved, and restored any number of times */
 };
 
 struct vmm_ops {
@@ -90,6 +96,10 @@ struct vmm_ops {
     /* The version that this process said it is, "" if it has not spoken yet. */
     void (*running_version)(struct vmm *vmm, char ret_version[VMM_VERSION_SIZE]);
 
+    /* What a machine restored from that of another spec must have in common with it, as text, but
+     * for its disks' content: free it. NULL without VMM_RESTORES. */
+    char *(*describe)(const struct vmm_spec *spec);
+
     /* Of a VMM that was launched: waits until its guest's CPUs run. Fails when they never will. */
     int (*wait_started)(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms,
                         struct err *err);
@@ -102,6 +112,12 @@ struct vmm_ops {
      * to wait for the next start. */
     int (*grow_disk)(struct vmm *vmm, uint64_t bytes, struct cancel *cancel, int64_t deadline_ms,
                      struct err *err);
+
+    /* Of one launched with memory_fd: stops the guest for good, and writes what its memory does not
+     * have of it to state_fd, a file. Then its disks have all that it had written. NULL without
+     * VMM_RESTORES. */
+    int (*save)(struct vmm *vmm, int state_fd, struct cancel *cancel, int64_t deadline_ms,
+                struct err *err);
 
     /* SIGKILL; VMM_EXITED follows. 0 also when it is gone already. When nobody may kill it, it is
      * asked to quit; fails when it does not do that either. */

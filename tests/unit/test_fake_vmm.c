@@ -78,6 +78,8 @@ static struct vmm *launch(struct fixture *f, const char *faults)
         .initramfs_fd = -1,
         .root_disk_fd = -1,
         .data_disk_fd = -1,
+        .memory_fd = -1,
+        .state_fd = -1,
         .console_fd = f->console_fd,
         .log_fd = f->log_fd,
     };

@@ -352,7 +352,9 @@ static void pair_init(struct pair *p, const char *script, const struct err *fail
                             .memory_mib = 1,
                             .cmdline = "",
                             .root_disk_fd = -1,
-                            .data_disk_fd = -1};
+                            .data_disk_fd = -1,
+                            .memory_fd = -1,
+                            .state_fd = -1};
     _cleanup_free_ char *text = x_asprintf("#!/bin/sh\n%s\n", script);
     struct err err;
     int ends[2];

@@ -21,6 +21,8 @@ static const struct vmm_spec base_spec = {
     .cmdline = "console=ttyS0 panic=-1 a=\"b, c\"",
     .root_disk_fd = 42,
     .data_disk_fd = 43,
+    .memory_fd = -1,
+    .state_fd = -1,
     .console_fd = 44,
 };
 
@@ -47,10 +49,10 @@ static char *build(const struct vmm_spec *spec)
     "-name\nguest=web-1,debug-threads=on\n"                                                        \
     "-L\n/run/banger/vms/0123\n"                                                                   \
     "-sandbox\non,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny\n"          \
-    "-nodefaults\n-no-user-config\n-display\nnone\n-no-reboot\n-S\n"                               \
+    "-nodefaults\n-no-user-config\n-display\nnone\n-no-reboot\n"                                   \
     "-machine\nmicrovm,acpi=on,rtc=on,pit=off,pic=off,x-option-roms=off,dump-guest-core=off\n"
 #define BOOT                                                                                       \
-    "-kernel\n/proc/self/fd/3\n-initrd\n/proc/self/fd/4\n"                                         \
+    "-S\n-kernel\n/proc/self/fd/3\n-initrd\n/proc/self/fd/4\n"                                     \
     "-append\nconsole=ttyS0 panic=-1 a=\"b, c\"\n"
 #define DISKS                                                                                      \
     "-add-fd\nfd=5,set=5\n"                                                                        \
@@ -103,6 +105,34 @@ static void absent_disks_are_not_named(void **state)
     text = build(&spec);
     assert_string_equal(
         text, BEGIN "-accel\ntcg,tb-size=32\n-cpu\nmax,-erms\n-smp\n1\n-m\n256M\n" BOOT CHANNELS);
+}
+
+static void memory_is_a_file_that_is_shared_with_who_saves_it_only(void **state)
+{
+    struct vmm_spec spec = base_spec;
+    _cleanup_free_ char *saved = NULL, *restored = NULL, *same = NULL;
+
+    (void)state;
+    spec.memory_fd = 45;
+    saved = build(&spec);
+    assert_non_null(strstr(saved, ",dump-guest-core=off,memory-backend=ram\n"));
+    assert_non_null(strstr(saved, "-object\nmemory-backend-file,id=ram,mem-path=/proc/self/fd/10,"
+                                  "size=256M,share=on\n" BOOT));
+    same = qemu_cmdline_describe(&spec);
+    spec.state_fd = 46;
+    spec.name = "another";
+    spec.kernel_fd = spec.initramfs_fd = -1;
+    restored = build(&spec);
+    assert_non_null(strstr(restored, "size=256M,share=off\n-incoming\ndefer\n" DISKS));
+    assert_null(strstr(restored, "-S\n"));
+    assert_null(strstr(restored, "-kernel"));
+    free(STEAL_PTR(restored));
+    restored = qemu_cmdline_describe(&spec);
+    assert_string_equal(same, restored);
+    spec.vcpus++;
+    free(STEAL_PTR(restored));
+    restored = qemu_cmdline_describe(&spec);
+    assert_string_not_equal(same, restored);
 }
 
 static void larger_guests_get_a_larger_translation_buffer(void **state)
@@ -170,6 +200,7 @@ int main(void)
         cmocka_unit_test(the_whole_line_under_tcg),
         cmocka_unit_test(kvm_takes_the_hosts_cpu),
         cmocka_unit_test(absent_disks_are_not_named),
+        cmocka_unit_test(memory_is_a_file_that_is_shared_with_who_saves_it_only),
         cmocka_unit_test(larger_guests_get_a_larger_translation_buffer),
         cmocka_unit_test(what_qemu_would_misread_is_refused),
         cmocka_unit_test(the_version_is_found),

@@ -53,6 +53,30 @@ static const uint8_t reset_code[] = {SAY_HI,
                                      0,
                                      0xCC};
 
+#define FLAG_ADDRESS LOAD_ADDRESS
+#define COUNT_ADDRESS (LOAD_ADDRESS + 1)
+#define BYTES(address) (address) & 0xFF, (address) >> 8 & 0xFF, (address) >> 16 & 0xFF, 0
+/* again: cmp byte [FLAG_ADDRESS],0; je again; inc byte [COUNT_ADDRESS]; mov al,'r'; out dx,al; and
+ * the reset as above */
+static const uint8_t restored_code[] = {SAY_HI,
+                                        0x80,
+                                        0x3D,
+                                        BYTES(FLAG_ADDRESS),
+                                        0x00,
+                                        0x74,
+                                        0xF7,
+                                        0xFE,
+                                        0x05,
+                                        BYTES(COUNT_ADDRESS),
+                                        0xB0,
+                                        'r',
+                                        0xEE,
+                                        0x0F,
+                                        0x01,
+                                        0x1D,
+                                        BYTES(LOAD_ADDRESS + 2),
+                                        0xCC};
+
 struct image {
     Elf64_Ehdr header;
     Elf64_Phdr load, note;
@@ -235,6 +259,8 @@ static struct vmm_spec spec_of(struct fixture *f, const uint8_t *code, size_t le
         .cmdline = "",
         .root_disk_fd = -1,
         .data_disk_fd = f->data_fd,
+        .memory_fd = -1,
+        .state_fd = -1,
         .console_fd = f->console_fd,
         .log_fd = f->log_fd,
     };
@@ -303,6 +329,91 @@ static void pause_and_resume_are_answered(void **state)
     assert_string_equal(f->events, "resumed resumed resumed exited ");
     assert_int_equal(ops->pause(f->vmm, NULL, soon(), &err), -1);
     assert_int_equal(err.code, ERR_NOT_RUNNING);
+}
+
+/* A memfd that any VMM may open, as large as the machine's memory. */
+static int memory_new(const struct vmm_spec *spec)
+{
+    int fd = memfd_create("memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, (off_t)spec->memory_mib << 20), 0);
+    return fd;
+}
+
+static void kill_vmm(struct fixture *f)
+{
+    struct vmm_exit end;
+
+    assert_int_equal(ops->kill(f->vmm, &(struct err){0}), 0);
+    assert_int_equal(ops->wait_exit(f->vmm, NULL, soon(), &end), 0);
+    ops->free(f->vmm);
+    f->vmm = NULL;
+}
+
+/* From the same files again and again: what one writes to its memory no other sees. */
+static void a_machine_goes_on_where_it_was_saved_as_often_as_one_likes(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t flag[2] = {1, 0};
+    struct vmm_spec spec;
+    struct vmm_exit end;
+    struct err err;
+
+    skip_without_qemu();
+    spec = SPEC(f, restored_code);
+    spec.memory_fd = memory_new(&spec);
+    f->vmm = launch(f, f->loop, &spec);
+    assert_int_equal(ops->wait_started(f->vmm, NULL, soon(), &err), 0);
+    spec.state_fd = memfd_create("state", MFD_CLOEXEC);
+    if (ops->save(f->vmm, spec.state_fd, NULL, soon(), &err) < 0) {
+        fail_msg("save: %s", err.message);
+    }
+    kill_vmm(f);
+    assert_int_equal(pwrite(spec.memory_fd, flag, 1, FLAG_ADDRESS), 1);
+    assert_int_equal(fcntl(spec.memory_fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW),
+                     0);
+    spec.kernel_fd = spec.initramfs_fd = -1;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(ftruncate(f->console_fd, 0), 0);
+        assert_int_equal(lseek(spec.state_fd, 0, SEEK_SET), 0);
+        f->vmm = launch(f, f->loop, &spec);
+        if (ops->wait_started(f->vmm, NULL, soon(), &err) < 0) {
+            fail_msg("restore: %s", err.message);
+        }
+        assert_int_equal(ops->wait_exit(f->vmm, NULL, soon(), &end), 0);
+        assert_int_equal(end.code, 0);
+        ops->free(f->vmm);
+        f->vmm = NULL;
+        /* What it had yet to say when it was saved, if anything, and then this. */
+        assert_int_equal(pread(f->log_fd, flag, 1, 0), 0);
+        assert_int_equal(pread(spec.memory_fd, flag, 2, FLAG_ADDRESS), 2);
+        assert_int_equal(flag[0], 1);
+        assert_int_equal(flag[1], 0);
+    }
+    close_p(&spec.memory_fd);
+    close_p(&spec.state_fd);
+}
+
+static void a_machine_whose_devices_are_garbage_does_not_start(void **state)
+{
+    struct fixture *f = *state;
+    struct vmm_spec spec;
+    struct vmm_exit end;
+    struct err err;
+
+    skip_without_qemu();
+    spec = SPEC(f, idle_code);
+    spec.memory_fd = memory_new(&spec);
+    spec.state_fd = memfd_create("state", MFD_CLOEXEC);
+    assert_int_equal(pwrite(spec.state_fd, "garbage", 7, 0), 7);
+    f->vmm = launch(f, f->loop, &spec);
+    assert_int_equal(ops->wait_started(f->vmm, NULL, soon(), &err), -1);
+    assert_int_equal(err.code, ERR_VMM);
+    assert_int_equal(ops->wait_exit(f->vmm, NULL, soon(), &end), 0);
+    assert_int_equal(end.code, 1);
+    close_p(&spec.memory_fd);
+    close_p(&spec.state_fd);
 }
 
 static void a_stuck_vmm_delays_nobody_past_the_deadline(void **state)
@@ -559,6 +670,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH(a_reset_ends_the_machine_and_exit_comes_last),
         WITH(pause_and_resume_are_answered),
+        WITH(a_machine_goes_on_where_it_was_saved_as_often_as_one_likes),
+        WITH(a_machine_whose_devices_are_garbage_does_not_start),
         WITH(a_stuck_vmm_delays_nobody_past_the_deadline),
         WITH(a_later_handle_takes_over),
         WITH(a_process_of_an_earlier_daemon_is_adopted),

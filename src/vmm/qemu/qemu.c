@@ -56,6 +56,7 @@ struct vmm {
     bool starting;                   /* the RESUME that comes next is the start's */
     bool port_open;                  /* the guest holds the agent's port open */
     bool write_failed;               /* and the STOP that this causes has not come yet */
+    bool restores;                   /* the guest goes on by itself once it is restored */
     bool in_event;
     char version[VMM_VERSION_SIZE];
 
@@ -63,6 +64,10 @@ struct vmm {
     int start_result;
     struct err start_err;
     struct latch started;
+
+    /* the same, before `saved` is set */
+    int save_result;
+    struct latch saved;
 
     /* the same, before `exited` is set */
     struct vmm_exit exit;
@@ -122,10 +127,19 @@ static void on_qmp_event(void *arg, const char *name, const json_t *data)
         }
     } else if (str_eq(name, "RESUME")) {
         vmm->write_failed = false;
-        if (vmm->starting) {
+        if (vmm->restores && !latch_is_set(&vmm->started)) {
+            latch_set(&vmm->started);
+        } else if (vmm->starting) {
             vmm->starting = false;
         } else {
             emit(vmm, VMM_RESUMED);
+        }
+    } else if (str_eq(name, "MIGRATION") && !vmm->restores && !latch_is_set(&vmm->saved)) {
+        const char *status = json_str(data, "status", "");
+
+        if (str_eq(status, "completed") || str_eq(status, "failed")) {
+            vmm->save_result = str_eq(status, "completed") ? 0 : -1;
+            latch_set(&vmm->saved);
         }
     }
 }
@@ -140,6 +154,53 @@ static void on_started(void *arg, const json_t *result, const struct err *err)
         vmm->start_result = -1;
     }
     latch_set(&vmm->started);
+}
+
+static json_t *capabilities(void)
+{
+    /* QEMU leaves the memory to the file, and tells by events how far it is. */
+    return json_pack("{s:[{s:s, s:b}, {s:s, s:b}]}", "capabilities", "capability",
+                     "x-ignore-shared", "state", 1, "capability", "events", "state", 1);
+}
+
+/* A step of a restore. The last has no other answer, when all goes well, than that the guest runs.
+ */
+static void on_restoring(void *arg, const json_t *result, const struct err *err)
+{
+    struct vmm *vmm = arg;
+
+    (void)result;
+    if (err && !latch_is_set(&vmm->started)) {
+        vmm->start_err = *err;
+        vmm->start_result = -1;
+        latch_set(&vmm->started);
+    }
+}
+
+/* All in one write; QEMU reads it when it is ready. It was saved while it ran, and so it runs when
+ * it is restored. It is not to announce the address of the machine that was saved. */
+static void restore(struct vmm *vmm)
+{
+    char uri[16];
+    struct {
+        const char *command;
+        json_t *arguments;
+    } steps[] = {
+        {"migrate-set-capabilities", capabilities()},
+        {"migrate-set-parameters", json_pack("{s:i}", "announce-rounds", 0)},
+        {"migrate-incoming", NULL},
+    };
+
+    (void)snprintf(uri, sizeof(uri), "fd:%d", QEMU_FD_STATE);
+    steps[2].arguments = json_pack("{s:s}", "uri", uri);
+    for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+        struct err err;
+
+        if (qmp_execute(vmm->qmp, steps[i].command, steps[i].arguments, on_restoring, vmm, &err) <
+            0) {
+            on_restoring(vmm, NULL, &err);
+        }
+    }
 }
 
 /* The CPUs wait for this, so that the guest does nothing before we are told of its events. */
@@ -210,6 +271,14 @@ static void on_exit_readable(void *arg, uint32_t events)
     if (!told) {
         process_collect(vmm->pidfd, &vmm->exit);
     }
+    if (!latch_is_set(&vmm->started)) {
+        vmm->start_result = err_set(&vmm->start_err, ERR_VMM, "QEMU has ended");
+        latch_set(&vmm->started);
+    }
+    if (!latch_is_set(&vmm->saved)) {
+        vmm->save_result = -1;
+        latch_set(&vmm->saved);
+    }
     latch_set(&vmm->exited);
     emit(vmm, VMM_EXITED);
 }
@@ -250,6 +319,8 @@ static void attach(void *arg)
         open_qmp(vmm, a->qmp_fd);
         if (a->adopted) {
             ask_how_it_is(vmm);
+        } else if (vmm->restores) {
+            restore(vmm);
         } else {
             start_cpus(vmm);
         }
@@ -287,7 +358,7 @@ struct making {
     const char *run_dir;
     struct host_vmm process;
     int qmp_fd;
-    bool adopted;
+    bool adopted, restores;
     vmm_event_fn fn;
     void *arg;
 };
@@ -305,7 +376,9 @@ static struct vmm *vmm_new(const struct making *m)
     vmm->process = m->process.process;
     vmm->pidfd = m->process.pidfd;
     vmm->exit_fd = m->process.exit_fd;
+    vmm->restores = m->restores;
     latch_init(&vmm->started);
+    latch_init(&vmm->saved);
     latch_init(&vmm->exited);
     loop_call(vmm->loop, attach, &a);
     return vmm;
@@ -325,6 +398,7 @@ static void qemu_free(struct vmm *vmm)
     close_p(&vmm->pidfd);
     close_p(&vmm->exit_fd);
     latch_done(&vmm->started);
+    latch_done(&vmm->saved);
     latch_done(&vmm->exited);
     free(vmm->run_dir);
     free(vmm);
@@ -437,6 +511,8 @@ static int start_qemu(const struct vmm_spec *spec, const struct launching *l,
         {.fd = spec->console_fd, .as = QEMU_FD_CONSOLE},
         {.fd = l->qmp_listen_fd, .as = QEMU_FD_QMP},
         {.fd = l->agent_listen_fd, .as = QEMU_FD_AGENT},
+        {.fd = spec->memory_fd, .as = QEMU_FD_MEMORY},
+        {.fd = spec->state_fd, .as = QEMU_FD_STATE},
     };
     struct spawn_fd fds[ARRAY_LEN(all)];
     struct host_launch params = {
@@ -466,7 +542,13 @@ static int qemu_launch(struct loop *loop, const struct vmm_spec *spec, vmm_event
         .qmp_fd = -1,
     };
     struct making m = {
-        .loop = loop, .host = spec->host, .run_dir = spec->run_dir, .fn = fn, .arg = arg};
+        .loop = loop,
+        .host = spec->host,
+        .run_dir = spec->run_dir,
+        .restores = spec->state_fd >= 0,
+        .fn = fn,
+        .arg = arg,
+    };
 
     if (prepare(spec, &l, err) < 0 || start_qemu(spec, &l, &m.process, err) < 0) {
         return -1;
@@ -601,6 +683,7 @@ struct command {
     struct vmm *vmm;
     const char *name;
     json_t *arguments;
+    int fd; /* to be sent first; -1 = none */
 
     /* written on the loop's thread before `answered` is set, not after */
     int result;
@@ -646,14 +729,14 @@ static void send_command(void *arg)
     } else if (!c->vmm->qmp) {
         (void)err_set(&err, ERR_VMM, "QEMU's control socket is gone");
         on_answer(c, NULL, &err);
-    } else if (qmp_execute(c->vmm->qmp, c->name, STEAL_PTR(c->arguments), on_answer, c, &err) < 0) {
+    } else if ((c->fd >= 0 && qmp_send_fd(c->vmm->qmp, c->fd, &err) < 0) ||
+               qmp_execute(c->vmm->qmp, c->name, STEAL_PTR(c->arguments), on_answer, c, &err) < 0) {
         on_answer(c, NULL, &err);
     }
 }
 
-/* Takes over the arguments, which may be NULL. */
-static int execute(struct vmm *vmm, const char *name, json_t *arguments, struct cancel *cancel,
-                   int64_t deadline_ms, struct err *err)
+static int execute_with_fd(struct vmm *vmm, const char *name, json_t *arguments, int fd,
+                           struct cancel *cancel, int64_t deadline_ms, struct err *err)
 {
     _cleanup_(command_put_p) struct command *c = x_calloc(1, sizeof(*c));
     int r;
@@ -663,6 +746,7 @@ static int execute(struct vmm *vmm, const char *name, json_t *arguments, struct 
     c->vmm = vmm;
     c->name = name;
     c->arguments = arguments;
+    c->fd = fd;
     latch_init(&c->answered);
     loop_call(vmm->loop, send_command, c);
     r = latch_wait(&c->answered, cancel, deadline_ms);
@@ -674,6 +758,13 @@ static int execute(struct vmm *vmm, const char *name, json_t *arguments, struct 
         return err_wrap(err, "'%s'", name);
     }
     return 0;
+}
+
+/* Takes over the arguments, which may be NULL. */
+static int execute(struct vmm *vmm, const char *name, json_t *arguments, struct cancel *cancel,
+                   int64_t deadline_ms, struct err *err)
+{
+    return execute_with_fd(vmm, name, arguments, -1, cancel, deadline_ms, err);
 }
 
 static int qemu_pause(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms, struct err *err)
@@ -696,6 +787,26 @@ static int qemu_grow_disk(struct vmm *vmm, uint64_t bytes, struct cancel *cancel
     return execute(vmm, "block_resize",
                    json_pack("{s:s, s:I}", "node-name", QEMU_NODE_DATA, "size", (json_int_t)bytes),
                    cancel, deadline_ms, err);
+}
+
+/* The guest is stopped for the write, and stays so: its clones may have its disk from now on. */
+static int qemu_save(struct vmm *vmm, int state_fd, struct cancel *cancel, int64_t deadline_ms,
+                     struct err *err)
+{
+    int r;
+
+    if (execute(vmm, "migrate-set-capabilities", capabilities(), cancel, deadline_ms, err) < 0 ||
+        execute_with_fd(vmm, "getfd", json_pack("{s:s}", "fdname", "state"), state_fd, cancel,
+                        deadline_ms, err) < 0 ||
+        execute(vmm, "migrate", json_pack("{s:s}", "uri", "fd:state"), cancel, deadline_ms, err) <
+            0) {
+        return -1;
+    }
+    r = latch_wait(&vmm->saved, cancel, deadline_ms);
+    if (r < 0) {
+        return err_set_errno(err, ERR_VMM, r, "QEMU has not saved the machine");
+    }
+    return vmm->save_result < 0 ? err_set(err, ERR_VMM, "QEMU could not save the machine") : 0;
 }
 
 static int qemu_wait_started(struct vmm *vmm, struct cancel *cancel, int64_t deadline_ms,
@@ -747,16 +858,18 @@ static int qemu_wait_exit(struct vmm *vmm, struct cancel *cancel, int64_t deadli
 const struct vmm_ops vmm_qemu_ops = {
     .name = "qemu",
     .program = QEMU_PROGRAM,
-    .features = VMM_BOOTS_KERNEL,
+    .features = VMM_BOOTS_KERNEL | VMM_RESTORES,
     .version = qemu_version,
     .launch = qemu_launch,
     .adopt = qemu_adopt,
     .process = qemu_process,
     .running_version = qemu_running_version,
+    .describe = qemu_cmdline_describe,
     .wait_started = qemu_wait_started,
     .pause = qemu_pause,
     .resume = qemu_resume,
     .grow_disk = qemu_grow_disk,
+    .save = qemu_save,
     .kill = qemu_kill,
     .wait_exit = qemu_wait_exit,
     .free = qemu_free,

@@ -19,6 +19,8 @@ enum qemu_fd {
     QEMU_FD_CONSOLE = 7,
     QEMU_FD_QMP = 8,   /* listening */
     QEMU_FD_AGENT = 9, /* listening */
+    QEMU_FD_MEMORY = 10,
+    QEMU_FD_STATE = 11,
 };
 
 struct qemu_cmdline {
@@ -29,6 +31,9 @@ struct qemu_cmdline {
 /* 0, then free it with qemu_cmdline_done; ERR_INVALID for what QEMU would take for something else
  * (a name that is no DNS label, a relative run directory) or numbers out of range. */
 int qemu_cmdline_build(const struct vmm_spec *spec, struct qemu_cmdline *ret, struct err *err);
+/* What of it a saved machine and those restored from it have in common, one argument a line: all
+ * but names, and what a guest boots from. Free it. */
+char *qemu_cmdline_describe(const struct vmm_spec *spec);
 void qemu_cmdline_done(struct qemu_cmdline *c);
 
 /* Finds the version in the output of --version. 0 or -EPROTO. */

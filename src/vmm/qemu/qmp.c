@@ -304,6 +304,36 @@ int qmp_execute(struct qmp *q, const char *command, json_t *arguments, qmp_reply
     return 0;
 }
 
+/* With a blank, which means nothing between commands. */
+int qmp_send_fd(struct qmp *q, int fd, struct err *err)
+{
+    char blank[] = " ";
+    struct iovec data = {.iov_base = blank, .iov_len = 1};
+    union {
+        struct cmsghdr header;
+        uint8_t room[CMSG_SPACE(sizeof(int))];
+    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)),
+                            .cmsg_level = SOL_SOCKET,
+                            .cmsg_type = SCM_RIGHTS}};
+    const struct msghdr message = {.msg_iov = &data,
+                                   .msg_iovlen = 1,
+                                   .msg_control = &control,
+                                   .msg_controllen = CMSG_LEN(sizeof(int))};
+
+    assert(loop_is_current(q->loop));
+    memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+    if (q->fd < 0) {
+        *err = q->end;
+        return -1;
+    }
+    if (q->out.len > 0) {
+        return err_set(err, ERR_BUSY, "QEMU does not read its control socket");
+    }
+    return sendmsg(q->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == 1
+               ? 0
+               : err_set_errno(err, ERR_VMM, errno, "QEMU's control socket");
+}
+
 void qmp_drain(struct qmp *q)
 {
     assert(loop_is_current(q->loop));

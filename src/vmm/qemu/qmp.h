@@ -47,6 +47,10 @@ void qmp_free(struct qmp *q);
 int qmp_execute(struct qmp *q, const char *command, json_t *arguments, qmp_reply_fn fn, void *arg,
                 struct err *err);
 
+/* Sends a copy of a descriptor, which the next `getfd` gives a name (qemu: docs/interop/qmp-spec).
+ */
+int qmp_send_fd(struct qmp *q, int fd, struct err *err);
+
 /* Handles everything that the peer has sent, up to the end of the stream: for a peer that is known
  * to be dead, whose last events are still in the socket. */
 void qmp_drain(struct qmp *q);
