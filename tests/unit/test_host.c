@@ -28,8 +28,8 @@
 #define RUNTIME_DIR "/run/banger"
 #define RUN_DIR RUNTIME_DIR "/vms/0123abcd"
 
-/* A VM as the QEMU back end starts it. */
-static struct qemu_cmdline cmdline(enum vmm_accel accel)
+/* A VM as the QEMU back end starts it; with state_fd one that was saved. */
+static struct qemu_cmdline cmdline_of(enum vmm_accel accel, int memory_fd, int state_fd)
 {
     const struct vmm_spec spec = {
         .name = "web-1",
@@ -40,12 +40,19 @@ static struct qemu_cmdline cmdline(enum vmm_accel accel)
         .cmdline = "console=ttyS0 path=/any/thing",
         .root_disk_fd = 5,
         .data_disk_fd = 6,
+        .memory_fd = memory_fd,
+        .state_fd = state_fd,
     };
     struct qemu_cmdline c;
     struct err err;
 
     assert_int_equal(qemu_cmdline_build(&spec, &c, &err), 0);
     return c;
+}
+
+static struct qemu_cmdline cmdline(enum vmm_accel accel)
+{
+    return cmdline_of(accel, -1, -1);
 }
 
 static const struct spawn_fd some_fds[] = {{0, 1}, {0, 3}, {0, 9}};
@@ -174,18 +181,21 @@ static void what_the_qemu_back_end_asks_for_is_allowed(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(accels); i++) {
-        struct qemu_cmdline c = cmdline(accels[i]);
-        struct host_launch p = launch_of(&c);
+        for (int saved = 0; saved < 3; saved++) {
+            struct qemu_cmdline c = cmdline_of(accels[i], saved > 0 ? 7 : -1, saved > 1 ? 8 : -1);
+            struct host_launch p = launch_of(&c);
 
-        assert_null(host_check_launch(&p, RUNTIME_DIR));
-        qemu_cmdline_done(&c);
+            assert_null(host_check_launch(&p, RUNTIME_DIR));
+            qemu_cmdline_done(&c);
+        }
     }
 }
 
 /* With the value of one option exchanged, or (value NULL) the option, the list is refused. */
 static void assert_refused(const char *option, const char *value)
 {
-    struct qemu_cmdline c = cmdline(VMM_ACCEL_TCG);
+    struct qemu_cmdline c = str_eq(option, "-incoming") ? cmdline_of(VMM_ACCEL_TCG, 7, 8)
+                                                        : cmdline_of(VMM_ACCEL_TCG, 7, -1);
     struct host_launch p = launch_of(&c);
     size_t i = 0;
 
@@ -232,6 +242,11 @@ static void other_options_and_values_are_refused(void **state)
         {"-serial", "tcp:10.0.0.1:80"},
         {"-mon", "chardev=agent,mode=control"},
         {"-add-fd", "set=1,opaque=/x"},
+        {"-object", "memory-backend-file,id=ram,mem-path=/dev/shm/x"},
+        {"-object", "memory-backend-file,id=ram,mem-path=/proc/self/fd/1/../../maps"},
+        {"-object", "secret,id=x,file=/proc/self/fd/3"},
+        {"-incoming", "exec:true"},
+        {"-incoming", "fd:8"},
     };
 
     (void)state;
