@@ -197,6 +197,39 @@ static void allocations_of_nothing_are_something(void **state)
     assert_false(str_starts_with("a", "ab"));
 }
 
+static void all_ones(void *buf, size_t len)
+{
+    memset(buf, 0xff, len);
+}
+
+static void all_zeros(void *buf, size_t len)
+{
+    memset(buf, 0, len);
+}
+
+static void in_order(void *buf, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        ((unsigned char *)buf)[i] = (unsigned char)(0x11 * i);
+    }
+}
+
+static void uuids_are_of_version_4(void **state)
+{
+    char a[UUID_SIZE], b[UUID_SIZE];
+
+    (void)state;
+    id_generate_uuid(all_ones, a);
+    assert_string_equal(a, "ffffffff-ffff-4fff-bfff-ffffffffffff");
+    id_generate_uuid(all_zeros, a);
+    assert_string_equal(a, "00000000-0000-4000-8000-000000000000");
+    id_generate_uuid(in_order, a);
+    assert_string_equal(a, "00112233-4455-4677-8899-aabbccddeeff");
+    id_generate_uuid(random_bytes, a);
+    id_generate_uuid(random_bytes, b);
+    assert_string_not_equal(a, b);
+}
+
 static void ids_are_32_hex_digits(void **state)
 {
     char a[ID_SIZE], b[ID_SIZE];
@@ -276,6 +309,7 @@ int main(void)
         cmocka_unit_test(the_nearest_word_is_suggested),
         cmocka_unit_test(allocations_of_nothing_are_something),
         cmocka_unit_test(ids_are_32_hex_digits),
+        cmocka_unit_test(uuids_are_of_version_4),
         cmocka_unit_test(errors_say_what_why_and_what_to_do),
         cmocka_unit_test(every_code_has_a_name_and_a_number),
     };
