@@ -1,5 +1,6 @@
 #include "agent/request.h"
 
+#include "agent/boot_id.h"
 #include "agent/data_disk.h"
 #include "agent/hostname.h"
 #include "agent/init.h"
@@ -52,6 +53,7 @@ struct configuration {
     uint64_t time_ns;
     char hostname[HOSTNAME_LEN_MAX + 1];
     char machine_id[MACHINE_ID_LEN + 1];
+    char boot_id[BOOT_ID_LEN + 1];
 };
 
 /* Everything is checked before anything is changed. */
@@ -93,6 +95,12 @@ static int parse_configuration(const struct frame *f, struct configuration *c, c
                 return -EINVAL;
             }
             memcpy(c->machine_id, value, len);
+        } else if (tag == FRAME_TAG_BOOT_ID) {
+            *ret_bad = "boot_id";
+            if (!boot_id_valid(value, len)) {
+                return -EINVAL;
+            }
+            memcpy(c->boot_id, value, len);
         }
     }
     *ret_bad = "format";
@@ -135,6 +143,10 @@ static int apply_configuration(const struct configuration *c, const char **ret_b
         *ret_bad = "time";
         r = set_time(c);
     }
+    if (r == 0 && c->boot_id[0]) {
+        *ret_bad = "boot_id";
+        r = boot_id_set(c->boot_id);
+    }
     if (r == 0 && c->hostname[0]) {
         *ret_bad = "hostname";
         r = hostname_set(c->hostname);
@@ -158,6 +170,9 @@ static int read_back(struct configuration *c, const char **ret_bad)
     if (c->machine_id[0] && machine_id_get(c->machine_id) < 0) {
         c->machine_id[0] = 0;
     }
+    if (c->boot_id[0] && boot_id_get(c->boot_id) < 0) {
+        c->boot_id[0] = 0;
+    }
     *ret_bad = "hostname";
     return c->hostname[0] && gethostname(c->hostname, sizeof(c->hostname)) < 0 ? -errno : 0;
 }
@@ -180,6 +195,9 @@ static void put_configuration(const struct configuration *c, uint32_t stream, st
     }
     if (c->machine_id[0]) {
         full |= frame_put_tlv(&told, FRAME_TAG_MACHINE_ID, c->machine_id, MACHINE_ID_LEN) < 0;
+    }
+    if (c->boot_id[0]) {
+        full |= frame_put_tlv(&told, FRAME_TAG_BOOT_ID, c->boot_id, BOOT_ID_LEN) < 0;
     }
     if (full) {
         (void)put_reply(out, stream, ENOMEM, "configure: what is so");

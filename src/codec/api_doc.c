@@ -148,8 +148,9 @@ static struct frame_doc frame_doc(enum frame_type type)
     case FRAME_PONG:
         return (struct frame_doc){"PONG", "either", "those of the PING"};
     case FRAME_CONFIGURE:
-        return (struct frame_doc){"CONFIGURE", "host",
-                                  "TLVs: host name, machine-id, time, entropy"};
+        return (struct frame_doc){
+            "CONFIGURE", "host",
+            "TLVs: host name, machine-id, boot_id (since version 3), time, entropy"};
     case FRAME_SYNC:
         return (struct frame_doc){"SYNC", "host", "empty"};
     case FRAME_GROW:

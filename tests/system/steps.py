@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 
+import frames
 import pytest
 from banger import BUILD, ROOT, SLOWNESS, Result
 
@@ -208,6 +209,20 @@ def fake_main_pids(banger):
 
 def vm_main_pid(banger, name="x"):
     return fake_main_pids(banger)[name]
+
+
+def configure_guest(banger, vm, body):
+    """What the agent of a running VM answers to this CONFIGURE: (errno, text). In the place of the
+    daemon, which is ended; the next command has one again, which finds the VM as it is."""
+    vm_id = banger.json("vm", "show", vm)["id"]
+    banger.ok("daemon", "stop")
+    client = frames.connect(banger.runtime_dir / "vms" / vm_id / "agent.sock", 60 * SLOWNESS)
+    try:
+        client.hello(low=1, high=3)
+        assert client.version == 3
+        return client.request(frames.CONFIGURE, body)
+    finally:
+        client.close()
 
 
 def kill_daemon(banger):

@@ -18,6 +18,7 @@ import frames
 from frames import Client, Frame
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+BOOT_ID = b"c0ffee00-0123-4567-89ab-cdef01234567"
 AGENT = ROOT / os.environ.get("BANGER_BUILD", "build") / "banger-agent"
 
 
@@ -76,9 +77,9 @@ def test_frames_before_hello_are_ignored(agent):
 
 def test_hello_without_a_common_version_is_answered_with_the_reason(agent):
     with pytest.raises(RuntimeError, match="no common protocol version"):
-        agent.client.hello(low=3, high=9)
+        agent.client.hello(low=4, high=9)
     agent.client.hello(low=1, high=9)
-    assert agent.client.version == 2
+    assert agent.client.version == 3
 
 
 def test_ping_is_echoed_and_too_long_ones_are_not(host):
@@ -730,13 +731,13 @@ def test_configure_checks_its_values(host):
     tlv = frames.tlv
     good = (tlv(frames.TAG_ENTROPY, bytes(64)) + tlv(frames.TAG_TIME, struct.pack("<Q", 10**18)) +
             tlv(frames.TAG_HOSTNAME, b"my-vm.example") + tlv(200, b"from the future") +
-            tlv(frames.TAG_MACHINE_ID, b"0123456789abcdef" * 2))
+            tlv(frames.TAG_MACHINE_ID, b"0123456789abcdef" * 2) + tlv(frames.TAG_BOOT_ID, BOOT_ID))
     error, told = host.request(frames.CONFIGURE, good)
     # Without the entropy. Here it is no guest, and changes nothing.
     assert (error, told.encode("latin-1")) == (
         0, tlv(frames.TAG_TIME, struct.pack("<Q", 10**18)) +
         tlv(frames.TAG_HOSTNAME, b"my-vm.example") +
-        tlv(frames.TAG_MACHINE_ID, b"0123456789abcdef" * 2))
+        tlv(frames.TAG_MACHINE_ID, b"0123456789abcdef" * 2) + tlv(frames.TAG_BOOT_ID, BOOT_ID))
     assert host.request(frames.CONFIGURE, b"") == (0, "")
     name = socket.gethostname()
     for bad in (tlv(frames.TAG_ENTROPY, bytes(31)), tlv(frames.TAG_ENTROPY, bytes(513)),
@@ -745,7 +746,10 @@ def test_configure_checks_its_values(host):
                 tlv(frames.TAG_HOSTNAME, b"-a"), tlv(frames.TAG_HOSTNAME, b"a b"),
                 tlv(frames.TAG_HOSTNAME, b"a..b"), tlv(frames.TAG_HOSTNAME, b"a\0"), good[:-1],
                 tlv(frames.TAG_MACHINE_ID, b"0" * 31), tlv(frames.TAG_MACHINE_ID, b"0" * 33),
-                tlv(frames.TAG_MACHINE_ID, b"A" * 32), tlv(frames.TAG_MACHINE_ID, b"")):
+                tlv(frames.TAG_MACHINE_ID, b"A" * 32), tlv(frames.TAG_MACHINE_ID, b""),
+                *(tlv(frames.TAG_BOOT_ID, value) for value in (
+                    b"", BOOT_ID[:-1], BOOT_ID + b"\n", BOOT_ID.upper(), BOOT_ID.replace(b"-", b"0"),
+                    BOOT_ID.replace(b"a", b"g"), b"-" * 36, b"a" * 36, BOOT_ID[1:] + b"0"))):
         error, text = host.request(frames.CONFIGURE, bad)
         assert error in (22, 71) and text.startswith("configure: "), bad
     assert socket.gethostname() == name

@@ -2,8 +2,10 @@
 
 import hashlib
 import time
+import uuid
 
-from steps import SHARED_VM, call, sh, sh_ok, vms
+import frames
+from steps import SHARED_VM, call, configure_guest, sh, sh_ok, vms
 
 
 def mounts(banger):
@@ -53,6 +55,58 @@ def test_machine_id_is_the_vms_id(banger):
     banger.ok("restart", "one", "two")
     assert sh_ok(banger, "test -d /etc/machine-id && hostname", vm="one") == "one\n"
     assert sh_ok(banger, read, vm="two") == f"444 0\n{ids['two']}\n"
+
+
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+def give_boot_id(banger, vm, value):
+    return configure_guest(banger, vm, frames.tlv(frames.TAG_BOOT_ID, value.encode()))
+
+
+def assert_boot_id(banger, vm, value):
+    """It is read as the kernel's own, has one mount over it, and nothing of it lies about."""
+    assert sh_ok(banger, f"cat {BOOT_ID}; stat -c %a {BOOT_ID}", vm=vm) == f"{value}\n444\n"
+    # Fields 5 and 6: where, and how.
+    found = sh_ok(banger, f"grep ' {BOOT_ID} ' /proc/self/mountinfo", vm=vm).splitlines()
+    assert [line.split()[5] for line in found] == ["ro,nosuid,nodev,noexec,relatime"], found
+    assert sh_ok(banger, "find / -xdev -name '*banger.boot*'; ls -A /dev | grep banger; true",
+                 vm=vm) == ""
+    assert sh(banger, f"echo x >{BOOT_ID}", vm=vm).returncode != 0
+
+
+def test_boot_id_is_the_one_that_the_guest_was_given_last(banger):
+    banger.ok("vm", "create", "-q", "--name", "x", "--disk", "64M")
+    kernels = sh_ok(banger, f"cat {BOOT_ID}", vm="x")
+    assert "boot_id" not in sh_ok(banger, "cat /proc/self/mountinfo", vm="x")
+    # No room on the disk, and a command that has it open.
+    sh_ok(banger, "dd if=/dev/zero of=/fill bs=1M 2>/dev/null; sync; true", vm="x")
+    for _ in range(3):
+        given = str(uuid.uuid4())
+        assert give_boot_id(banger, "x", given) == (
+            0, frames.tlv(frames.TAG_BOOT_ID, given.encode()).decode())
+        assert_boot_id(banger, "x", given)
+        sh_ok(banger, f"sleep 1000 <{BOOT_ID} >/dev/null 2>&1 &", vm="x")
+    # What is no id changes nothing; neither does who says nothing of it.
+    for bad in ("", given[:-1], given.upper(), given.replace("-", "0"), given + "\n"):
+        assert give_boot_id(banger, "x", bad) == (22, "configure: boot_id: Invalid argument")
+    assert configure_guest(banger, "x", b"") == (0, "")
+    assert_boot_id(banger, "x", given)
+    # What somebody else mounts there is theirs.
+    sh_ok(banger, f"echo theirs >/run/id; mount --bind /run/id {BOOT_ID}", vm="x")
+    again = str(uuid.uuid4())
+    assert give_boot_id(banger, "x", again)[0] == 0
+    assert sh_ok(banger, f"cat {BOOT_ID}; umount -l {BOOT_ID}; cat {BOOT_ID}; umount -l {BOOT_ID}; "
+                         f"cat {BOOT_ID}; umount -l {BOOT_ID}; cat {BOOT_ID}", vm="x") == \
+        f"{again}\ntheirs\n{given}\n{kernels}"
+
+
+def test_boot_id_that_cannot_be_set_is_told(banger):
+    banger.ok("vm", "create", "-q", "--name", "x")
+    sh_ok(banger, ">/dev/.banger.boot_id", vm="x")
+    error, text = give_boot_id(banger, "x", str(uuid.uuid4()))
+    assert (error, text) == (20, "configure: boot_id: Not a directory")
+    assert "boot_id" not in sh_ok(banger, "cat /proc/self/mountinfo", vm="x")
 
 
 def test_loopback_is_up_and_there_is_no_other_interface(shared):

@@ -4,10 +4,11 @@ import io
 import subprocess
 import tarfile
 
+import frames
 import pytest
 
 from banger import ROOT
-from steps import assert_error, sh, sh_ok, vms, wait_vm
+from steps import assert_error, configure_guest, sh, sh_ok, vms, wait_vm
 
 CACHE = ROOT / ".cache"
 IMAGE = "own-init"
@@ -69,6 +70,17 @@ def test_an_images_init_is_process_1_and_the_agent_serves(banger, make_image, tm
     # The next daemon finds the agent, and asks init as well.
     banger.ok("daemon", "stop")
     assert sh_ok(banger, "echo alive", vm="x") == "alive\n"
+    # It may become another boot: for init as for commands, and for a service in a namespace of its
+    # own where init shares its mounts, as systemd does.
+    sh_ok(banger, "mount --make-rshared /; mkfifo /run/in; "
+          "unshare -m --propagation slave sh -c 'echo $$ >/run/in; exec sleep 1000' "
+          ">/dev/null 2>&1 & cat /run/in >/run/service", vm="x")
+    for given in ("c0ffee00-0123-4567-89ab-cdef01234567", "c0ffee01-0123-4567-89ab-cdef01234567"):
+        told = frames.tlv(frames.TAG_BOOT_ID, given.encode())
+        assert configure_guest(banger, "x", told) == (0, told.decode())
+        assert sh_ok(banger, "for p in 1 $(cat /run/service); do "
+                     "cat /proc/$p/root/proc/sys/kernel/random/boot_id; "
+                     "grep -c boot_id /proc/$p/mountinfo; done", vm="x") == f"{given}\n1\n" * 2
     banger.ok("stop", "x")
     assert (vms(banger)["x"]["state"], vms(banger)["x"]["reason"]) == ("stopped", "user")
 

@@ -148,7 +148,7 @@ static void short_forms_have_their_bytes(void **state)
         16,
         1,
         0,
-        2,
+        3,
         0,
         TRAILER_BYTES,
     };
