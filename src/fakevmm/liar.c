@@ -11,7 +11,7 @@ static const char *const modes[] = {
     "deaf",       "garbage", "fatal",     "malformed", "unknown",  "dumb",       "greedy",
     "backwards",  "flood",   "gap",       "early-end", "late",     "early-exit", "inward",
     "endless",    "short",   "shrinking", "status",    "stranger", "old",        "name",
-    "machine-id", "clock",   "nobody",    "half",
+    "machine-id", "clock",   "nobody",    "half",      "boot-id",
 };
 
 struct liar {
@@ -200,6 +200,7 @@ static void on_configure(struct liar *l, const struct frame *f)
     while (frame_take_tlv(&r, &tag, &value, &size) > 0) {
         bool other = (is(l, "name") && tag == FRAME_TAG_HOSTNAME) ||
                      (is(l, "machine-id") && tag == FRAME_TAG_MACHINE_ID) ||
+                     (is(l, "boot-id") && tag == FRAME_TAG_BOOT_ID) ||
                      (is(l, "clock") && tag == FRAME_TAG_TIME);
 
         if (tag == FRAME_TAG_ENTROPY || (is(l, "nobody") && tag != FRAME_TAG_TIME)) {

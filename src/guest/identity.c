@@ -21,7 +21,7 @@ static const char *find_difference(const struct guest_configure *c, const struct
                                    int64_t took_ms, bool *ret_has_id)
 {
     struct frame_reader r = {.p = buf_head(told), .left = told->len};
-    bool has_name = false, has_time = false;
+    bool has_name = false, has_time = false, has_boot_id = !c->boot_id;
     const uint8_t *value;
     uint64_t time_ns;
     uint32_t len;
@@ -38,12 +38,21 @@ static const char *find_difference(const struct guest_configure *c, const struct
                 return "its machine-id";
             }
             *ret_has_id = true;
+        } else if (tag == FRAME_TAG_BOOT_ID) {
+            if (!c->boot_id || !is_text(value, len, c->boot_id)) {
+                return "its boot_id";
+            }
+            has_boot_id = true;
         } else if (tag == FRAME_TAG_TIME && frame_take_u64(&v, &time_ns) == 0) {
             has_time = time_ns >= c->time_ns &&
                        time_ns - c->time_ns <= ((uint64_t)took_ms + CLOCK_SLACK_MS) * 1000000;
         }
     }
-    return n < 0 ? "what it says" : !has_name ? "its name" : !has_time ? "its clock" : NULL;
+    return n < 0          ? "what it says"
+           : !has_name    ? "its name"
+           : !has_time    ? "its clock"
+           : !has_boot_id ? "its boot_id"
+                          : NULL;
 }
 
 static int check_identity(const struct guest_link *link, const struct guest_configure *c,
@@ -65,6 +74,11 @@ static int check_identity(const struct guest_link *link, const struct guest_conf
     return 0;
 }
 
+static bool knows_boot_id(const struct guest_link *link)
+{
+    return latch_is_set(&link->hello) && link->proto >= FRAME_PROTO_BOOT_ID;
+}
+
 int guest_link_configure(struct guest_link *link, const struct guest_configure *params,
                          struct cancel *cancel, int64_t deadline_ms, struct err *err)
 {
@@ -75,6 +89,10 @@ int guest_link_configure(struct guest_link *link, const struct guest_configure *
 
     buf_init(&told, GUEST_TOLD_MAX);
     buf_init(&body, 1024);
+    if (params->boot_id && !knows_boot_id(link)) {
+        return err_set(err, ERR_UNSUPPORTED,
+                       "configure: the guest's agent is too old to be given a boot_id");
+    }
     link->random(entropy, sizeof(entropy));
     for (int i = 0; i < 8; i++) {
         time[i] = (uint8_t)(params->time_ns >> (8 * i));
@@ -83,6 +101,8 @@ int guest_link_configure(struct guest_link *link, const struct guest_configure *
         frame_put_tlv(&body, FRAME_TAG_TIME, time, sizeof(time)) < 0 ||
         (params->machine_id && frame_put_tlv(&body, FRAME_TAG_MACHINE_ID, params->machine_id,
                                              strlen(params->machine_id)) < 0) ||
+        (params->boot_id &&
+         frame_put_tlv(&body, FRAME_TAG_BOOT_ID, params->boot_id, strlen(params->boot_id)) < 0) ||
         frame_put_tlv(&body, FRAME_TAG_HOSTNAME, params->hostname, strlen(params->hostname)) < 0) {
         return err_set(err, ERR_INVALID, "host name '%s' is too long", params->hostname);
     }

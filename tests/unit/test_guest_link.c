@@ -129,7 +129,7 @@ static void the_agents_last_words_later_are_told(void **state)
 
 /* NULL or 0: not told. */
 static void agent_send_identity(struct fixture *f, uint32_t stream, const char *name,
-                                const char *id, uint64_t time_ns)
+                                const char *id, uint64_t time_ns, const char *boot_id)
 {
     _cleanup_buf_ struct buf b;
     uint8_t time[8];
@@ -147,6 +147,9 @@ static void agent_send_identity(struct fixture *f, uint32_t stream, const char *
     }
     if (id) {
         assert_int_equal(frame_put_tlv(&b, FRAME_TAG_MACHINE_ID, id, strlen(id)), 0);
+    }
+    if (boot_id) {
+        assert_int_equal(frame_put_tlv(&b, FRAME_TAG_BOOT_ID, boot_id, strlen(boot_id)), 0);
     }
     assert_int_equal(frame_put_tlv(&b, 200, "of a newer agent", 16), 0);
     peer_send(&f->agent, &(struct frame){.type = FRAME_REPLY,
@@ -183,7 +186,7 @@ static void requests_are_answered(void **state)
     assert_int_equal(len, 2);
     assert_memory_equal(value, "vm", 2);
     assert_int_equal(frame_take_tlv(&r, &tag, &value, &len), 0);
-    agent_send_identity(f, req.stream, "vm", CONFIGURED_ID, 0x0102030405060708);
+    agent_send_identity(f, req.stream, "vm", CONFIGURED_ID, 0x0102030405060708, NULL);
     assert_int_equal(task_end(&t), 0);
 
     /* Two at once, answered the other way round; one is refused. */
@@ -234,12 +237,80 @@ static void a_guest_is_who_it_is_told_to_be_or_does_not_come_up(void **state)
 
         task_begin(&t, f, do_configure);
         agent_send_identity(f, peer_expect(&f->agent, FRAME_CONFIGURE).stream, cases[i].name,
-                            cases[i].id, cases[i].time_ns);
+                            cases[i].id, cases[i].time_ns, NULL);
         assert_int_equal(task_end(&t), cases[i].said ? -1 : 0);
         if (cases[i].said) {
             assert_int_equal(t.err.code, ERR_GUEST);
             assert_non_null(strstr(t.err.message, "not who it is to be"));
             assert_non_null(strstr(t.err.message, cases[i].said));
+        }
+    }
+    assert_link_up(f);
+}
+
+#define BOOT_ID "c0ffee00-0123-4567-89ab-cdef01234567"
+
+static int do_configure_fork(struct task *t)
+{
+    return guest_link_configure(t->f->link,
+                                &(struct guest_configure){.hostname = "vm",
+                                                          .boot_id = BOOT_ID,
+                                                          .time_ns = 0x0102030405060708},
+                                t->cancel, t->deadline_ms, &t->err);
+}
+
+/* Whether a CONFIGURE has our boot_id, and no other. */
+static bool has_boot_id(const struct frame *req)
+{
+    struct frame_reader r = frame_reader(req);
+    const uint8_t *value;
+    bool has = false;
+    uint32_t len;
+    uint8_t tag;
+    int n;
+
+    while ((n = frame_take_tlv(&r, &tag, &value, &len)) > 0) {
+        if (tag == FRAME_TAG_BOOT_ID) {
+            assert_false(has);
+            assert_int_equal(len, strlen(BOOT_ID));
+            assert_memory_equal(value, BOOT_ID, len);
+            has = true;
+        }
+    }
+    assert_int_equal(n, 0);
+    return has;
+}
+
+static void a_guest_has_the_boot_id_that_it_is_given_or_does_not_come_up(void **state)
+{
+    static const struct {
+        int (*fn)(struct task *t);
+        const char *boot_id;
+        bool good;
+    } cases[] = {
+        {do_configure_fork, BOOT_ID, true},
+        {do_configure_fork, NULL, false},
+        {do_configure_fork, "", false},
+        {do_configure_fork, "c0ffee00-0123-4567-89ab-cdef01234568", false},
+        {do_configure_fork, BOOT_ID "\n", false},
+        {do_configure, NULL, true},
+        {do_configure, BOOT_ID, false}, /* nobody asked for it */
+    };
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct task t = {0};
+        struct frame req;
+
+        task_begin(&t, f, cases[i].fn);
+        req = peer_expect(&f->agent, FRAME_CONFIGURE);
+        assert_int_equal(has_boot_id(&req), cases[i].fn == do_configure_fork);
+        agent_send_identity(f, req.stream, "vm", NULL, 0x0102030405060708, cases[i].boot_id);
+        assert_int_equal(task_end(&t), cases[i].good ? 0 : -1);
+        if (!cases[i].good) {
+            assert_int_equal(t.err.code, ERR_GUEST);
+            assert_string_equal(t.err.message,
+                                "configure: the guest is not who it is to be: its boot_id");
         }
     }
     assert_link_up(f);
@@ -268,20 +339,46 @@ static void a_disk_grows_where_the_agent_knows_how(void **state)
     assert_int_equal(task_end(&t), 0);
 }
 
-static void an_agent_of_the_first_version_is_not_asked_for_more(void **state)
+static void agent_hello_of_version(struct fixture *f, uint8_t version)
 {
-    struct fixture *f = *state;
-    uint8_t payload[FRAME_NONCE_SIZE + 6] = {[FRAME_NONCE_SIZE] = 1};
+    uint8_t payload[FRAME_NONCE_SIZE + 6] = {[FRAME_NONCE_SIZE] = version};
     struct err err;
 
-    assert_false(guest_link_can_grow_disk(f->link));
     memcpy(payload, f->nonce, FRAME_NONCE_SIZE);
     peer_send(
         &f->agent,
         &(struct frame){.type = FRAME_HELLO_OK, .payload = payload, .length = sizeof(payload)});
     assert_int_equal(guest_link_wait_hello(f->link, NULL, test_deadline(), &err), 0);
     assert_link_up(f);
+}
+
+static void an_agent_of_the_first_version_is_not_asked_for_more(void **state)
+{
+    struct fixture *f = *state;
+
     assert_false(guest_link_can_grow_disk(f->link));
+    agent_hello_of_version(f, 1);
+    assert_false(guest_link_can_grow_disk(f->link));
+}
+
+static void an_agent_that_knows_no_boot_id_is_given_none(void **state)
+{
+    struct fixture *f = *state;
+    struct task t = {0};
+    struct frame req;
+
+    agent_hello_of_version(f, FRAME_PROTO_BOOT_ID - 1);
+    task_begin(&t, f, do_configure_fork);
+    assert_int_equal(task_end(&t), -1);
+    assert_int_equal(t.err.code, ERR_UNSUPPORTED);
+    assert_string_equal(t.err.message,
+                        "configure: the guest's agent is too old to be given a boot_id");
+    /* It was not even asked, and can be told who it is without one. */
+    task_begin(&t, f, do_configure);
+    req = peer_expect(&f->agent, FRAME_CONFIGURE);
+    assert_false(has_boot_id(&req));
+    agent_send_identity(f, req.stream, "vm", CONFIGURED_ID, 0x0102030405060708, NULL);
+    assert_int_equal(task_end(&t), 0);
 }
 
 static void a_request_ends_at_deadline_or_cancel_and_its_late_answer_is_dropped(void **state)
@@ -406,8 +503,10 @@ int main(void)
         TEST(the_agents_last_words_later_are_told),
         TEST(requests_are_answered),
         TEST(a_guest_is_who_it_is_told_to_be_or_does_not_come_up),
+        TEST(a_guest_has_the_boot_id_that_it_is_given_or_does_not_come_up),
         TEST(a_disk_grows_where_the_agent_knows_how),
         TEST_FRESH(an_agent_of_the_first_version_is_not_asked_for_more),
+        TEST_FRESH(an_agent_that_knows_no_boot_id_is_given_none),
         TEST(a_request_ends_at_deadline_or_cancel_and_its_late_answer_is_dropped),
         TEST(a_ping_is_forgotten_once_or_answered_once),
         TEST(a_guest_that_answers_none_is_asked_no_more),
