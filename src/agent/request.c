@@ -51,10 +51,19 @@ struct configuration {
     uint32_t entropy_len;
     bool has_time;
     uint64_t time_ns;
+    uint64_t received_ns; /* CLOCK_MONOTONIC */
     char hostname[HOSTNAME_LEN_MAX + 1];
     char machine_id[MACHINE_ID_LEN + 1];
     char boot_id[BOOT_ID_LEN + 1];
 };
+
+static uint64_t mono_ns(void)
+{
+    struct timespec ts;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
 
 /* Everything is checked before anything is changed. */
 static int parse_configuration(const struct frame *f, struct configuration *c, const char **ret_bad)
@@ -65,7 +74,7 @@ static int parse_configuration(const struct frame *f, struct configuration *c, c
     uint8_t tag;
     int n;
 
-    *c = (struct configuration){0};
+    *c = (struct configuration){.received_ns = mono_ns()};
     while ((n = frame_take_tlv(&r, &tag, &value, &len)) > 0) {
         struct frame_reader v = {.p = value, .left = len};
 
@@ -123,10 +132,13 @@ static int add_entropy(const struct configuration *c)
     return 0;
 }
 
+/* It was so late when the request came: in a guest that was just restored, what stands before this
+ * takes a while. */
 static int set_time(const struct configuration *c)
 {
-    struct timespec ts = {.tv_sec = (time_t)(c->time_ns / NS_PER_S),
-                          .tv_nsec = (long)(c->time_ns % NS_PER_S)};
+    uint64_t now_ns = c->time_ns + (mono_ns() - c->received_ns);
+    struct timespec ts = {.tv_sec = (time_t)(now_ns / NS_PER_S),
+                          .tv_nsec = (long)(now_ns % NS_PER_S)};
 
     return clock_settime(CLOCK_REALTIME, &ts) < 0 ? -errno : 0;
 }

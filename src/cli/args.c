@@ -381,8 +381,7 @@ static int parse_unit(enum cli_unit unit, const char *text, long long max_ms, lo
     return r;
 }
 
-/* A bound as somebody would write it: in the largest unit that it is whole in. Free it. */
-static char *bound(enum cli_unit unit, long long value)
+char *cli_number_text(enum cli_unit unit, long long value)
 {
     static const struct step {
         const char *name;
@@ -419,8 +418,8 @@ int cli_flag_number(const struct cli_flag *flag, const char *text, long long *re
                        safe);
     }
     if (spec && (v < spec->min || v > spec->max)) {
-        _cleanup_free_ char *min = bound(flag->unit, spec->min),
-                            *max = bound(flag->unit, spec->max);
+        _cleanup_free_ char *min = cli_number_text(flag->unit, spec->min),
+                            *max = cli_number_text(flag->unit, spec->max);
 
         return err_set(err, ERR_INVALID, "--%s must be %s to %s, not '%s'", flag->name, min, max,
                        safe);

@@ -62,6 +62,7 @@ enum cli_kind {
     KIND_OP,
     KIND_IMAGE,
     KIND_KERNEL,
+    KIND_TEMPLATE,
     KIND_FILE, /* on the host */
     KIND_DIR,
     KIND_COPY,    /* on the host, or VM:PATH */
@@ -119,6 +120,8 @@ void cli_args_done(struct cli_args *args);
 const char *cli_arg(const struct cli_args *args, const char *flag);
 /* A verb's flag text as a number by its unit and limits. ERR_INVALID. */
 int cli_flag_number(const struct cli_flag *flag, const char *text, long long *ret, struct err *err);
+/* A number as somebody would write it: in the largest unit that it is whole in. Free it. */
+char *cli_number_text(enum cli_unit unit, long long value);
 /* Sets the members of params that flags of the method stand for. ERR_INVALID. */
 int cli_args_params(const struct cli_args *args, const char *method, json_t *params,
                     struct err *err);
@@ -196,6 +199,12 @@ int cmd_vm_ports(struct cli *cli, const struct cli_args *args);
 int cmd_vm_logs(struct cli *cli, const struct cli_args *args);
 int cmd_image_list(struct cli *cli, const struct cli_args *args);
 int cmd_image_register(struct cli *cli, const struct cli_args *args);
+int cmd_template_list(struct cli *cli, const struct cli_args *args);
+int cmd_template_show(struct cli *cli, const struct cli_args *args);
+int cmd_template_create(struct cli *cli, const struct cli_args *args);
+int cmd_template_delete(struct cli *cli, const struct cli_args *args);
+int cmd_template_verify(struct cli *cli, const struct cli_args *args);
+int cmd_template_prune(struct cli *cli, const struct cli_args *args);
 int cmd_kernel_list(struct cli *cli, const struct cli_args *args);
 int cmd_kernel_import(struct cli *cli, const struct cli_args *args);
 int cmd_session_list(struct cli *cli, const struct cli_args *args);

@@ -27,13 +27,10 @@
 static const struct {
     const char *name, *method;
 } questions[] = {
-    {"daemon-status.json", "daemon.status"},
-    {"vms.json", "vm.list"},
-    {"operations.json", "op.list"},
-    {"images.json", "image.list"},
-    {"kernels.json", "kernel.list"},
-    {"config.json", "config.show"},
-    {"store-check.json", "daemon.verify_store"},
+    {"daemon-status.json", "daemon.status"}, {"vms.json", "vm.list"},
+    {"operations.json", "op.list"},          {"images.json", "image.list"},
+    {"kernels.json", "kernel.list"},         {"templates.json", "template.list"},
+    {"config.json", "config.show"},          {"store-check.json", "daemon.verify_store"},
     {"reconcile.json", "daemon.reconcile"},
 };
 

@@ -174,6 +174,25 @@ static void offer_named(const struct completion *c, const char *method)
     }
 }
 
+/* By id, as nobody names them. */
+static void offer_templates(const struct completion *c)
+{
+    _cleanup_json_ json_t *templates = ask(c, "template.list", NULL);
+    const json_t *template;
+    size_t i;
+
+    json_array_foreach (templates, i, template) {
+        _cleanup_free_ char *id = cell_id(template);
+        _cleanup_free_ char *memory = out_size(json_int(template, "memory_mib", 0) << 20);
+        _cleanup_free_ char *what =
+            x_asprintf("%s, %s", json_str(json_object_get(template, "image"), "name", ""), memory);
+
+        if (!is_given(c, id)) {
+            offer(c, id, what);
+        }
+    }
+}
+
 /* Commands --------------------------------------------------------------------------------------*/
 
 /* The word of a verb that stands behind the noun (or first, when noun is NULL). */
@@ -247,6 +266,9 @@ static void offer_kind(const struct completion *c, const char *word)
         return;
     case KIND_KERNEL:
         offer_named(c, "kernel.list");
+        return;
+    case KIND_TEMPLATE:
+        offer_templates(c);
         return;
     case KIND_FILE:
         (void)puts(":files");

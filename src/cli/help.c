@@ -39,10 +39,8 @@ const char *cli_flag_doc(const struct cli_flag *flag)
 
 char *cli_flag_default(const struct cli_flag *flag)
 {
-    static const char units[] = "KMGT";
     const struct api_param *param = cli_flag_param(flag);
     uint64_t v = 0;
-    int unit = -1;
 
     if (!param || !param->fallback || !flag->value) {
         return NULL;
@@ -50,15 +48,8 @@ char *cli_flag_default(const struct cli_flag *flag)
     if (flag->unit == UNIT_NONE || str_to_u64(param->fallback, INT64_MAX, &v) < 0) {
         return x_strdup(param->fallback);
     }
-    if (flag->unit == UNIT_MS) {
-        /* 0 is "never" or "as long as it takes", which the text explains. */
-        return v > 0 ? x_asprintf("%llus", (unsigned long long)v / 1000) : x_strdup("0");
-    }
-    for (unit = flag->unit == UNIT_MIB ? 1 : -1; v >= 1024 && v % 1024 == 0 && unit < 3; unit++) {
-        v /= 1024;
-    }
-    return unit < 0 ? x_asprintf("%llu", (unsigned long long)v)
-                    : x_asprintf("%llu%c", (unsigned long long)v, units[unit]);
+    /* 0 is "never" or "as long as it takes", which the text explains. */
+    return v > 0 ? cli_number_text(flag->unit, (long long)v) : x_strdup("0");
 }
 
 /* "a|b|c" as " One of a, b, c.", or nothing. */

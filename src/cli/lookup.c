@@ -113,6 +113,7 @@ enum cli_kind cli_kind_of(const char *word)
         {"OP", KIND_OP},
         {"IMAGE", KIND_IMAGE},
         {"KERNEL", KIND_KERNEL},
+        {"TEMPLATE", KIND_TEMPLATE},
         {"PATH", KIND_FILE},
         {"FILE", KIND_FILE},
         {"DIRECTORY", KIND_DIR},

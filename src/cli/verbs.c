@@ -1,80 +1,29 @@
 /* The table of verbs and flags. */
 #include "cli/cli.h"
+#include "cli/verbs_flags.h"
 
-#define FORMAT_HELP "Print a table (the default), or JSON."
-#define STDIN_HELP                                                                                  \
-    "The command reads our standard input with -i, or when that is a pipe, a file or a socket; "    \
-    "otherwise it reads /dev/null. The command's output is ours, byte for byte. It ends with the "  \
-    "command, even when processes that it left behind hold it open; what those write is lost. "     \
-    "With -t the command has a terminal; with -it that is ours, keys and all, and the end of "      \
-    "piped input is typed as Ctrl-D. TERM, COLORTERM and, in a UTF-8 locale, LC_CTYPE=C.UTF-8 are " \
-    "passed on. Without COMMAND a terminal gets the user's login shell, as with -it. "              \
-    "SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 go to the command; SIGINT or SIGTERM "   \
-    "for the second time kills it. When banger itself is killed, a command that reads our input "   \
-    "is hung up (SIGHUP) and any other goes on."
-#define RESTART_HELP                                                                               \
-    "When to start the VM again: no, on-failure (it died, or its guest reboots), on-failure:N (N " \
-    "times in a row at most), or always (also when its guest has powered off)."
-#define AUTO_STOP_HELP "Stop the VM when no session was in it for so long, such as 30m; 0: never."
-#define EXPIRES_HELP                                                                               \
-    "Delete the VM, running or not, after this time, such as 7d, unless it is touched; 0: never."
+static const struct cli_flag template_flags[] = {
+    FLAGS_MACHINE("template.create.begin"),
+    END,
+};
 
-#define END {0}
-
-/* clang-format off */
-#define FLAG_ENV     {.name = "env", .letter = 'e', .value = "NAME=VALUE", \
-                      .method = "session.start", .param = "env", \
-                      .doc = "Set a variable for the command; may be repeated."}
-#define FLAG_WORKDIR {.name = "workdir", .letter = 'w', .value = "DIR", \
-                      .method = "session.start", .param = "cwd"}
-#define FLAG_USER    {.name = "user", .letter = 'u', .value = "USER", \
-                      .method = "session.start", .param = "user"}
-#define FLAG_STDIN   {.name = "interactive", .letter = 'i', \
-                      .doc = "Give the command our standard input, also from a terminal."}
-#define FLAG_TTY     {.name = "tty", .letter = 't', \
-                      .doc = "Run the command on a terminal, the size of ours; with -i ours is " \
-                             "that terminal. Its errors come with its output."}
-#define FLAGS_VM \
-    {.name = "name", .value = "NAME", .method = "vm.create.begin", .param = "name"}, \
-    {.name = "image", .value = "IMAGE", .method = "vm.create.begin", .param = "image"}, \
-    {.name = "kernel", .value = "KERNEL", .method = "vm.create.begin", .param = "kernel"}, \
-    {.name = "vmm", .value = "VMM", .method = "vm.create.begin", .param = "vmm"}, \
-    {.name = "init", .value = "INIT", .method = "vm.create.begin", .param = "init"}, \
-    {.name = "vcpus", .value = "N", .method = "vm.create.begin", .param = "vcpus"}, \
-    {.name = "memory", .letter = 'm', .value = "SIZE", .method = "vm.create.begin", \
-     .param = "memory_mib", .unit = UNIT_MIB, .doc = "Memory, in MiB or such as 2G."}, \
-    {.name = "disk", .value = "SIZE", .method = "vm.create.begin", .param = "disk_bytes", \
-     .unit = UNIT_BYTES, \
-     .doc = "Size of the data disk, such as 8G; it occupies what is written to it."}, \
-    {.name = "label", .value = "NAME=VALUE", .method = "vm.create.begin", .param = "labels", \
-     .doc = "Label the VM; may be repeated."}, \
-    {.name = "description", .value = "TEXT", .method = "vm.create.begin", \
-     .param = "description"}, \
-    {.name = "restart", .value = "POLICY", .method = "vm.create.begin", .param = "restart", \
-     .doc = RESTART_HELP}, \
-    {.name = "autostart", .method = "vm.create.begin", .param = "autostart"}, \
-    {.name = "auto-stop-after", .value = "TIME", .method = "vm.create.begin", \
-     .param = "auto_stop_after_ms", .unit = UNIT_MS, .doc = AUTO_STOP_HELP}, \
-    {.name = "expires-after", .value = "TIME", .method = "vm.create.begin", \
-     .param = "expires_after_ms", .unit = UNIT_MS, .doc = EXPIRES_HELP}, \
-    {.name = "timeout", .value = "TIME", .unit = UNIT_MS, \
-     .doc = "How long creating and starting the VM may take, such as 90s or 5m. Default: as " \
-            "long as it makes progress."}
-/* cli/select.h */
-#define FLAG_FILTER \
-    {.name = "filter", .value = "KEY=PATTERN", \
-     .doc = "Only what has such a value, as in --filter state=running; KEY!=PATTERN: only what " \
-            "has not. May be repeated."}
-#define FLAGS_SELECT FLAG_FILTER, \
-    {.name = "sort", .value = "KEY", .doc = "In the order of these values."}, \
-    {.name = "reverse", .doc = "In the opposite order."}
-#define MORE_SELECT \
-    "A KEY is a member of the JSON form, such as name, image.name or labels.team. A PATTERN may " \
-    "have *, ? and [...]. Patterns for one key are alternatives."
-#define FLAG_FORCE(m) {.name = "force", .letter = 'f', .method = m, .param = "force"}
-#define FLAG_TIMEOUT(m) \
-    {.name = "timeout", .value = "TIME", .method = m, .param = "timeout_ms", .unit = UNIT_MS}
-/* clang-format on */
+static const struct cli_flag template_prune_flags[] = {
+    {.name = "unused-for",
+     .value = "TIME",
+     .method = "template.prune",
+     .param = "unused_for_ms",
+     .unit = UNIT_MS,
+     .doc = "Only those that no VM was forked from for so long, such as 30m or 7d; 0: all."},
+    {.name = "keep-storage",
+     .value = "SIZE",
+     .method = "template.prune",
+     .param = "keep_bytes",
+     .unit = UNIT_BYTES,
+     .doc = "And of the rest those that were not used for longest, until what is left occupies at "
+            "most so much, such as 2G."},
+    {.name = "dry-run", .method = "template.prune", .param = "dry_run"},
+    END,
+};
 
 static const struct cli_flag reconcile_flags[] = {
     {.name = "dry-run", .method = "daemon.reconcile", .param = "dry_run"},
@@ -233,7 +182,7 @@ static const struct cli_flag prune_flags[] = {
      .method = "vm.prune",
      .param = "stopped_for_ms",
      .unit = UNIT_MS,
-     .doc = "Only VMs that have been stopped for so long; 0: all. Default: 1d."},
+     .doc = "Only VMs that have been stopped for so long; 0: all."},
     {.name = "dry-run", .method = "vm.prune", .param = "dry_run"},
     END,
 };
@@ -263,7 +212,7 @@ static const struct cli_flag stats_flags[] = {
      .method = "vm.stats",
      .param = "interval_ms",
      .unit = UNIT_MS,
-     .doc = "Time over which the use of CPUs is measured. Default: 500ms, with --watch 2s."},
+     .doc = "Time over which the use of CPUs is measured; with --watch 2s, unless given."},
     FLAG_TIMEOUT("vm.stats"),
     END,
 };
@@ -550,6 +499,58 @@ const struct cli_verb cli_verbs[] = {
         .run = cmd_image_register,
     },
     {
+        .path = "template list",
+        .operands = "",
+        .flags = list_flags,
+        .doc = "List templates.",
+        .more =
+            "New VMs are forked from the template that has all in common with them, which takes "
+            "a tenth of the time of a boot; the first VM of its kind boots, and has one made "
+            "(templates in config.toml). " MORE_SELECT,
+        .run = cmd_template_list,
+    },
+    {
+        .path = "template show",
+        .operands = "TEMPLATE...",
+        .min = 1,
+        .max = UINT32_MAX,
+        .doc = "Show templates.",
+        .run = cmd_template_show,
+    },
+    {
+        .path = "template create",
+        .operands = "",
+        .flags = template_flags,
+        .doc = "Make a template for VMs that are created with these flags.",
+        .more = "Prints its id; when there is one already, that is it.",
+        .run = cmd_template_create,
+    },
+    {
+        .path = "template delete",
+        .operands = "TEMPLATE...",
+        .min = 1,
+        .max = UINT32_MAX,
+        .doc = "Delete templates. VMs that were forked from them go on.",
+        .run = cmd_template_delete,
+    },
+    {
+        .path = "template verify",
+        .operands = "[TEMPLATE]",
+        .max = 1,
+        .doc = "Compare the files of templates with what was saved.",
+        .more = "Those that are broken are removed. Status 1 when there was one. This is done by "
+                "itself before a template is used.",
+        .run = cmd_template_verify,
+    },
+    {
+        .path = "template prune",
+        .operands = "",
+        .flags = template_prune_flags,
+        .doc = "Delete templates that were not used for a week.",
+        .more = "Lists what is deleted.",
+        .run = cmd_template_prune,
+    },
+    {
         .path = "kernel list",
         .operands = "",
         .flags = list_flags,
@@ -623,7 +624,7 @@ const struct cli_verb cli_verbs[] = {
         .path = "events",
         .operands = "",
         .flags = events_flags,
-        .doc = "Print what became of VMs, images and kernels, numbered.",
+        .doc = "Print what became of VMs, images, kernels and templates, numbered.",
         .more = "The last ten thousand events are kept. " MORE_SELECT,
         .run = cmd_events,
     },
@@ -690,12 +691,13 @@ const struct cli_verb cli_verbs[] = {
         .operands = "[FILE]",
         .max = 1,
         .doc = "Collect what is needed to find out what is wrong, without secrets, in a tar.",
-        .more = "The findings of doctor, versions, configuration, the daemon's status, VMs, "
-                "operations, images, kernels, what verify-store and reconcile --dry-run say, and "
-                "the ends of the logs of daemon, VMMs and guests. FILE must not exist, and is only "
-                "its owner's; - is standard output. Works without a daemon. Passwords, tokens and "
-                "keys are taken out where names or form tell them; look into it before you give it "
-                "away.",
+        .more =
+            "The findings of doctor, versions, configuration, the daemon's status, VMs, "
+            "operations, images, kernels, templates, what verify-store and reconcile "
+            "--dry-run say, and the ends of the logs of daemon, VMMs and guests. FILE must not exist, and is only "
+            "its owner's; - is standard output. Works without a daemon. Passwords, tokens and "
+            "keys are taken out where names or form tell them; look into it before you give it "
+            "away.",
         .run = cmd_debug_bundle,
     },
     {

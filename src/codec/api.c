@@ -1,4 +1,5 @@
 #include "codec/api.h"
+#include "codec/api_params.h"
 
 #define PARAMS(...)                                                                                \
     (const struct api_param[])                                                                     \
@@ -14,122 +15,11 @@
 #define LIST(name) {.object = &api_##name, .list = true}
 #define PARTIAL_LIST(name) {.object = &api_##name, .list = true, .partial = true}
 
-/* Shared parameters. */
-#define P_VM                                                                                       \
-    {.name = "vm",                                                                                 \
-     .type = API_STRING,                                                                           \
-     .required = true,                                                                             \
-     .min = 1,                                                                                     \
-     .max = 64,                                                                                    \
-     .doc = "Name, id or unique id prefix of a VM."}
-#define P_SESSION                                                                                  \
-    {.name = "session",                                                                            \
-     .type = API_STRING,                                                                           \
-     .required = true,                                                                             \
-     .min = 1,                                                                                     \
-     .max = 64,                                                                                    \
-     .doc = "Id of a session."}
-#define P_OP                                                                                       \
-    {.name = "op",                                                                                 \
-     .type = API_STRING,                                                                           \
-     .required = true,                                                                             \
-     .min = 1,                                                                                     \
-     .max = 64,                                                                                    \
-     .doc = "Id of an operation."}
-#define P_SINCE                                                                                    \
-    {.name = "since",                                                                              \
-     .type = API_INT,                                                                              \
-     .min = 0,                                                                                     \
-     .max = 1LL << 53, /* what a number is exact to in JavaScript */                               \
-     .fallback = "0",                                                                              \
-     .doc = "Only events with a greater number."}
-#define P_TIMEOUT(ms, text)                                                                        \
-    {.name = "timeout_ms", .type = API_INT, .min = 0, .max = 86400000, .fallback = ms, .doc = text}
-
-/* What a VM does by itself: vm.create.begin, vm.set. `...` says what is so when it is left out. */
-#define YEAR_MS 31622400000
-#define P_RESTART(...)                                                                             \
-    {.name = "restart",                                                                            \
-     .type = API_STRING,                                                                           \
-     .min = 1,                                                                                     \
-     .max = 23,                                                                                    \
-     .doc = "When to start the VM again: no; on-failure, when it or its guest has died or the "    \
-            "guest reboots; on-failure:N, so often in a row at most; always, also when the guest " \
-            "has powered off. Never after it was stopped or killed.",                              \
-     __VA_ARGS__}
-#define P_AUTOSTART_DOC                                                                            \
-    "Start the VM when the daemon is first started after the host was, however the VM ended."
-#define P_AUTO_STOP(...)                                                                           \
-    {.name = "auto_stop_after_ms",                                                                 \
-     .type = API_INT,                                                                              \
-     .min = 0,                                                                                     \
-     .max = YEAR_MS,                                                                               \
-     .doc = "Stop the VM when no session has been in it for so long; 0: never.",                   \
-     __VA_ARGS__}
-#define P_EXPIRES(...)                                                                             \
-    {.name = "expires_after_ms",                                                                   \
-     .type = API_INT,                                                                              \
-     .min = 0,                                                                                     \
-     .max = YEAR_MS,                                                                               \
-     .doc = "Delete the VM, running or not, so long after it was created, touched or set; 0: "     \
-            "never.",                                                                              \
-     __VA_ARGS__}
-
-/* What runs in a guest: session.start, and vm.create.begin's main. */
-#define P_SESSION_SPEC                                                                             \
-    {.name = "command",                                                                            \
-     .type = API_BYTES_LIST,                                                                       \
-     .min = 0,                                                                                     \
-     .max = 4096,                                                                                  \
-     .required = true,                                                                             \
-     .doc = "The program and its arguments, byte-exact; no shell. None, with tty: the user's "     \
-            "login shell."},                                                                       \
-        {.name = "env",                                                                            \
-         .type = API_BYTES_LIST,                                                                   \
-         .max = 4096,                                                                              \
-         .doc = "NAME=value entries, added to the user's usual environment."},                     \
-        {.name = "cwd",                                                                            \
-         .type = API_BYTES,                                                                        \
-         .max = 4095,                                                                              \
-         .doc = "Absolute working directory in the guest. Default: the user\'s home."},            \
-        {.name = "user",                                                                           \
-         .type = API_STRING,                                                                       \
-         .max = 128,                                                                               \
-         .fallback = "root",                                                                       \
-         .doc = "Name or uid in the guest, with :group if wanted."},                               \
-        {.name = "stdin",                                                                          \
-         .type = API_STRING,                                                                       \
-         .max = 16,                                                                                \
-         .choices = "closed|pipe",                                                                 \
-         .fallback = "closed",                                                                     \
-         .doc = "closed: the command reads /dev/null, or nothing on its terminal; pipe: an "       \
-                "attached client may write."},                                                     \
-        {.name = "tty",                                                                            \
-         .type = API_OBJECT,                                                                       \
-         .object = &api_terminal,                                                                  \
-         .doc = "Run on a terminal of this size; stderr is stdout."}
-
 const struct api_object api_session_spec = {
     .name = "SessionSpec",
     .members = PARAMS(P_SESSION_SPEC),
     .doc = "What to run in a guest, and how.",
 };
-
-/* What file.put and file.get share. */
-#define P_FILES                                                                                    \
-    {.name = "recursive",                                                                          \
-     .type = API_BOOL,                                                                             \
-     .fallback = "false",                                                                          \
-     .doc = "Directories, symlinks, FIFOs and devices as well, not only regular files."},          \
-        {.name = "archive",                                                                        \
-         .type = API_BOOL,                                                                         \
-         .fallback = "false",                                                                      \
-         .doc = "Keep owners, set-id bits, capabilities, ACLs and devices."},                      \
-        {.name = "user",                                                                           \
-         .type = API_STRING,                                                                       \
-         .max = 128,                                                                               \
-         .fallback = "root",                                                                       \
-         .doc = "Who reads or writes in the guest: name or uid, with :group if wanted."}
 
 const struct api_method api_methods[] = {
     {
@@ -204,47 +94,7 @@ const struct api_method api_methods[] = {
              .min = 1,
              .max = 63,
              .doc = "Name of the new VM, a DNS label (a-z 0-9 -). Default: a generated one."},
-            {.name = "image",
-             .type = API_STRING,
-             .min = 1,
-             .max = 128,
-             .doc = "Image name or digest. Default: default_image of the configuration."},
-            {.name = "kernel",
-             .type = API_STRING,
-             .min = 1,
-             .max = 128,
-             .doc = "Kernel name or digest. Default: default_kernel of the configuration."},
-            {.name = "vmm",
-             .type = API_STRING,
-             .max = 16,
-             .choices = "auto|qemu|firecracker|fake",
-             .fallback = "auto",
-             .doc = "Program that runs the VM."},
-            {.name = "init",
-             .type = API_STRING,
-             .max = 16,
-             .choices = "agent|image",
-             .fallback = "agent",
-             .doc = "What is process 1 in it: banger's agent, or the image's own init, which "
-                    "starts its services."},
-            {.name = "vcpus",
-             .type = API_INT,
-             .min = 1,
-             .max = 64,
-             .fallback = "1",
-             .doc = "Virtual CPUs."},
-            {.name = "memory_mib",
-             .type = API_INT,
-             .min = 64,
-             .max = 1048576,
-             .fallback = "512",
-             .doc = "Memory in MiB."},
-            {.name = "disk_bytes",
-             .type = API_INT,
-             .min = 67108864,
-             .max = 70368744177664,
-             .fallback = "8589934592",
-             .doc = "Size of the data disk in bytes; it occupies what is written to it."},
+            P_IMAGE, P_KERNEL, P_VMM, P_INIT, P_VCPUS, P_MEMORY, P_DISK,
             {.name = "labels",
              .type = API_LABELS,
              .max = API_VM_LABELS_MAX,
@@ -261,6 +111,10 @@ const struct api_method api_methods[] = {
              .type = API_BOOL,
              .fallback = "true",
              .doc = "Start the VM after creating it."},
+            {.name = "cold",
+             .type = API_BOOL,
+             .fallback = "false",
+             .doc = "Boot it, also where there is a template that it could be forked from."},
             {.name = "auto_remove",
              .type = API_BOOL,
              .fallback = "false",
@@ -700,6 +554,67 @@ const struct api_method api_methods[] = {
         .doc = "Sends an `events.event` notification for each event that there is and that comes, "
                "until it is cancelled. Who does not read them is cut with `limit` and told from "
                "where to go on.",
+    },
+    {
+        .name = "template.list",
+        .params = NO_PARAMS,
+        .result = LIST(template),
+        .doc = "Lists templates, oldest first.",
+    },
+    {
+        .name = "template.show",
+        .params = PARAMS(P_TEMPLATE),
+        .result = ONE(template),
+        .doc = "Returns one template.",
+    },
+    {
+        .name = "template.create.begin",
+        .params = PARAMS(P_IMAGE, P_KERNEL, P_VMM, P_INIT, P_VCPUS, P_MEMORY, P_DISK),
+        .result = ONE(operation),
+        .doc = "Boots a machine as vm.create.begin would with these parameters, and saves it: VMs "
+               "with the same parameters are then forked from it. The operation's result is the "
+               "Template, which may have been there already.",
+    },
+    {
+        .name = "template.delete",
+        .params = PARAMS(P_TEMPLATE),
+        .result = ONE(nothing),
+        .doc = "Deletes a template. VMs that were forked from it go on.",
+    },
+    {
+        .name = "template.verify",
+        .flags = API_SLOW,
+        .params = PARAMS({.name = "template",
+                          .type = API_STRING,
+                          .min = 1,
+                          .max = 64,
+                          .doc = "Id of one, or a unique prefix of it. Default: all."}),
+        .result = LIST(template_check),
+        .doc = "Compares the files of templates with what was saved, and removes those that are "
+               "broken.",
+    },
+    {
+        .name = "template.prune",
+        .flags = API_SLOW,
+        .params = PARAMS({.name = "unused_for_ms",
+                          .type = API_INT,
+                          .min = 0,
+                          .max = YEAR_MS,
+                          .fallback = "604800000",
+                          .doc = "Those that no VM was forked from for so long."},
+                         {.name = "keep_bytes",
+                          .type = API_INT,
+                          .min = 0,
+                          .max = 1125899906842624,
+                          .nullable = true,
+                          .doc = "And of the rest those that were not used for longest, until "
+                                 "what is left occupies at most so much of the disk."},
+                         {.name = "dry_run",
+                          .type = API_BOOL,
+                          .fallback = "false",
+                          .doc = "Only tell which would be deleted."}),
+        .result = LIST(template),
+        .doc = "Deletes templates that are not used.",
     },
     {
         .name = "image.list",

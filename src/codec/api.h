@@ -94,8 +94,8 @@ extern const struct api_object *const api_objects[];      /* all of them; ends w
 extern const struct api_object api_document, api_nothing, api_session_spec, api_terminal, api_vm,
     api_vm_position, api_session, api_operation, api_event, api_image, api_kernel,
     api_daemon_status, api_cancelled, api_log, api_ping, api_vm_stats, api_processes, api_listeners,
-    api_vm_set, api_vm_start, api_pruned, api_configuration, api_discrepancy, api_store_check,
-    api_finding;
+    api_vm_set, api_vm_start, api_pruned, api_template, api_template_check, api_configuration,
+    api_discrepancy, api_store_check, api_finding;
 
 /* "string", "integer", "boolean", "array of bytes"… for help and documents. */
 const char *api_type_name(enum api_type type);

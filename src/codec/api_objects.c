@@ -104,6 +104,15 @@ static const struct api_object phase = {
     .doc = "A step of a VM's start.",
 };
 
+static const struct api_object vm_origin = {
+    .name = "Origin",
+    .members = MEMBERS(HAS("how", API_STRING, .choices = "boot|fork",
+                           .doc = "Whether it booted, or is a fork of a template."),
+                       MAY("template", API_ID, .doc = "Of which; it may be gone by now."),
+                       MAY("why", API_STRING, .doc = "Why so; null where there are no templates.")),
+    .doc = "What a VM's last start was made of.",
+};
+
 const struct api_object api_vm = {
     .name = "VM",
     .members = MEMBERS(
@@ -129,6 +138,8 @@ const struct api_object api_vm = {
         HAS("sessions", API_INT, COUNT, .doc = "Sessions that run."),
         HAS("created_at", API_TIME, .doc = "When it was created."),
         MAY("started_at", API_TIME, .doc = "When it was last started."),
+        MAY("start", API_OBJECT, .object = &vm_origin,
+            .doc = "What it was started from; null before its first start."),
         MAY("exit", API_OBJECT, .object = &exit_status, .doc = "How its main session ended."),
         HAS("auto_remove", API_BOOL, .doc = "Deleted when its main session ends, or it stops."),
         HAS("restart", API_STRING,
@@ -144,6 +155,36 @@ const struct api_object api_vm = {
         MAY("workspace", API_STRING, .doc = "Always null so far."),
         HAS("timeline", API_LIST, .object = &phase, .doc = "Steps of its last start.")),
     .doc = "A microVM.",
+};
+
+const struct api_object api_template = {
+    .name = "Template",
+    .members = MEMBERS(
+        HAS("id", API_ID, .doc = "Follows from all that VMs must have in common with it."),
+        HAS("image", API_OBJECT, .object = &artifact_ref, .doc = "What is on its root disk."),
+        HAS("kernel", API_DIGEST, .doc = "What it booted."),
+        HAS("vmm", API_STRING, .choices = "qemu|firecracker|fake", .doc = "What runs it."),
+        HAS("vcpus", API_INT, COUNT, .doc = "Virtual CPUs."),
+        HAS("memory_mib", API_INT, COUNT, .doc = "Memory in MiB."),
+        HAS("disk_bytes", API_INT, COUNT, .doc = "Size of the data disk."),
+        HAS("init", API_STRING, .choices = "agent|image", .doc = "What is process 1 in it."),
+        HAS("tsc_khz", API_INT, COUNT, .doc = "Rate of the time stamp counter it was made at."),
+        HAS("size_bytes", API_INT, COUNT, .doc = "What its files occupy."),
+        HAS("loaded", API_BOOL, .doc = "Whether its memory is at hand for the next fork."),
+        HAS("uses", API_INT, COUNT, .doc = "How many VMs were forked from it."),
+        HAS("created_at", API_TIME, .doc = "When it was made."),
+        HAS("used_at", API_TIME, .doc = "When a VM was last forked from it, else when made.")),
+    .doc = "A machine that was saved, from which VMs are forked.",
+};
+
+const struct api_object api_template_check = {
+    .name = "TemplateCheck",
+    .members =
+        MEMBERS(HAS("id", API_ID, .doc = "Of the template."),
+                HAS("image", API_STRING, .doc = "What its image was called."),
+                MAY("problem", API_STRING,
+                    .doc = "What is wrong with it, for which it was removed; null: nothing.")),
+    .doc = "What became of the check of a template.",
 };
 
 const struct api_object api_vm_start = {
@@ -280,7 +321,7 @@ const struct api_object api_operation = {
     .name = "Operation",
     .members = MEMBERS(
         HAS("id", API_ID, .doc = "Id of the operation."),
-        HAS("kind", API_STRING, .choices = "vm.create|image.register|kernel.import",
+        HAS("kind", API_STRING, .choices = "vm.create|image.register|kernel.import|template.create",
             .doc = "What it does."),
         HAS("target", API_STRING, .doc = "What it does it to; empty until that has a name."),
         HAS("state", API_STRING, .choices = "running|done|failed|cancelled", .doc = "How it goes."),
@@ -289,7 +330,8 @@ const struct api_object api_operation = {
         MAY("message", API_STRING, .doc = "What people should know."),
         MAY("error", API_OBJECT, .object = &error, .doc = "Why it failed."),
         MAY("result", API_ONE_OF,
-            .objects = (const struct api_object *const[]){&created, &api_image, &api_kernel, NULL},
+            .objects = (const struct api_object *const[]){&created, &api_image, &api_kernel,
+                                                          &api_template, NULL},
             .doc = "What it made; null until it is done.")),
     .doc = "A long job.",
 };
@@ -305,9 +347,10 @@ const struct api_object api_event = {
         HAS("kind", API_STRING,
             .doc = "`vm.created`, `vm.set` and `vm.deleted`; `vm.` and the state that a VM came "
                    "into, or whose reason changed; `image.named` and `kernel.named`: a name leads "
-                   "to another digest than before."),
-        MAY("object", API_STRING, .doc = "Id of the VM, or digest."),
-        MAY("name", API_STRING, .doc = "Its name then."), MAY("reason", API_STRING, .doc = "Why.")),
+                   "to another digest than before; `template.created` and `template.deleted`."),
+        MAY("object", API_STRING, .doc = "Id of the VM or template, or digest."),
+        MAY("name", API_STRING, .doc = "Its name then; of a template its image's."),
+        MAY("reason", API_STRING, .doc = "Why.")),
     .doc = "What became of something.",
 };
 
@@ -502,13 +545,52 @@ const struct api_object api_ping = {
 
 /* In the order of the documents. */
 const struct api_object *const api_objects[] = {
-    &api_vm,          &api_vm_position, &artifact_ref,      &vmm,           &network,
-    &phase,           &api_session,     &byte_counts,       &exit_status,   &api_session_spec,
-    &api_terminal,    &api_operation,   &api_event,         &stage,         &created,
-    &api_image,       &api_kernel,      &api_daemon_status, &helper,        &api_discrepancy,
-    &api_store_check, &api_finding,     &api_configuration, &setting,       &api_log,
-    &api_vm_set,      &api_vm_start,    &api_pruned,        &vm_change,     &api_ping,
-    &api_vm_stats,    &disk_use,        &guest_stats,       &mounted,       &api_processes,
-    &api_listeners,   &listener,        &process,           &api_cancelled, &error,
-    &error_data,      &api_document,    &api_nothing,       &anything,      NULL,
+    &api_vm,
+    &vm_origin,
+    &api_template,
+    &api_template_check,
+    &api_vm_position,
+    &artifact_ref,
+    &vmm,
+    &network,
+    &phase,
+    &api_session,
+    &byte_counts,
+    &exit_status,
+    &api_session_spec,
+    &api_terminal,
+    &api_operation,
+    &api_event,
+    &stage,
+    &created,
+    &api_image,
+    &api_kernel,
+    &api_daemon_status,
+    &helper,
+    &api_discrepancy,
+    &api_store_check,
+    &api_finding,
+    &api_configuration,
+    &setting,
+    &api_log,
+    &api_vm_set,
+    &api_vm_start,
+    &api_pruned,
+    &vm_change,
+    &api_ping,
+    &api_vm_stats,
+    &disk_use,
+    &guest_stats,
+    &mounted,
+    &api_processes,
+    &api_listeners,
+    &listener,
+    &process,
+    &api_cancelled,
+    &error,
+    &error_data,
+    &api_document,
+    &api_nothing,
+    &anything,
+    NULL,
 };

@@ -72,6 +72,23 @@ const struct config_key config_keys[] = {
          "most a twentieth of such a filesystem. Creating a VM, registering an image and importing "
          "a kernel are refused when they would not leave it; running VMs may use it, and one that "
          "is paused because the disk was full goes on when it is there again. 0 keeps nothing."},
+    {.name = "templates",
+     .type = CONFIG_STRING,
+     AT(templates),
+     .choices = "auto|manual|off",
+     .string_default = "auto",
+     .doc =
+         "Whether new VMs are forked from templates, which takes a tenth of the time that booting "
+         "takes. `auto`: a template is made in the background when a VM booted for want of one; "
+         "`manual`: only `banger template create` makes any; `off`: all VMs boot."},
+    {.name = "template_disk_mib",
+     .type = CONFIG_INT,
+     AT(template_disk_mib),
+     .max = 1 << 24,
+     .int_default = 4096,
+     .doc =
+         "How much of the disk templates may occupy, in MiB; when there is a new one, those that "
+         "were not used for longest go."},
     {.name = "vmm_uid_first",
      .type = CONFIG_INT,
      AT(vmm_uid_first),

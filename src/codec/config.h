@@ -36,6 +36,8 @@ struct config {
     int64_t boot_slots;   /* guests that boot at once; 0 = one per core */
     int64_t boot_timeout_s, boot_silence_s;
     int64_t min_free_mib;                 /* of the disk, for what fills it */
+    char *templates;                      /* auto, manual or off */
+    int64_t template_disk_mib;            /* of the disk, for all of them */
     int64_t vmm_uid_first, vmm_uid_count; /* of the VMMs of a daemon that has root */
 
     char *path;                      /* of the file, which need not exist */

@@ -121,6 +121,32 @@ static enum vm_accel_choice accel_choice(const char *name)
     return str_eq(name, "kvm") ? VM_ACCEL_KVM : str_eq(name, "tcg") ? VM_ACCEL_TCG : VM_ACCEL_AUTO;
 }
 
+static int open_templates(struct daemon *d, uint32_t tsc_khz, struct err *err)
+{
+    const struct config *c = d->params.config;
+    const struct templates_params p = {
+        .store = d->store,
+        .space = d->space,
+        .vms = d->vms,
+        .state_fd = d->state_fd,
+        .tsc_khz = tsc_khz,
+        .automatic = str_eq(c->templates, "auto"),
+        .budget_bytes = (uint64_t)c->template_disk_mib << 20,
+        .clock = d->params.seams.vm.clock,
+    };
+    struct vm_templates source;
+
+    if (str_eq(c->templates, "off")) {
+        return 0;
+    }
+    if (templates_new(&p, &d->templates, err) < 0) {
+        return -1;
+    }
+    source = templates_for_vms(d->templates);
+    vms_set_templates(d->vms, &source);
+    return 0;
+}
+
 static int open_vms(struct daemon *d, struct err *err)
 {
     const struct config *c = d->params.config;
@@ -168,7 +194,7 @@ static int open_vms(struct daemon *d, struct err *err)
     p.doctor = daemon_doctor_list(d->doctor);
     d->vms = vms_new(&p);
     daemon_doctor_set_vms(d->doctor, d->vms);
-    return vms_load(d->vms, err);
+    return open_templates(d, p.tsc_khz, err) < 0 ? -1 : vms_load(d->vms, err);
 }
 
 /* The socket is in its own directory, which may be named by BANGER_SOCKET. */
@@ -329,9 +355,11 @@ void daemon_close(struct daemon *d)
     }
     rpc_server_free(d->server);
     op_registry_free(d->vm_creates);
+    templates_stop(d->templates);
     op_registry_free(d->image_ops);
     op_registry_free(d->kernel_ops);
     vms_free(d->vms);
+    templates_free(d->templates);
     daemon_doctor_free(d->doctor);
     if (d->control_loop) {
         loop_call(d->control_loop, unwatch_helper, d);

@@ -10,6 +10,7 @@
 #include "image/image.h"
 #include "ops/op.h"
 #include "rpc/server.h"
+#include "snapshot/template.h"
 #include "store/store.h"
 #include "vm/vm.h"
 
@@ -33,6 +34,7 @@ struct daemon {
     struct op_registry *vm_creates, *image_ops, *kernel_ops;
     struct daemon_doctor *doctor;
     struct vms *vms;
+    struct templates *templates; /* NULL: they are off */
     struct rpc_server *server;
 };
 
@@ -40,7 +42,7 @@ struct daemon {
 extern const struct rpc_handler daemon_handlers[];
 
 /* One list for the daemon's operation registries: ends with NULL. */
-void daemon_op_registries(struct daemon *d, struct op_registry *ret_list[4]);
+void daemon_op_registries(struct daemon *d, struct op_registry *ret_list[5]);
 
 #define HANDLER(name)                                                                              \
     int name(struct rpc_call *call, void *ctx, const json_t *params, json_t **ret_result,          \
@@ -81,6 +83,13 @@ HANDLER(rpc_image_list);
 HANDLER(rpc_image_register_begin);
 HANDLER(rpc_kernel_list);
 HANDLER(rpc_kernel_import_begin);
+/* rpc_template.c */
+HANDLER(rpc_template_list);
+HANDLER(rpc_template_show);
+HANDLER(rpc_template_create_begin);
+HANDLER(rpc_template_delete);
+HANDLER(rpc_template_verify);
+HANDLER(rpc_template_prune);
 /* rpc_events.c */
 HANDLER(rpc_events_list);
 HANDLER(rpc_events_subscribe);

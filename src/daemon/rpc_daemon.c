@@ -48,6 +48,12 @@ const struct rpc_handler daemon_handlers[] = {
     {"op.cancel", rpc_op_cancel},
     {"events.list", rpc_events_list},
     {"events.subscribe", rpc_events_subscribe},
+    {"template.list", rpc_template_list},
+    {"template.show", rpc_template_show},
+    {"template.create.begin", rpc_template_create_begin},
+    {"template.delete", rpc_template_delete},
+    {"template.verify", rpc_template_verify},
+    {"template.prune", rpc_template_prune},
     {"image.list", rpc_image_list},
     {"image.register.begin", rpc_image_register_begin},
     {"kernel.list", rpc_kernel_list},
@@ -157,18 +163,19 @@ HANDLER(rpc_doctor)
 
 /* ---- operations ---- */
 
-void daemon_op_registries(struct daemon *d, struct op_registry *ret_list[4])
+void daemon_op_registries(struct daemon *d, struct op_registry *ret_list[5])
 {
     ret_list[0] = d->vm_creates;
     ret_list[1] = d->image_ops;
     ret_list[2] = d->kernel_ops;
-    ret_list[3] = NULL;
+    ret_list[3] = d->templates ? templates_ops(d->templates) : NULL;
+    ret_list[4] = NULL;
 }
 
 /* The registry that knows the operation. */
 static struct op_registry *registry_of(struct daemon *d, const char *id, struct err *err)
 {
-    struct op_registry *list[4];
+    struct op_registry *list[5];
 
     daemon_op_registries(d, list);
     for (struct op_registry **r = list; *r; r++) {
@@ -182,7 +189,7 @@ static struct op_registry *registry_of(struct daemon *d, const char *id, struct 
 
 HANDLER(rpc_op_list)
 {
-    struct op_registry *list[4];
+    struct op_registry *list[5];
     json_t *ops = json_array();
 
     (void)call;

@@ -101,12 +101,34 @@ void data_disk_estimate(int cache_fd, uint64_t bytes, uint64_t *ret_disk_bytes,
     }
 }
 
+uint64_t data_disk_occupies(int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+}
+
+int data_disk_copy(int from_fd, int dir_fd, const char *name, struct err *err)
+{
+    _cleanup_close_ int to = openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int r;
+
+    if (to < 0) {
+        return err_set_errno(err, ERR_IO, errno, "cannot make the data disk");
+    }
+    r = reflink_or_copy(from_fd, to);
+    if (r < 0) {
+        (void)unlinkat(dir_fd, name, 0);
+        return err_set_errno(err, ERR_IO, r, "cannot copy the data disk");
+    }
+    return 0;
+}
+
 int data_disk_create(int cache_fd, int dir_fd, const char *name, uint64_t bytes, spawn_fn spawn,
                      struct cancel *cancel, struct err *err)
 {
-    _cleanup_close_ int from = -1, to = -1;
+    _cleanup_close_ int from = -1;
     char cached[64];
-    int r;
 
     if (bytes < DATA_DISK_MIN_BYTES || bytes > DATA_DISK_MAX_BYTES || bytes % 4096 != 0) {
         return err_set(err, ERR_INVALID, "a data disk cannot have %llu bytes",
@@ -123,14 +145,5 @@ int data_disk_create(int cache_fd, int dir_fd, const char *name, uint64_t bytes,
             return err_set_errno(err, ERR_IO, errno, "cannot open '%s' in the cache", cached);
         }
     }
-    to = openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (to < 0) {
-        return err_set_errno(err, ERR_IO, errno, "cannot make the data disk");
-    }
-    r = reflink_or_copy(from, to);
-    if (r < 0) {
-        (void)unlinkat(dir_fd, name, 0);
-        return err_set_errno(err, ERR_IO, r, "cannot copy the empty data disk");
-    }
-    return 0;
+    return data_disk_copy(from, dir_fd, name, err);
 }

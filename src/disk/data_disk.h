@@ -19,6 +19,12 @@
 int data_disk_create(int cache_fd, int dir_fd, const char *name, uint64_t bytes, spawn_fn spawn,
                      struct cancel *cancel, struct err *err);
 
+/* Makes dir_fd/name (which must not exist), 0600, a copy of a disk that nobody writes to. */
+int data_disk_copy(int from_fd, int dir_fd, const char *name, struct err *err);
+
+/* How many bytes of the filesystem a disk occupies. */
+uint64_t data_disk_occupies(int fd);
+
 /* About what data_disk_create will write: to the directory of the disk, and to the cache. */
 void data_disk_estimate(int cache_fd, uint64_t bytes, uint64_t *ret_disk_bytes,
                         uint64_t *ret_cache_bytes);

@@ -101,7 +101,10 @@ static int turn(struct reading *r)
 
     while (r->out.len > 0 && n != -EAGAIN) {
         n = buf_write_fd(&r->out, r->fd);
-        if (n < 0 && n != -EAGAIN) {
+        /* Over already: its last words are still to be read. */
+        if (n == -EPIPE || n == -ECONNRESET) {
+            buf_consume(&r->out, r->out.len);
+        } else if (n < 0 && n != -EAGAIN) {
             return (int)n;
         }
     }

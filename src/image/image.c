@@ -8,13 +8,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
 
 /* Sorted hex digests of all that the store has of a kind. */
 struct digests {
-    char (*list)[DIGEST_HEX_SIZE];
+    char (*list)[SHA256_HEX_SIZE];
     size_t count;
 };
 
@@ -45,10 +44,10 @@ static int load_digests(struct store *store, enum store_kind kind, struct digest
 /* Published (it has the name of a digest), but the daemon died before its row was there. */
 static bool is_orphan(const char *name, const char *suffix, const struct digests *known)
 {
-    char hex[DIGEST_HEX_SIZE];
+    char hex[SHA256_HEX_SIZE];
 
-    if (strspn(name, "0123456789abcdef") != DIGEST_HEX_SIZE - 1 ||
-        !str_eq(name + DIGEST_HEX_SIZE - 1, suffix)) {
+    if (strspn(name, "0123456789abcdef") != SHA256_HEX_SIZE - 1 ||
+        !str_eq(name + SHA256_HEX_SIZE - 1, suffix)) {
         return false;
     }
     (void)snprintf(hex, sizeof(hex), "%.64s", name);
@@ -157,53 +156,16 @@ void image_stage(const struct image_progress *p, const char *name)
     }
 }
 
-struct image_hash {
-    EVP_MD_CTX *ctx;
-};
-
-struct image_hash *image_hash_new(void)
+int image_hash_fd(int fd, struct cancel *cancel, char ret_hex[SHA256_HEX_SIZE], struct err *err)
 {
-    struct image_hash *h = x_calloc(1, sizeof(*h));
-
-    h->ctx = EVP_MD_CTX_new();
-    if (!h->ctx || EVP_DigestInit_ex(h->ctx, EVP_sha256(), NULL) != 1) {
-        abort();
-    }
-    return h;
-}
-
-void image_hash_add(struct image_hash *h, const void *data, size_t len)
-{
-    if (EVP_DigestUpdate(h->ctx, data, len) != 1) {
-        abort();
-    }
-}
-
-void image_hash_end(struct image_hash *h, char ret_hex[DIGEST_HEX_SIZE])
-{
-    unsigned char raw[EVP_MAX_MD_SIZE];
-    unsigned len = 0;
-
-    if (EVP_DigestFinal_ex(h->ctx, raw, &len) != 1 || len != 32) {
-        abort();
-    }
-    for (unsigned i = 0; i < len; i++) {
-        (void)snprintf(ret_hex + 2 * i, 3, "%02x", raw[i]);
-    }
-    EVP_MD_CTX_free(h->ctx);
-    free(h);
-}
-
-int image_hash_fd(int fd, struct cancel *cancel, char ret_hex[DIGEST_HEX_SIZE], struct err *err)
-{
-    struct image_hash *h = image_hash_new();
+    struct sha256 *h = sha256_new();
     _cleanup_free_ char *chunk = x_calloc(1, 1 << 20);
     ssize_t n;
 
     while ((n = read(fd, chunk, 1 << 20)) > 0 && !cancel_requested(cancel)) {
-        image_hash_add(h, chunk, (size_t)n);
+        sha256_add(h, chunk, (size_t)n);
     }
-    image_hash_end(h, ret_hex);
+    sha256_end(h, ret_hex);
     if (n < 0) {
         return err_set_errno(err, ERR_IO, errno, "cannot read the image");
     }
@@ -322,7 +284,7 @@ int kernel_find_default(struct image_registry *r, const char *preferred,
 
 int image_open_disk(struct image_registry *r, const char *digest, int *ret_fd, struct err *err)
 {
-    char name[DIGEST_HEX_SIZE + 8];
+    char name[SHA256_HEX_SIZE + 8];
     int fd;
 
     (void)snprintf(name, sizeof(name), "%.64s" IMAGE_SUFFIX, digest + strlen("sha256:"));

@@ -15,6 +15,7 @@
 #include "base/spawn.h"
 #include "base/thread.h"
 #include "codec/json.h"
+#include "codec/sha256.h"
 #include "disk/space.h"
 #include "store/store.h"
 
@@ -85,6 +86,9 @@ int image_open_disk(struct image_registry *r, const char *digest, int *ret_fd, s
 /* The path of the init that an image boots with; name is for errors. ERR_INVALID: it has none. */
 int image_find_init(struct image_registry *r, const char *digest, const char *name,
                     struct cancel *cancel, char ret_path[IMAGE_INIT_SIZE], struct err *err);
+
+/* The SHA-256 of the agent that kernels boot with. */
+int image_agent_digest(struct image_registry *r, char ret_hex[SHA256_HEX_SIZE], struct err *err);
 
 /* Opens a kernel's vmlinux and the initramfs of this kernel and our agent, made when missing. */
 int kernel_open(struct image_registry *r, const char *digest, int *ret_kernel_fd,

@@ -5,8 +5,8 @@
 
 #include "base/buf.h"
 #include "boot/modules.h"
+#include "codec/sha256.h"
 
-#define DIGEST_HEX_SIZE 65
 #define IMAGE_SUFFIX ".ext4"
 
 struct image_registry {
@@ -32,13 +32,7 @@ int image_wait_child(pid_t pid, int pidfd, int said_fd, struct cancel *cancel, s
 void image_stage(const struct image_progress *p, const char *name);
 
 /* SHA-256 of what is left of fd, as hex. Checks cancel every few MiB. */
-int image_hash_fd(int fd, struct cancel *cancel, char ret_hex[DIGEST_HEX_SIZE], struct err *err);
-
-/* A running hash for several pieces. */
-struct image_hash;
-struct image_hash *image_hash_new(void);
-void image_hash_add(struct image_hash *h, const void *data, size_t len);
-void image_hash_end(struct image_hash *h, char ret_hex[DIGEST_HEX_SIZE]); /* frees h */
+int image_hash_fd(int fd, struct cancel *cancel, char ret_hex[SHA256_HEX_SIZE], struct err *err);
 
 json_t *image_row_json(enum store_kind kind, const struct artifact_row *row);
 

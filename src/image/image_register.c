@@ -188,7 +188,7 @@ static int finish(struct image_registry *r, const char *name, const char *temp,
                   const struct image_progress *progress, struct artifact_row *row, struct err *err)
 {
     _cleanup_close_ int fd = openat(r->images_fd, temp, O_RDONLY | O_CLOEXEC);
-    char hex[DIGEST_HEX_SIZE], final[DIGEST_HEX_SIZE + 8];
+    char hex[SHA256_HEX_SIZE], final[SHA256_HEX_SIZE + 8];
     struct stat st;
 
     image_stage(progress, "digest");

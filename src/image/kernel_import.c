@@ -90,21 +90,21 @@ static int load_modules(const char *path, const char *version, struct module_lis
 
 /* Writes the new kernel's directory; the digest covers every byte that a boot will use. */
 static int write_files(int dir_fd, const uint8_t *elf, size_t elf_len,
-                       const struct module_list *modules, char ret_hex[DIGEST_HEX_SIZE],
+                       const struct module_list *modules, char ret_hex[SHA256_HEX_SIZE],
                        struct err *err)
 {
-    struct image_hash *hash = image_hash_new();
+    struct sha256 *hash = sha256_new();
     _cleanup_buf_ struct buf order;
     int r;
 
     buf_init(&order, 65536);
-    image_hash_add(hash, elf, elf_len);
+    sha256_add(hash, elf, elf_len);
     r = fs_write_atomic(dir_fd, "vmlinux", elf, elf_len, 0600, true);
     for (size_t i = 0; i < modules->count && r == 0; i++) {
         const struct boot_module *m = &modules->items[i];
 
-        image_hash_add(hash, m->name, strlen(m->name) + 1);
-        image_hash_add(hash, m->data, m->len);
+        sha256_add(hash, m->name, strlen(m->name) + 1);
+        sha256_add(hash, m->data, m->len);
         r = buf_printf(&order, "%s\n", m->name);
         if (r == 0) {
             r = fs_write_atomic(dir_fd, m->name, m->data, m->len, 0600, true);
@@ -114,7 +114,7 @@ static int write_files(int dir_fd, const uint8_t *elf, size_t elf_len,
         r = fs_write_atomic(dir_fd, "order", order.len ? buf_head(&order) : NULL, order.len, 0600,
                             true);
     }
-    image_hash_end(hash, ret_hex);
+    sha256_end(hash, ret_hex);
     return r < 0 ? err_set_errno(err, ERR_IO, r, "cannot write the kernel") : 0;
 }
 
@@ -140,7 +140,7 @@ static int import_into(struct image_registry *r, const char *name, const char *p
     _cleanup_close_ int boot_fd = -1, dir_fd = -1;
     _cleanup_free_ char *image = NULL;
     _cleanup_free_ uint8_t *elf = NULL;
-    char file[STORE_NAME_MAX + 16], hex[DIGEST_HEX_SIZE];
+    char file[STORE_NAME_MAX + 16], hex[SHA256_HEX_SIZE];
     size_t image_len = 0, elf_len = 0;
     int n;
 
@@ -256,21 +256,38 @@ static int make_initramfs(struct image_registry *r, int kernel_dir, const char *
     return n < 0 ? err_set_errno(err, ERR_IO, n, "cannot write the initramfs") : 0;
 }
 
-static int open_initramfs(struct image_registry *r, int kernel_dir, const char *kernel_hex,
-                          int *ret_fd, struct err *err)
+/* The caller frees it. */
+static int read_agent(struct image_registry *r, char **ret_agent, size_t *ret_len,
+                      char ret_hex[SHA256_HEX_SIZE], struct err *err)
 {
-    char cached[128], agent_hex[DIGEST_HEX_SIZE];
-    struct image_hash *hash = image_hash_new();
-    _cleanup_free_ char *agent = NULL;
-    size_t agent_len = 0;
-    int fd, n;
+    int n = fs_read_file(AT_FDCWD, r->agent_path, AGENT_MAX, ret_agent, ret_len);
 
-    n = fs_read_file(AT_FDCWD, r->agent_path, AGENT_MAX, &agent, &agent_len);
-    image_hash_add(hash, agent ? agent : "", agent_len);
-    image_hash_end(hash, agent_hex);
     if (n < 0) {
         err_set_errno(err, ERR_IO, n, "cannot read the guest agent '%s'", r->agent_path);
         return err_hint(err, "is banger installed completely?");
+    }
+    sha256_of(*ret_agent, *ret_len, ret_hex);
+    return 0;
+}
+
+int image_agent_digest(struct image_registry *r, char ret_hex[SHA256_HEX_SIZE], struct err *err)
+{
+    _cleanup_free_ char *agent = NULL;
+    size_t len = 0;
+
+    return read_agent(r, &agent, &len, ret_hex, err);
+}
+
+static int open_initramfs(struct image_registry *r, int kernel_dir, const char *kernel_hex,
+                          int *ret_fd, struct err *err)
+{
+    char cached[128], agent_hex[SHA256_HEX_SIZE];
+    _cleanup_free_ char *agent = NULL;
+    size_t agent_len = 0;
+    int fd;
+
+    if (read_agent(r, &agent, &agent_len, agent_hex, err) < 0) {
+        return -1;
     }
     (void)snprintf(cached, sizeof(cached), "initramfs-%.32s-%.32s.cpio", kernel_hex, agent_hex);
     fd = openat(r->cache_fd, cached, O_RDONLY | O_CLOEXEC);

@@ -289,3 +289,27 @@ void store_close(struct store *s)
         free(s);
     }
 }
+
+int store_begin(struct store *s, bool durable, struct err *err)
+{
+    if (durable) {
+        (void)sqlite3_exec(s->db, "PRAGMA synchronous = FULL", NULL, NULL, NULL);
+    }
+    return store_do(s, "BEGIN IMMEDIATE", err);
+}
+
+int store_end(struct store *s, bool durable, int r, struct err *err)
+{
+    if (r == 0) {
+        CRASH_POINT("store.commit");
+        r = store_do(s, "COMMIT", err);
+    }
+    if (r < 0) {
+        (void)sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+    }
+    store_events_end(s, r == 0);
+    if (durable) {
+        (void)sqlite3_exec(s->db, "PRAGMA synchronous = NORMAL", NULL, NULL, NULL);
+    }
+    return r;
+}

@@ -18,6 +18,8 @@
 #define STORE_NAME_MAX 128
 #define STORE_DIGEST_SIZE 72 /* "sha256:" and 64 hex digits, and the NUL */
 #define STORE_REASON_SIZE 256
+#define STORE_WHY_SIZE 160
+#define STORE_HEX_SIZE 65 /* 64 hex digits and the NUL */
 #define STORE_PHASES_MAX 16
 #define STORE_RESTART_SIZE 24
 /* So many starts of a VM are kept. */
@@ -85,8 +87,16 @@ struct vm_object {
     char boot_id[BOOT_ID_SIZE];  /* of the host whose kernel holds it; "" = it outlives the host */
 };
 
+/* What a row is there for. Users see their VMs only, and events tell only of those. */
+enum vm_role {
+    VM_ROLE_USER,     /* somebody's VM */
+    VM_ROLE_TEMPLATE, /* a machine that is being made into a template, and goes then */
+    VM_ROLE_COUNT,
+};
+
 struct vm_row {
     char id[ID_SIZE];
+    enum vm_role role;
     char name[64];
     enum vm_state state;
     char reason[STORE_REASON_SIZE]; /* "user", "vmm_died", "guest_panic: …" */
@@ -112,8 +122,10 @@ struct vm_row {
     bool autostart;
     int64_t auto_stop_after_ms, expires_after_ms; /* 0 = never */
     int64_t expires_ms;
-    char host_boot[BOOT_ID_SIZE]; /* the boot of the host that its autostart has been done in */
-    int exit_code;                /* of the main session or the VMM; -1 = none */
+    char host_boot[BOOT_ID_SIZE];   /* the boot of the host that its autostart has been done in */
+    char template_id[ID_SIZE];      /* what its last start was forked from; "" = it booted */
+    char start_why[STORE_WHY_SIZE]; /* why it was or was not; "" = nobody asks */
+    int exit_code;                  /* of the main session or the VMM; -1 = none */
     int exit_signal;
     struct vm_phase timeline[STORE_PHASES_MAX];
     unsigned phase_count;
@@ -161,7 +173,7 @@ struct vm_start {
 int store_vm_starts(struct store *s, const char *id, struct vm_start **ret_starts,
                     size_t *ret_count, struct err *err) EXCLUDES(rank_leaf);
 
-/* ---- events: what became of VMs, images and kernels, numbered ---- */
+/* ---- events: what became of VMs, images, kernels and templates, numbered ---- */
 
 /* So many are kept; older ones go. */
 #define STORE_EVENTS_MAX 10000
@@ -186,6 +198,34 @@ int store_event_range(struct store *s, uint64_t *ret_first, uint64_t *ret_last, 
 /* Those behind `since`, in order, at most max. */
 int store_event_list(struct store *s, uint64_t since, struct event_row *rows, size_t max,
                      size_t *ret_count, struct err *err) EXCLUDES(rank_leaf);
+
+/* ---- templates: machines that were saved; their files are snapshot/'s ---- */
+
+struct template_row {
+    char id[ID_SIZE]; /* follows from its ingredients */
+    int64_t created_ms, used_ms;
+    uint64_t uses;
+    char image_name[STORE_NAME_MAX + 1], image_digest[STORE_DIGEST_SIZE];
+    char kernel_digest[STORE_DIGEST_SIZE];
+    char *ingredients;   /* JSON object, owned: all that a VM must have in common with it */
+    uint32_t tsc_khz;    /* of the host that it was made on */
+    uint64_t size_bytes; /* of its files on the disk */
+    /* SHA-256 in hex, each of a file */
+    char memory_digest[STORE_HEX_SIZE], devices_digest[STORE_HEX_SIZE], disk_digest[STORE_HEX_SIZE];
+};
+void template_row_copy(struct template_row *to, const struct template_row *from);
+void template_row_done(struct template_row *row);
+
+/* Durable; in the place of the one with its id. */
+int store_template_put(struct store *s, const struct template_row *row, struct err *err)
+    EXCLUDES(rank_leaf);
+/* When it was last used, and how often. */
+int store_template_used(struct store *s, const char *id, int64_t used_ms, uint64_t uses,
+                        struct err *err) EXCLUDES(rank_leaf);
+int store_template_delete(struct store *s, const char *id, struct err *err) EXCLUDES(rank_leaf);
+/* All, oldest first; the caller frees the array and each row. */
+int store_template_list(struct store *s, struct template_row **ret_rows, size_t *ret_count,
+                        struct err *err) EXCLUDES(rank_leaf);
 
 /* ---- images and kernels: content by digest, names point at digests ---- */
 

@@ -54,6 +54,12 @@ int store_do(struct store *s, const char *sql, struct err *err);
 int store_run_for(struct store *s, const char *sql, const char *id, const char *what,
                   struct err *err);
 
+/* One transaction. durable: synchronous=FULL, for what a power cut must not undo. */
+int store_begin(struct store *s, bool durable, struct err *err);
+/* r: how it went so far; its result, or that of the commit. Then, without the lock,
+ * store_events_tell. */
+int store_end(struct store *s, bool durable, int r, struct err *err);
+
 /* ---- store_schema.c: number n brings user_version from n to n + 1 ---- */
 
 extern const char *const store_migrations[];

@@ -117,6 +117,46 @@ const char *const store_migrations[] = {
     " DELETE FROM vm_start WHERE vm_id = new.id AND incarnation <= new.incarnation - " STARTS_MAX
     ";"
     "END",
+    /* Templates; rows of machines that are nobody's VMs, of which no event tells; how VMs started.
+     */
+    "CREATE TABLE template ("
+    " id TEXT PRIMARY KEY, created_ms INTEGER NOT NULL, used_ms INTEGER NOT NULL,"
+    " uses INTEGER NOT NULL, image_name TEXT NOT NULL, image_digest TEXT NOT NULL,"
+    " kernel_digest TEXT NOT NULL, ingredients TEXT NOT NULL, tsc_khz INTEGER NOT NULL,"
+    " size_bytes INTEGER NOT NULL, memory_digest TEXT NOT NULL, devices_digest TEXT NOT NULL,"
+    " disk_digest TEXT NOT NULL) STRICT;"
+    "ALTER TABLE vm ADD COLUMN role TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE vm ADD COLUMN template_id TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE vm ADD COLUMN start_why TEXT NOT NULL DEFAULT '';"
+    "DROP TRIGGER vm_inserted; DROP TRIGGER vm_moved; DROP TRIGGER vm_set; DROP TRIGGER vm_deleted;"
+    "CREATE TRIGGER vm_inserted AFTER INSERT ON vm WHEN new.role = '' BEGIN"
+    " INSERT INTO event (kind, object, name, reason) VALUES ('vm.created', new.id, new.name, '');"
+    "END;"
+    "CREATE TRIGGER vm_moved AFTER UPDATE ON vm WHEN new.role = ''"
+    " AND (old.state <> new.state OR old.reason <> new.reason) AND new.state <> 'created' BEGIN"
+    " INSERT INTO event (kind, object, name, reason)"
+    " VALUES ('vm.' || new.state, new.id, new.name, new.reason);"
+    "END;"
+    "CREATE TRIGGER vm_set AFTER UPDATE ON vm WHEN new.role = ''"
+    " AND (old.name <> new.name OR old.labels <> new.labels"
+    " OR old.description <> new.description"
+    " OR old.vcpus <> new.vcpus OR old.memory_mib <> new.memory_mib"
+    " OR old.disk_bytes <> new.disk_bytes OR old.restart <> new.restart"
+    " OR old.autostart <> new.autostart OR old.auto_stop_after_ms <> new.auto_stop_after_ms"
+    " OR old.expires_after_ms <> new.expires_after_ms) BEGIN"
+    " INSERT INTO event (kind, object, name, reason) VALUES ('vm.set', new.id, new.name, '');"
+    "END;"
+    "CREATE TRIGGER vm_deleted AFTER DELETE ON vm WHEN old.role = '' BEGIN"
+    " INSERT INTO event (kind, object, name, reason) VALUES ('vm.deleted', old.id, old.name, '');"
+    "END;"
+    "CREATE TRIGGER template_made AFTER INSERT ON template BEGIN"
+    " INSERT INTO event (kind, object, name, reason)"
+    " VALUES ('template.created', new.id, new.image_name, '');"
+    "END;"
+    "CREATE TRIGGER template_deleted AFTER DELETE ON template BEGIN"
+    " INSERT INTO event (kind, object, name, reason)"
+    " VALUES ('template.deleted', old.id, old.image_name, '');"
+    "END",
 };
 
 const int store_migration_count = ARRAY_LEN(store_migrations);

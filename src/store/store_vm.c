@@ -28,6 +28,17 @@ static enum vm_state state_from_name(const char *name)
     return VM_ERROR;
 }
 
+static const char *const role_names[VM_ROLE_COUNT] = {
+    [VM_ROLE_USER] = "",
+    [VM_ROLE_TEMPLATE] = "template",
+};
+
+/* One that we do not know is of a later version: nobody's VM. */
+static enum vm_role role_from_name(const char *name)
+{
+    return name[0] ? VM_ROLE_TEMPLATE : VM_ROLE_USER;
+}
+
 const char *vm_init_name(const struct vm_row *row)
 {
     return row->own_init ? VM_INIT_IMAGE : "agent";
@@ -95,10 +106,12 @@ static unsigned read_timeline(const char *text, struct vm_phase phases[STORE_PHA
     " kernel_name, kernel_digest, vmm, vmm_version, accel, accel_why, vcpus, memory_mib,"          \
     " disk_bytes, auto_remove, created_ms, started_ms, exit_code, exit_signal, timeline, labels,"  \
     " held, description, run_vcpus, run_memory_mib, run_disk_bytes, init, restart, restart_count," \
-    " autostart, auto_stop_after_ms, expires_after_ms, expires_ms, host_boot"
+    " autostart, auto_stop_after_ms, expires_after_ms, expires_ms, host_boot, role, template_id,"  \
+    " start_why"
 #define VM_VALUES                                                                                  \
     "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,"   \
-    " ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37"
+    " ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37,"        \
+    " ?38, ?39, ?40"
 
 static void bind_row(sqlite3_stmt *stmt, const struct vm_row *row)
 {
@@ -142,11 +155,14 @@ static void bind_row(sqlite3_stmt *stmt, const struct vm_row *row)
     sqlite3_bind_int64(stmt, n++, row->expires_after_ms);
     sqlite3_bind_int64(stmt, n++, row->expires_ms);
     sqlite3_bind_text(stmt, n++, row->host_boot, -1, SQLITE_TRANSIENT);
+    sqlite3_bind_text(stmt, n++, role_names[row->role], -1, SQLITE_STATIC);
+    sqlite3_bind_text(stmt, n++, row->template_id, -1, SQLITE_TRANSIENT);
+    sqlite3_bind_text(stmt, n++, row->start_why, -1, SQLITE_TRANSIENT);
 }
 
 static void read_row(sqlite3_stmt *stmt, struct vm_row *row)
 {
-    char state[16], init[16];
+    char state[16], init[16], role[16];
     int c = 0;
 
     *row = (struct vm_row){0};
@@ -189,32 +205,10 @@ static void read_row(sqlite3_stmt *stmt, struct vm_row *row)
     row->expires_after_ms = sqlite3_column_int64(stmt, c++);
     row->expires_ms = sqlite3_column_int64(stmt, c++);
     store_column_text(stmt, c++, row->host_boot, sizeof(row->host_boot));
-}
-
-/* One transaction. durable: synchronous=FULL, for what a power cut must not undo. */
-static int begin(struct store *s, bool durable, struct err *err)
-{
-    if (durable) {
-        (void)sqlite3_exec(s->db, "PRAGMA synchronous = FULL", NULL, NULL, NULL);
-    }
-    return store_do(s, "BEGIN IMMEDIATE", err);
-}
-
-/* r: how it went so far; its result, or that of the commit. */
-static int end(struct store *s, bool durable, int r, struct err *err)
-{
-    if (r == 0) {
-        CRASH_POINT("store.commit");
-        r = store_do(s, "COMMIT", err);
-    }
-    if (r < 0) {
-        (void)sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
-    }
-    store_events_end(s, r == 0);
-    if (durable) {
-        (void)sqlite3_exec(s->db, "PRAGMA synchronous = NORMAL", NULL, NULL, NULL);
-    }
-    return r;
+    store_column_text(stmt, c++, role, sizeof(role));
+    row->role = role_from_name(role);
+    store_column_text(stmt, c++, row->template_id, sizeof(row->template_id));
+    store_column_text(stmt, c++, row->start_why, sizeof(row->start_why));
 }
 
 static int insert_locked(struct store *s, const struct vm_row *row, struct err *err)
@@ -233,8 +227,8 @@ int store_vm_insert(struct store *s, const struct vm_row *row, struct err *err)
     int r;
 
     leaf_lock(&s->lock);
-    r = begin(s, true, err);
-    r = end(s, true, r < 0 ? r : insert_locked(s, row, err), err);
+    r = store_begin(s, true, err);
+    r = store_end(s, true, r < 0 ? r : insert_locked(s, row, err), err);
     leaf_unlock(&s->lock);
     store_events_tell(s);
     if (r < 0 && err->code == ERR_ALREADY_EXISTS) {
@@ -257,7 +251,7 @@ static int update_locked(struct store *s, const struct vm_row *row, struct err *
 
 static int commit_update_locked(struct store *s, const struct vm_row *row, struct err *err)
 {
-    int r = begin(s, false, err);
+    int r = store_begin(s, false, err);
 
     if (r == 0) {
         r = update_locked(s, row, err);
@@ -265,7 +259,7 @@ static int commit_update_locked(struct store *s, const struct vm_row *row, struc
     if (r == 0 && row->objects_changed) {
         r = store_objects_write(s, row, err);
     }
-    return end(s, false, r, err);
+    return store_end(s, false, r, err);
 }
 
 int store_vm_update(struct store *s, const struct vm_row *row, struct err *err)
@@ -287,7 +281,7 @@ int store_vm_update(struct store *s, const struct vm_row *row, struct err *err)
 
 static int commit_delete_locked(struct store *s, const char *id, struct err *err)
 {
-    int r = begin(s, true, err);
+    int r = store_begin(s, true, err);
 
     if (r == 0) {
         r = store_run_for(s, "DELETE FROM object WHERE vm_id = ?1", id, "delete objects", err);
@@ -295,7 +289,7 @@ static int commit_delete_locked(struct store *s, const char *id, struct err *err
     if (r == 0) {
         r = store_run_for(s, "DELETE FROM vm WHERE id = ?1", id, "delete VM", err);
     }
-    return end(s, true, r, err);
+    return store_end(s, true, r, err);
 }
 
 int store_vm_delete(struct store *s, const char *id, struct err *err)

@@ -16,6 +16,7 @@
 
 #define PATH_SIZE 64
 #define GROW_MS 30000
+#define HELLO_MS 2000 /* of an agent that a new daemon has just greeted; ms are enough for one */
 
 /* Until the machine has them. */
 struct disks {
@@ -130,6 +131,9 @@ static struct vm_run *get_growing(struct vms *v, const char *id)
     struct err ignored;
     struct vm_run *run = vm_run_get_awake(v, id, &ignored);
 
+    if (run) {
+        guest_link_wait_decided(run->link, NULL, clock_mono_ms() + HELLO_MS);
+    }
     if (run && (!run->ops->grow_disk || !guest_link_can_grow_disk(run->link))) {
         vm_run_put(run);
         return NULL;

@@ -16,6 +16,26 @@ static int add_identity(const struct vm_hook *h, struct guest_configure *c, stru
     return 0;
 }
 
+/* The kernel makes its boot id once, and a fork's did that before it was saved. A template's
+ * machine gets one so that its forks need only write theirs. */
+static int add_boot_id(const struct vm_hook *h, struct guest_configure *c, struct err *err)
+{
+    if (h->row->template_id[0] || h->row->role == VM_ROLE_TEMPLATE) {
+        char *boot_id = *h->state ? *h->state : x_calloc(1, UUID_SIZE);
+
+        id_generate_uuid(h->vms->seams.random, boot_id);
+        c->boot_id = *h->state = boot_id;
+    }
+    return add_identity(h, c, err);
+}
+
+static int forget(void *state, struct err *err)
+{
+    (void)err;
+    free(state);
+    return 0;
+}
+
 static int tell_guest(const struct vm_hook *h, struct err *err)
 {
     struct guest_configure c = {0};
@@ -47,6 +67,7 @@ static int rename_guest(const struct vm_hook *h, const struct vm_row *was, struc
 
 const struct vm_capability vm_cap_identity = {
     .name = "identity",
-    .guest_config = add_identity,
+    .guest_config = add_boot_id,
+    .cleanup = forget,
     .apply_config_change = rename_guest,
 };

@@ -68,6 +68,32 @@ struct vms_params {
     struct vm_seams seams;
 };
 
+/* ---- templates (snapshot/): machines that were saved, from which VMs are forked ---- */
+
+/* What a VM is forked from; all owned, -1 = nothing. */
+struct vm_fork {
+    char id[ID_SIZE]; /* of the template; "" = there is none, and the VM boots */
+    int memory_fd;    /* a sealed memfd */
+    int devices_fd;   /* this fork's own, at its beginning */
+    int disk_fd;      /* O_RDONLY: the data disk as it was when the machine was saved */
+};
+#define VM_FORK_NONE ((struct vm_fork){.memory_fd = -1, .devices_fd = -1, .disk_fd = -1})
+void vm_fork_done(struct vm_fork *f);
+
+/* Who has templates. Its functions are called on any thread but the loops', with no lock and maybe
+ * a VM's token. */
+struct vm_templates {
+    /* Looks for one for a VM like row. Cannot fail: without one *ret is VM_FORK_NONE and why says
+     * the reason. */
+    void (*take)(void *arg, const struct vm_row *row, struct cancel *cancel, struct vm_fork *ret,
+                 char why[STORE_WHY_SIZE]);
+    /* A VM like row has booted that could have been a fork. */
+    void (*wanted)(void *arg, const struct vm_row *row);
+    /* A machine could not be restored from it. */
+    void (*broken)(void *arg, const char *id, const struct err *why);
+    void *arg;
+};
+
 struct vms *vms_new(const struct vms_params *params);
 
 /* Reads the store, adopts the VMs that still run and marks the others stopped; what an unfinished
@@ -79,6 +105,29 @@ int vms_load(struct vms *v, struct err *err);
  * be mended; with dry_run nothing is done. What somebody works on is left out. */
 int vms_reconcile(struct vms *v, bool dry_run, json_t **ret_list, struct err *err)
     EXCLUDES(rank_vm);
+
+/* Once, before vms_load. Copied. */
+void vms_set_templates(struct vms *v, const struct vm_templates *templates);
+
+/* What a template for VMs like row has in common with them, but for the host's TSC rate: a JSON
+ * object. May find out whether KVM works. */
+int vms_ingredients(struct vms *v, const struct vm_row *row, struct cancel *cancel, json_t **ret,
+                    struct err *err) EXCLUDES(rank_leaf);
+
+/* The row of a VM as vm.create.begin would make it of these params, without a name. */
+int vms_resolve_create(struct vms *v, const json_t *params, struct cancel *cancel,
+                       struct vm_row *ret_row, struct err *err) EXCLUDES(rank_leaf);
+
+/* A machine that was saved: descriptors of files that are not sealed or synced yet. */
+struct vm_saved {
+    int memory_fd;  /* a memfd */
+    int devices_fd; /* given: an empty file */
+    int disk_fd;    /* given: an empty file */
+};
+/* Boots a machine like that of row, which nobody else sees, and saves it. Nothing of it stays
+ * beside *saved. */
+int vms_save_new(struct vms *v, const struct vm_row *like, struct op *op, struct vm_saved *saved,
+                 struct err *err) EXCLUDES(rank_vm);
 
 /* From now on a held connection's end means nothing: the clients may go on with the next daemon. */
 void vms_stop_serving(struct vms *v) EXCLUDES(rank_leaf);

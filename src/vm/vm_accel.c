@@ -34,11 +34,17 @@ bool vm_accel_get(struct vms *v, enum vmm_accel *ret, char ret_why[ACCEL_WHY_SIZ
 int vm_cmdline(const struct vms *v, enum vmm_accel accel, const struct vm_machine *m,
                char ret_cmdline[CMDLINE_SIZE], struct err *err)
 {
+    return vm_cmdline_of(v, accel, v->params.tsc_khz, m, ret_cmdline, err);
+}
+
+int vm_cmdline_of(const struct vms *v, enum vmm_accel accel, uint32_t tsc_khz,
+                  const struct vm_machine *m, char ret_cmdline[CMDLINE_SIZE], struct err *err)
+{
     struct cmdline_params p = {
         .extra = m->words,
         .extra_count = m->word_count,
         .emulated = accel == VMM_ACCEL_TCG,
-        .tsc_khz = v->params.tsc_khz,
+        .tsc_khz = v->params.tsc_khz ? tsc_khz : 0,
         .vcpus = m->spec.vcpus,
         .console = true,
     };
@@ -99,4 +105,26 @@ int vm_accel_find(struct vms *v, const struct vmm_ops *ops, const struct vmm_spe
     r = vm_accel_get(v, &accel, why) ? 0 : probe(v, ops, spec, kernel_key, cancel, err);
     boot_slots_release(v->probe);
     return r;
+}
+
+int vm_accel_know(struct vms *v, const struct vmm_ops *ops, const char *kernel_digest,
+                  struct cancel *cancel, enum vmm_accel *ret, struct err *err)
+{
+    _cleanup_close_ int kernel_fd = -1, initramfs_fd = -1;
+    struct vmm_spec spec = {0};
+    char why[ACCEL_WHY_SIZE];
+
+    if (vm_accel_get(v, ret, why)) {
+        return 0;
+    }
+    if (kernel_open(v->params.images, kernel_digest, &kernel_fd, &initramfs_fd, err) < 0) {
+        return -1;
+    }
+    spec.kernel_fd = kernel_fd;
+    spec.initramfs_fd = initramfs_fd;
+    if (vm_accel_find(v, ops, &spec, kernel_digest, cancel, err) < 0) {
+        return -1;
+    }
+    (void)vm_accel_get(v, ret, why);
+    return 0;
 }

@@ -36,6 +36,9 @@ struct create {
     struct vm_hold *hold; /* a reference, or NULL */
     struct vm_row row;
     const struct vmm_ops *vmm;
+    bool named; /* the row has its name */
+    bool start;
+    struct vm_fork fork; /* what it is forked from */
     char session_id[ID_SIZE];
 };
 
@@ -186,6 +189,8 @@ static int resolve(struct create *c, struct err *err)
     const char *name = api_str(p, "name") ?: "";
     struct vm_row *row = &c->row;
 
+    c->named = api_str(p, "name") != NULL;
+    c->start = api_flag(p, "start");
     if (vm_check_name(api_str(p, "name"), err) < 0 ||
         vm_find_vmm(c->v, api_str(p, "vmm"), &c->vmm, err) < 0 ||
         (json_object_get(p, "main") && check_spec(json_object_get(p, "main"), err) < 0) ||
@@ -233,7 +238,7 @@ static void enter_objects(struct create *c)
 
     (void)snprintf(dir.name, sizeof(dir.name), "%s", c->row.id);
     vm_row_put_object(&c->row, &dir);
-    if (api_flag(c->params, "start")) {
+    if (c->start) {
         c->row.incarnation = 1;
         vm_row_enter_run(&c->row);
         c->row.incarnation = 0;
@@ -247,8 +252,7 @@ static int reserve(struct create *c, struct err *err)
     int r = 0;
 
     create_lock(&v->create);
-    while (c->row.name[0] == '\0' ||
-           (!api_str(c->params, "name") && vm_name_taken(v, c->row.name))) {
+    while (c->row.name[0] == '\0' || (!c->named && vm_name_taken(v, c->row.name))) {
         vm_generate_name(v->seams.random, c->row.name);
     }
     c->row.created_ms = c->row.state_since_ms = v->seams.clock->real_ms();
@@ -282,12 +286,11 @@ static int make_hole(int dir_fd, uint64_t bytes, struct err *err)
                : 0;
 }
 
-static int make_disk(struct create *c, struct op *op, struct err *err)
+static int make_disk(struct create *c, struct cancel *cancel, struct err *err)
 {
     struct vms *v = c->v;
     _cleanup_close_ int vms_fd = -1, dir = -1;
 
-    op_stage(op, "disk");
     vms_fd = fs_open_dir(v->params.state_fd, "vms", true);
     dir = vms_fd < 0 ? vms_fd : fs_open_dir(vms_fd, c->row.id, true);
     if (dir < 0) {
@@ -297,8 +300,61 @@ static int make_disk(struct create *c, struct op *op, struct err *err)
     if (!(c->vmm->features & VMM_BOOTS_KERNEL)) {
         return make_hole(dir, c->row.disk_bytes, err);
     }
-    return data_disk_create(v->params.cache_fd, dir, "data.ext4", c->row.disk_bytes, v->seams.spawn,
-                            op_cancel(op), err);
+    return c->fork.disk_fd >= 0 ? data_disk_copy(c->fork.disk_fd, dir, "data.ext4", err)
+                                : data_disk_create(v->params.cache_fd, dir, "data.ext4",
+                                                   c->row.disk_bytes, v->seams.spawn, cancel, err);
+}
+
+/* All that a VM is: on success it runs, if it is to be started. On failure what was made is for the
+ * caller to remove. */
+static int make(struct create *c, const struct vm_boot_params *params, struct err *err)
+    REQUIRES(rank_vm)
+{
+    if (params->op) {
+        op_stage(params->op, "disk");
+    }
+    if (make_disk(c, params->cancel, err) < 0) {
+        return -1;
+    }
+    CRASH_POINT("create.disk");
+    return c->start ? vm_boot(c->v, c->row.id, params, err)
+                    : vm_set_state(c->v, c->row.id, VM_CREATED, "", err);
+}
+
+/* In one step with the reservation of what it may write. */
+static int admit(struct create *c, struct vm_promise *promise, struct err *err)
+{
+    if (vm_admit_create(c->v, &c->row, c->vmm, c->start, c->fork.disk_fd, promise, err) < 0 ||
+        reserve(c, err) < 0) {
+        return -1;
+    }
+    CRASH_POINT("create.reserved");
+    return 0;
+}
+
+int vm_make_hidden(struct vms *v, struct vm_row *row, const struct vm_boot_params *params,
+                   struct err *err)
+{
+    _cleanup_(vm_promise_done) struct vm_promise promise = {0};
+    struct create c = {.v = v, .row = *row, .named = true, .start = true, .fork = VM_FORK_NONE};
+    struct err undo;
+    int r;
+
+    if (params->fork) {
+        c.fork = *params->fork; /* borrowed */
+    }
+    if (vm_find_vmm(v, row->vmm, &c.vmm, err) < 0) {
+        return -1;
+    }
+    r = admit(&c, &promise, err);
+    if (r == 0 && make(&c, params, err) < 0) {
+        if (vm_remove(v, row->id, &undo) < 0) {
+            err_append(err, "; and the undo failed: %s", undo.message);
+        }
+        r = -1;
+    }
+    *row = c.row; /* with its objects */
+    return r;
 }
 
 static int start_main(struct create *c, struct op *op, struct err *err)
@@ -350,19 +406,15 @@ static int finish_hold(struct create *c, struct err *err)
 
 static int build(struct create *c, struct op *op, struct err *err) REQUIRES(rank_vm)
 {
-    bool start = api_flag(c->params, "start");
+    const struct vm_boot_params params = {.op = op,
+                                          .cancel = op_cancel(op),
+                                          .fork = c->fork.id[0] ? &c->fork : NULL,
+                                          .memory_fd = -1};
 
-    if (make_disk(c, op, err) < 0) {
+    if (make(c, &params, err) < 0) {
         return -1;
     }
-    CRASH_POINT("create.disk");
-    if (start && vm_boot(c->v, c->row.id, op, op_cancel(op), err) < 0) {
-        return -1;
-    }
-    if (!start && vm_set_state(c->v, c->row.id, VM_CREATED, "", err) < 0) {
-        return -1;
-    }
-    if (start && json_object_get(c->params, "main") && start_main(c, op, err) < 0) {
+    if (c->start && json_object_get(c->params, "main") && start_main(c, op, err) < 0) {
         return -1;
     }
     CRASH_POINT("create.done");
@@ -403,11 +455,9 @@ static int create_with_token(struct create *c, struct op *op, json_t **ret_resul
     _cleanup_(vm_promise_done) struct vm_promise promise = {0};
     struct err undo;
 
-    if (vm_admit_create(c->v, &c->row, c->vmm, api_flag(c->params, "start"), &promise, err) < 0 ||
-        reserve(c, err) < 0) {
+    if (admit(c, &promise, err) < 0) {
         return -1;
     }
-    CRASH_POINT("create.reserved");
     op_set_target(op, c->row.name);
     if (build(c, op, err) < 0 || result_json(c, ret_result, err) < 0) {
         if (vm_remove(c->v, c->row.id, &undo) < 0) {
@@ -419,17 +469,59 @@ static int create_with_token(struct create *c, struct op *op, json_t **ret_resul
     return 0;
 }
 
+/* What it is to be forked from, and why from nothing. */
+static void find_template(struct create *c, struct cancel *cancel)
+{
+    const struct vm_templates *t = &c->v->templates;
+    char *why = c->row.start_why;
+
+    if (!c->start || !t->take || !(c->vmm->features & VMM_RESTORES)) {
+        return;
+    }
+    if (api_flag(c->params, "cold")) {
+        (void)snprintf(why, STORE_WHY_SIZE, "it was to boot (cold)");
+        return;
+    }
+    t->take(t->arg, &c->row, cancel, &c->fork, why);
+}
+
+/* Also when it was to be a fork, and the template was broken. */
+static void tell_wanted(const struct create *c)
+{
+    const struct vm_templates *t = &c->v->templates;
+    bool booted = !c->fork.id[0];
+    struct vm_entry *e;
+
+    if (!c->start || !t->take || !(c->vmm->features & VMM_RESTORES) ||
+        api_flag(c->params, "cold")) {
+        return;
+    }
+    leaf_lock(&c->v->table);
+    e = vm_find_locked(c->v, c->row.id);
+    booted |= e && !e->row.template_id[0];
+    leaf_unlock(&c->v->table);
+    if (booted) {
+        t->wanted(t->arg, &c->row);
+    }
+}
+
 static int create_run(struct op *op, void *arg, json_t **ret_result, struct err *err)
 {
     struct create *c = arg;
     struct vm_token *token;
     int r = -1;
 
-    if (resolve(c, err) == 0 && preflight(c, op_cancel(op), err) == 0 &&
-        !vm_locks_acquire(c->v->locks, c->row.id, "create", op_cancel(op), -1, &token, err)) {
-        r = create_with_token(c, op, ret_result, err);
-        vm_locks_release(token);
+    if (resolve(c, err) == 0 && preflight(c, op_cancel(op), err) == 0) {
+        find_template(c, op_cancel(op));
+        if (!vm_locks_acquire(c->v->locks, c->row.id, "create", op_cancel(op), -1, &token, err)) {
+            r = create_with_token(c, op, ret_result, err);
+            vm_locks_release(token);
+        }
+        if (r == 0) {
+            tell_wanted(c);
+        }
     }
+    vm_fork_done(&c->fork);
     hold_put(c->hold);
     vm_row_done(&c->row);
     json_decref(c->params);
@@ -446,6 +538,7 @@ int vms_create_begin(struct vms *v, struct op_registry *ops, const json_t *param
     c->v = v;
     c->params = json_deep_copy(params);
     c->hold = hold;
+    c->fork = VM_FORK_NONE;
     if (op_begin(ops, api_str(params, "name") ?: "", create_run, c, ret_op, err) < 0) {
         json_decref(c->params);
         free(hold);
@@ -457,6 +550,19 @@ int vms_create_begin(struct vms *v, struct op_registry *ops, const json_t *param
         memcpy(hold->op_id, ret_op, ID_SIZE);
         *ret_hold = hold;
     }
+    return 0;
+}
+
+int vms_resolve_create(struct vms *v, const json_t *params, struct cancel *cancel,
+                       struct vm_row *ret_row, struct err *err)
+{
+    struct create c = {.v = v, .params = (json_t *)params, .fork = VM_FORK_NONE};
+
+    if (resolve(&c, err) < 0 || preflight(&c, cancel, err) < 0) {
+        vm_row_done(&c.row);
+        return -1;
+    }
+    *ret_row = c.row;
     return 0;
 }
 

@@ -125,6 +125,19 @@ static void write_timeline(struct api_writer *w, const struct vm_phase *phases, 
     api_write_close_list(w);
 }
 
+static void write_start(struct api_writer *w, const struct vm_row *row)
+{
+    if (row->started_ms == 0) {
+        api_write_null(w, "start");
+        return;
+    }
+    api_write_open(w, "start");
+    api_write_str(w, "how", row->template_id[0] ? "fork" : "boot");
+    api_write_str(w, "template", row->template_id[0] ? row->template_id : NULL);
+    api_write_str(w, "why", row->start_why[0] ? row->start_why : NULL);
+    api_write_close(w);
+}
+
 void vm_row_write(const struct vm_row *row, unsigned sessions, struct api_writer *w)
 {
     api_write_open(w, NULL);
@@ -148,6 +161,7 @@ void vm_row_write(const struct vm_row *row, unsigned sessions, struct api_writer
     api_write_int(w, "sessions", sessions);
     write_time(w, "created_at", row->created_ms);
     write_time(w, "started_at", row->started_ms);
+    write_start(w, row);
     write_exit(w, row);
     api_write_bool(w, "auto_remove", row->auto_remove);
     api_write_str(w, "restart", row->restart);

@@ -40,7 +40,7 @@ static void copy_rows(struct vms *v, bool all, size_t most, struct rows *rows)
          it != &v->entries && rows->count < ROWS && rows->count < most; it = it->next) {
         const struct vm_row *row = &LIST_ENTRY(it, struct vm_entry, node)->row;
 
-        if (all || row->state != VM_STOPPED) {
+        if (vm_is_visible(row) && (all || row->state != VM_STOPPED)) {
             vm_row_copy(&rows->row[rows->count++], row);
         }
     }

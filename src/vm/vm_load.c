@@ -20,7 +20,8 @@ static void add_entry(struct vms *v, const struct vm_row *row)
 
 bool vm_is_half(const struct vm_row *row)
 {
-    return str_starts_with(row->reason, VM_REASON_CREATING) ||
+    /* Nobody makes a template any more when this is asked. */
+    return row->role == VM_ROLE_TEMPLATE || str_starts_with(row->reason, VM_REASON_CREATING) ||
            str_starts_with(row->reason, VM_REASON_DELETING);
 }
 
@@ -118,10 +119,10 @@ static int set_ended(struct vms *v, const struct vm_row *row, struct err *err) R
     const struct vm_object *process = vm_row_object(row, OBJECT_PROCESS);
     bool same_boot = !process || !process->boot_id[0] || str_eq(process->boot_id, v->boot_id);
     /* One that was told to stop has done so. */
-    const struct vm_ending end = {.reason = row->state == VM_STOPPING   ? row->reason
-                                            : row->state == VM_STARTING ? "start interrupted"
-                                            : same_boot                 ? "vmm_died"
-                                                                        : "host_reboot",
+    const struct vm_ending end = {.reason = row->state == VM_STOPPING ? row->reason
+                                            : vm_is_starting(row)     ? "start interrupted"
+                                            : same_boot               ? "vmm_died"
+                                                                      : "host_reboot",
                                   .exit = {.code = -1}};
 
     return vm_clean_up(v, row->id, &end, err);
@@ -161,7 +162,7 @@ int vm_settle(struct vms *v, const struct vm_row *row, struct err *err)
         }
     }
     CRASH_POINT("reconcile.adopted");
-    boots = adopted && row->state == VM_STARTING; /* nobody waits for it any more */
+    boots = adopted && vm_is_starting(row); /* nobody waits for it any more */
     /* An auto_remove VM is there for its main session; vm_resume.c looks after one that runs. */
     if (vm_is_half(row) || (row->auto_remove && (!adopted || boots))) {
         return vm_remove(v, row->id, err);

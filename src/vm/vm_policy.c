@@ -167,8 +167,7 @@ void vm_policy_set_expiry(struct vm_row *row, int64_t now_ms)
 
 void vm_policy_note_end(struct vm_row *row, int64_t now_ms)
 {
-    if (row->started_ms > 0 && row->state != VM_STARTING &&
-        now_ms - row->started_ms >= GOOD_WHILE_MS) {
+    if (row->started_ms > 0 && !vm_is_starting(row) && now_ms - row->started_ms >= GOOD_WHILE_MS) {
         row->restart_count = 0;
     }
 }
@@ -332,7 +331,7 @@ static void start_again(struct vms *v, const struct vm_row *row, enum vm_due_wha
              what == VM_DUE_AUTOSTART ? "starts with the host" : "is started again");
     vm_note(v, row->id, note_attempt, NULL); /* the start writes it down */
     CRASH_POINT("policy.start");
-    if (vm_boot(v, row->id, NULL, cancel, &err) == 0) {
+    if (vm_boot_plain(v, row->id, cancel, &err) == 0) {
         return;
     }
     log_error("VM %.12s '%s': %s", row->id, row->name, err.message);

@@ -74,7 +74,8 @@ struct vm_entry {
 struct vms {
     /* immutable */
     struct vms_params params;
-    struct vm_seams seams; /* none of them NULL */
+    struct vm_seams seams;         /* none of them NULL */
+    struct vm_templates templates; /* take is NULL: there are none */
     char *run_dir, *default_image, *default_kernel;
     struct session_registry *sessions;
     struct vm_locks *locks;
@@ -170,8 +171,18 @@ int vm_acquire(struct vms *v, const char *ref, const char *what, bool cut, struc
 
 /* ---- vm_start.c: the caller holds the VM's token ---- */
 
-/* Boots it; op may be NULL. On failure nothing of the attempt is left but the reason. */
-int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel, struct err *err)
+/* How a VM is started: all borrowed, and may be missing. */
+struct vm_boot_params {
+    struct op *op; /* whose stages are told */
+    struct cancel *cancel;
+    const struct vm_fork *fork; /* restored from it; booted where that fails */
+    int memory_fd;              /* -1, or a memfd for the machine's memory, to be saved */
+};
+/* On failure nothing of the attempt is left but the reason. */
+int vm_boot(struct vms *v, const char *id, const struct vm_boot_params *params, struct err *err)
+    REQUIRES(rank_vm);
+/* As most are. */
+int vm_boot_plain(struct vms *v, const char *id, struct cancel *cancel, struct err *err)
     REQUIRES(rank_vm);
 
 /* The back end of that name, if its VMs may be started; "auto": the usual one. */
@@ -185,15 +196,26 @@ bool vm_accel_get(struct vms *v, enum vmm_accel *ret, char ret_why[ACCEL_WHY_SIZ
 /* Finds it out, unless somebody else just has, with kernel and initramfs of spec. */
 int vm_accel_find(struct vms *v, const struct vmm_ops *ops, const struct vmm_spec *spec,
                   const char *kernel_key, struct cancel *cancel, struct err *err);
+/* Whether machines of ops run under KVM: as above, and found out if need be, by the VM's kernel. */
+int vm_accel_know(struct vms *v, const struct vmm_ops *ops, const char *kernel_digest,
+                  struct cancel *cancel, enum vmm_accel *ret, struct err *err);
 /* The kernel's command line of a machine. */
 int vm_cmdline(const struct vms *v, enum vmm_accel accel, const struct vm_machine *m,
                char ret_cmdline[CMDLINE_SIZE], struct err *err);
+/* The same on a host of that TSC rate: VM_TSC_ANY for what machines of all hosts have in common. */
+#define VM_TSC_ANY 1000000
+int vm_cmdline_of(const struct vms *v, enum vmm_accel accel, uint32_t tsc_khz,
+                  const struct vm_machine *m, char ret_cmdline[CMDLINE_SIZE], struct err *err);
 
 /* ---- vm_load.c ---- */
 
 /* Brings a VM whose run nobody holds to what the host says: adopted, stopped, or removed. */
 int vm_settle(struct vms *v, const struct vm_row *row, struct err *err) REQUIRES(rank_vm);
 
+static inline bool vm_is_starting(const struct vm_row *row)
+{
+    return row->state == VM_STARTING || row->state == VM_RESTORING;
+}
 /* Whether it is a create or a delete that a daemon did not finish. */
 bool vm_is_half(const struct vm_row *row);
 
@@ -217,9 +239,10 @@ struct vm_promise {
     struct space_claim *disk, *cache; /* or NULL */
 };
 void vm_promise_done(struct vm_promise *p);
-/* Before anything is made. ERR_NO_SPACE. */
+/* Before anything is made. ERR_NO_SPACE. from_fd: the disk that its own begins as, -1 = an empty
+ * one. */
 int vm_admit_create(struct vms *v, const struct vm_row *row, const struct vmm_ops *ops, bool start,
-                    struct vm_promise *ret_promise, struct err *err);
+                    int from_fd, struct vm_promise *ret_promise, struct err *err);
 
 /* On the control loop's thread. */
 void vm_on_io_stopped(struct vm_run *run);
@@ -385,6 +408,15 @@ void vm_row_write(const struct vm_row *row, unsigned sessions, struct api_writer
 int vm_row_json(const struct vm_row *row, unsigned sessions, json_t **ret, struct err *err);
 
 /* ---- vm_create.c ---- */
+/* Makes and starts the VM of a row that is nobody's, and whose id is its name: its reservation, its
+ * disk, its start. On failure nothing is left. */
+int vm_make_hidden(struct vms *v, struct vm_row *row, const struct vm_boot_params *params,
+                   struct err *err) REQUIRES(rank_vm);
+/* Whether users see it. */
+static inline bool vm_is_visible(const struct vm_row *row)
+{
+    return row->role == VM_ROLE_USER;
+}
 /* A DNS label, or NULL; else ERR_INVALID. */
 int vm_check_name(const char *name, struct err *err);
 /* Only under the create lock it stays as it is. */

@@ -110,7 +110,10 @@ static void mend_run(struct sweep *s, const struct vm_row *row) REQUIRES(rank_vm
                                               : lives ? "runs without us"
                                                       : "what it had while it ran is still there");
     struct err err;
-    int r = s->dry_run ? 0 : vm_settle(s->v, row, &err);
+    /* A template's machine is nobody's once its maker has let go of it, whether it runs or not. */
+    int r = s->dry_run                      ? 0
+            : row->role == VM_ROLE_TEMPLATE ? vm_remove(s->v, row->id, &err)
+                                            : vm_settle(s->v, row, &err);
 
     tell(s, row->name, "vm", problem,
          half    ? "remove"
@@ -138,7 +141,7 @@ static void check_vm(struct sweep *s, const char *id)
         return;
     }
     look_up(s->v, id, &k);
-    if (k.there && !k.has_run) {
+    if (k.there && (!k.has_run || k.row.role == VM_ROLE_TEMPLATE)) {
         if (vm_row_object(&k.row, OBJECT_RUN_DIR) || vm_row_object(&k.row, OBJECT_PROCESS) ||
             vm_is_half(&k.row)) {
             mend_run(s, &k.row);

@@ -30,7 +30,7 @@ void vm_promise_done(struct vm_promise *p)
 }
 
 int vm_admit_create(struct vms *v, const struct vm_row *row, const struct vmm_ops *ops, bool start,
-                    struct vm_promise *ret_promise, struct err *err)
+                    int from_fd, struct vm_promise *ret_promise, struct err *err)
 {
     const struct vms_params *p = &v->params;
     _cleanup_free_ char *what =
@@ -39,7 +39,11 @@ int vm_admit_create(struct vms *v, const struct vm_row *row, const struct vmm_op
     uint64_t disk = 0, cache = 0;
 
     if (ops->features & VMM_BOOTS_KERNEL) {
-        data_disk_estimate(p->cache_fd, row->disk_bytes, &disk, &cache);
+        if (from_fd >= 0) {
+            disk = data_disk_occupies(from_fd);
+        } else {
+            data_disk_estimate(p->cache_fd, row->disk_bytes, &disk, &cache);
+        }
         disk += start ? SPACE_BOOT_BYTES : 0;
     }
     if (space_claim(p->space, p->state_fd, what, disk, &promise.disk, err) < 0 ||

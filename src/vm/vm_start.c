@@ -19,8 +19,10 @@
 /* What one boot works with; all owned. */
 struct boot {
     struct vms *v;
-    struct op *op; /* or NULL; borrowed */
+    struct op *op; /* or NULL; borrowed, as the next two are */
     struct cancel *cancel;
+    const struct vm_fork *fork; /* NULL: it boots */
+    int memory_fd;              /* of a machine that is going to be saved, or -1; borrowed */
     struct vm_row row;
     const struct vmm_ops *ops;
     struct vm_caps caps; /* until the run has them */
@@ -140,7 +142,7 @@ static int prepare(struct boot *b, struct err *err)
         .initramfs_fd = -1,
         .root_disk_fd = -1,
         .data_disk_fd = -1,
-        .memory_fd = -1,
+        .memory_fd = b->memory_fd,
         .state_fd = -1,
         .console_fd = -1,
         .log_fd = -1,
@@ -209,6 +211,11 @@ static int launch(struct boot *b, struct err *err)
     b->run = run;
     if (make_run_dir(b, run_dir, &run->run_fd, err) < 0) {
         return -1;
+    }
+    if (b->fork) {
+        spec.memory_fd = b->fork->memory_fd;
+        spec.state_fd = b->fork->devices_fd;
+        spec.kernel_fd = spec.initramfs_fd = -1;
     }
     spec.run_dir = run_dir;
     spec.run_dir_fd = run->run_fd;
@@ -393,7 +400,7 @@ static int attempt(struct boot *b, struct err *err)
     if (launch(b, err) < 0) {
         return -1;
     }
-    phase(b, "boot");
+    phase(b, b->fork ? "restore" : "boot");
     if (wait_for_cpus(b, err) < 0 || wait_for_agent(b, err) < 0) {
         return -1;
     }
@@ -406,8 +413,48 @@ static int attempt(struct boot *b, struct err *err)
     return post_start(b, err);
 }
 
-static int attempt_twice(struct boot *b, struct err *err)
+static void set_state_starting(struct vm_row *row, void *arg)
 {
+    (void)arg;
+    row->state = VM_STARTING;
+}
+
+/* The disk is one that a machine had mounted: the guest that boots mounts it as after a crash. */
+static int restore(struct boot *b, struct err *err)
+{
+    const struct vm_templates *t = &b->v->templates;
+
+    if (attempt(b, err) == 0) {
+        return 0;
+    }
+    abandon(b, err);
+    if (err->code == ERR_CANCELLED) {
+        return -1;
+    }
+    log_warn("VM %.12s: it is booted, as template %.12s could not be restored: %s", b->row.id,
+             b->fork->id, err->message);
+    if (b->op) {
+        op_note(b->op, "the template could not be restored: booting");
+    }
+    (void)snprintf(b->row.start_why, sizeof(b->row.start_why), "template %.12s is broken: %.100s",
+                   b->fork->id, err->message);
+    t->broken(t->arg, b->fork->id, err);
+    b->fork = NULL;
+    b->row.template_id[0] = '\0';
+    vm_note(b->v, b->row.id, set_state_starting, NULL);
+    return -1;
+}
+
+static int start_machine(struct boot *b, struct err *err)
+{
+    if (b->fork) {
+        int r = restore(b, err);
+
+        /* Without it any more: it boots. */
+        if (b->fork) {
+            return r;
+        }
+    }
     if (attempt(b, err) == 0) {
         return 0;
     }
@@ -432,7 +479,7 @@ static void set_starting(struct vm_row *row, void *arg)
 {
     struct boot *b = arg;
 
-    row->state = VM_STARTING;
+    row->state = b->fork ? VM_RESTORING : VM_STARTING;
     /* A create keeps its mark until the VM runs: vm_load.c removes what a dead daemon left of it.
      */
     if (!b->op) {
@@ -459,6 +506,8 @@ static void set_running(struct vm_row *row, void *arg)
     memcpy(row->accel, b->row.accel, sizeof(row->accel));
     memcpy(row->accel_why, b->row.accel_why, sizeof(row->accel_why));
     memcpy(row->vmm_version, b->row.vmm_version, sizeof(row->vmm_version));
+    memcpy(row->template_id, b->row.template_id, sizeof(row->template_id));
+    memcpy(row->start_why, b->row.start_why, sizeof(row->start_why));
     memcpy(row->timeline, b->phases, sizeof(row->timeline));
     row->phase_count = b->phase_count;
     memcpy(row->host_boot, b->v->boot_id, sizeof(row->host_boot));
@@ -507,7 +556,7 @@ static int boot_in_slot(struct boot *b, struct err *err)
     if (r < 0) {
         return err_set_errno(err, ERR_CANCELLED, r, "waiting for a boot slot");
     }
-    r = attempt_twice(b, err);
+    r = start_machine(b, err);
     boot_slots_release(b->v->slots);
     return r;
 }
@@ -538,12 +587,31 @@ static void end_start(struct boot *b, const struct err *err) REQUIRES(rank_vm)
     }
 }
 
-int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel, struct err *err)
+static void copy_origin(struct boot *b)
 {
+    (void)snprintf(b->row.template_id, sizeof(b->row.template_id), "%s",
+                   b->fork ? b->fork->id : "");
+    /* An op is of a create, which has said why; templates are for those. */
+    if (!b->op && b->v->templates.take) {
+        (void)snprintf(b->row.start_why, sizeof(b->row.start_why),
+                       "the VM was there already, with its disk");
+    }
+}
+
+int vm_boot_plain(struct vms *v, const char *id, struct cancel *cancel, struct err *err)
+{
+    return vm_boot(v, id, &(struct vm_boot_params){.cancel = cancel, .memory_fd = -1}, err);
+}
+
+int vm_boot(struct vms *v, const char *id, const struct vm_boot_params *params, struct err *err)
+{
+    struct cancel *cancel = params->cancel;
     _cleanup_(boot_done) struct boot b = {
         .v = v,
-        .op = op,
+        .op = params->op,
         .cancel = cancel,
+        .fork = params->fork,
+        .memory_fd = params->memory_fd,
         .caps.list = v->params.capabilities,
     };
     struct err ignored; /* the first error is the one to tell */
@@ -561,6 +629,7 @@ int vm_boot(struct vms *v, const char *id, struct op *op, struct cancel *cancel,
     if (b.row.state == VM_ERROR && vm_undo(v, id, VM_UNDO_RUN, err) < 0) {
         return -1;
     }
+    copy_origin(&b);
     if (begin(&b, err) < 0 || boot_all(&b, err) < 0) {
         end_start(&b, err);
         return -1;

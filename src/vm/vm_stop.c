@@ -204,7 +204,7 @@ static int start_anew(struct vms *v, const char *id, struct cancel *cancel, stru
     REQUIRES(rank_vm)
 {
     vm_note(v, id, forget_attempts, NULL); /* the start writes it down */
-    return vm_boot(v, id, NULL, cancel, err);
+    return vm_boot_plain(v, id, cancel, err);
 }
 
 int vms_start(struct vms *v, const char *ref, struct cancel *cancel, struct err *err)

@@ -549,14 +549,14 @@ int vms_resolve(struct vms *v, const char *ref, char ret_id[ID_SIZE], struct err
     /* A name wins over an id that starts alike. */
     e = vm_find_name_locked(v, ref);
     e = e ? e : vm_find_locked(v, ref);
-    if (e) {
+    if (e && vm_is_visible(&e->row)) {
         matches = 1;
         memcpy(ret_id, e->row.id, ID_SIZE);
     } else if (id_is_prefix(ref)) {
         list_for_each (it, &v->entries) {
             const struct vm_row *row = &LIST_ENTRY(it, struct vm_entry, node)->row;
 
-            if (str_starts_with(row->id, ref)) {
+            if (vm_is_visible(row) && str_starts_with(row->id, ref)) {
                 matches++;
                 memcpy(ret_id, row->id, ID_SIZE);
             }
@@ -624,7 +624,9 @@ json_t *vms_count_by_state(struct vms *v)
 
     leaf_lock(&v->table);
     list_for_each (it, &v->entries) {
-        counts[LIST_ENTRY(it, struct vm_entry, node)->row.state]++;
+        const struct vm_row *row = &LIST_ENTRY(it, struct vm_entry, node)->row;
+
+        counts[row->state] += vm_is_visible(row);
     }
     leaf_unlock(&v->table);
     for (int i = 0; i < VM_STATE_COUNT; i++) {

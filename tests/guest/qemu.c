@@ -8,6 +8,9 @@
  *   error      the command fails             close      the connection ends instead
  *   garbage    a line that is no JSON        silence    no answer, now or later
  *
+ * It can be saved and restored: what it writes for that is "saved", and what it is restored from
+ * must be so.
+ *
  * "greeting" is a command as well, which a new connection stands for. With "full-" before it, the
  * guest is configured and then stopped for want of space on the host, and what goes wrong does so
  * from there on.
@@ -28,6 +31,8 @@
 /* src/vmm/qemu/qemu_cmdline.h */
 #define QMP_FD 8
 #define AGENT_FD 9
+#define MEMORY_FD 10
+#define STATE_FD 11
 #define LINE_MAX_BYTES 4096
 
 static struct {
@@ -38,8 +43,9 @@ static struct {
     char line[LINE_MAX_BYTES];
     size_t line_len;
     struct buf in;
-    enum { PRELAUNCH, RUNNING, PAUSED, IO_ERROR } state;
-} me = {.qmp = -1, .agent = -1, .in = {.max = 4 * FRAME_MAX}};
+    int sent; /* the last descriptor that came, or -1 */
+    enum { PRELAUNCH, RUNNING, PAUSED, IO_ERROR, INMIGRATE, POSTMIGRATE } state;
+} me = {.qmp = -1, .agent = -1, .sent = -1, .in = {.max = 4 * FRAME_MAX}};
 
 static void hang_up(int *fd)
 {
@@ -85,9 +91,33 @@ static bool go_wrong(const char *asked, long id)
     return true;
 }
 
+static void save(void)
+{
+    bool done = pwrite(MEMORY_FD, "memory", 6, 4096) == 6 && write(me.sent, "saved", 5) == 5;
+
+    me.state = POSTMIGRATE;
+    (void)dprintf(me.qmp, "{\"event\": \"MIGRATION\", \"data\": {\"status\": \"%s\"}}\r\n",
+                  done ? "completed" : "failed");
+}
+
+/* As QEMU it ends when it finds something else. */
+static void restore(void)
+{
+    char state[8] = "", memory[8] = "";
+
+    if (read(STATE_FD, state, sizeof(state)) != 5 || strcmp(state, "saved") != 0 ||
+        pread(MEMORY_FD, memory, 6, 4096) != 6 || strcmp(memory, "memory") != 0) {
+        (void)fputs("load of migration failed\n", stderr);
+        exit(1);
+    }
+    me.state = RUNNING;
+    (void)dprintf(me.qmp, "{\"event\": \"RESUME\"}\r\n");
+}
+
 static void answer(const char *command, long id)
 {
-    static const char *const states[] = {"prelaunch", "running", "paused", "io-error"};
+    static const char *const states[] = {"prelaunch", "running",   "paused",
+                                         "io-error",  "inmigrate", "postmigrate"};
 
     if (strcmp(command, "query-status") == 0) {
         (void)dprintf(me.qmp, "{\"return\": {\"status\": \"%s\"}, \"id\": %ld}\r\n",
@@ -110,6 +140,10 @@ static void answer(const char *command, long id)
     (void)dprintf(me.qmp, "{\"return\": {}, \"id\": %ld}\r\n", id);
     if (strcmp(command, "quit") == 0) {
         exit(0);
+    } else if (strcmp(command, "migrate") == 0) {
+        save();
+    } else if (strcmp(command, "migrate-incoming") == 0) {
+        restore();
     }
 }
 
@@ -118,12 +152,13 @@ static void on_line(const char *line)
     const char *id = strstr(line, "\"id\":");
     char command[32], *dash;
 
-    if (sscanf(line, "{\"execute\":\"%31[^\"]", command) != 1 || !id) {
+    /* The blank is what a descriptor comes with. */
+    if (sscanf(line, " {\"execute\":\"%31[^\"]", command) != 1 || !id) {
         hang_up(&me.qmp);
         return;
     }
     /* In a VM's name there is no other. */
-    if ((dash = strchr(command, '_'))) {
+    while ((dash = strchr(command, '_'))) {
         *dash = '-';
     }
     if (!go_wrong(command, strtol(id + strlen("\"id\":"), NULL, 10))) {
@@ -131,9 +166,30 @@ static void on_line(const char *line)
     }
 }
 
+/* As read, and takes a descriptor that comes along. */
+static ssize_t receive(char *into, size_t size)
+{
+    struct iovec data = {.iov_base = into, .iov_len = size};
+    union {
+        struct cmsghdr header;
+        uint8_t room[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct msghdr message = {.msg_iov = &data,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof(control)};
+    ssize_t n = recvmsg(me.qmp, &message, MSG_CMSG_CLOEXEC);
+    struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+
+    if (c && c->cmsg_type == SCM_RIGHTS) {
+        memcpy(&me.sent, CMSG_DATA(c), sizeof(me.sent));
+    }
+    return n;
+}
+
 static void on_qmp(void)
 {
-    ssize_t n = read(me.qmp, me.line + me.line_len, sizeof(me.line) - 1 - me.line_len);
+    ssize_t n = receive(me.line + me.line_len, sizeof(me.line) - 1 - me.line_len);
     char *end;
 
     if (n <= 0) {
@@ -215,6 +271,17 @@ static void read_back(const struct frame *f)
         .type = FRAME_REPLY, .stream = f->stream, .payload = reply, .length = (uint32_t)len});
 }
 
+/* It had nothing to say. */
+static void end_session(uint32_t stream)
+{
+    static const uint8_t exited[5];
+
+    send_frame((struct frame){.type = FRAME_END, .stream = stream, .channel = FRAME_STDOUT});
+    send_frame((struct frame){.type = FRAME_END, .stream = stream, .channel = FRAME_STDERR});
+    send_frame((struct frame){
+        .type = FRAME_EXITED, .stream = stream, .payload = exited, .length = sizeof(exited)});
+}
+
 static void on_frame(const struct frame *f)
 {
     static const uint8_t done[4];
@@ -235,6 +302,13 @@ static void on_frame(const struct frame *f)
     case FRAME_POWEROFF:
         send_frame((struct frame){
             .type = FRAME_REPLY, .stream = f->stream, .payload = done, .length = sizeof(done)});
+        break;
+    case FRAME_EXEC:
+        send_frame((struct frame){
+            .type = FRAME_STARTED, .stream = f->stream, .payload = done, .length = sizeof(done)});
+        break;
+    case FRAME_ATTACH:
+        end_session(f->stream);
         break;
     default:
         break;
@@ -278,6 +352,9 @@ int main(int argc, char **argv)
 
     (void)signal(SIGPIPE, SIG_IGN);
     for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "-incoming") == 0) {
+            me.state = INMIGRATE;
+        }
         if (strncmp(argv[i], guest, strlen(guest)) == 0) {
             (void)snprintf(me.wrong, sizeof(me.wrong), "%.*s",
                            (int)strcspn(argv[i] + strlen(guest), ","), argv[i] + strlen(guest));

@@ -31,7 +31,9 @@ VM = {
     "vcpus": 1, "memory_mib": 512, "disk_bytes": 8 << 30, "pending": [], "init": "agent", "labels": {},
     "description": "",
     "network": {"mode": "none", "ipv4": None, "ipv6": None, "dns_name": None, "ports": []},
-    "sessions": 1, "created_at": TIME, "started_at": TIME, "exit": None, "auto_remove": False,
+    "sessions": 1, "created_at": TIME, "started_at": TIME,
+    "start": {"how": "boot", "template": None, "why": "it was to boot (cold)"},
+    "exit": None, "auto_remove": False,
     "restart": "no", "restart_count": 0, "restart_at": None, "autostart": False,
     "auto_stop_after_ms": 0, "expires_after_ms": 0, "expires_at": None,
     "workspace": None, "timeline": [{"phase": "boot", "ms": 700}],
@@ -47,6 +49,10 @@ IMAGE = {"id": DIGEST, "digest": DIGEST, "names": ["debian"], "size_bytes": 300 
          "created_at": TIME, "managed": True, "config": {}}
 KERNEL = {"id": "sha256:" + "cd" * 32, "digest": "sha256:" + "cd" * 32, "names": ["k"],
           "size_bytes": 30 << 20, "created_at": TIME, "version": "6.1.0"}
+TEMPLATE = {"id": "a1b2c3d4e5f60718293a4b5c6d7e8f90", "image": {"name": "debian", "digest": DIGEST},
+            "kernel": "sha256:" + "cd" * 32, "vmm": "qemu", "vcpus": 1, "memory_mib": 512,
+            "disk_bytes": 8 << 30, "init": "agent", "tsc_khz": 2500000, "size_bytes": 90 << 20,
+            "loaded": True, "uses": 3, "created_at": TIME, "used_at": TIME}
 STATUS = {"pid": 1, "version": "1", "socket": "/run/banger/banger.sock",
           "state_dir": "/var/lib/banger", "dns": None, "web_url": None, "owner": 0,
           "helper": {"mode": "in process"}, "vms": {"running": 1}, "started_at": TIME}

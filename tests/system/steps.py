@@ -170,7 +170,10 @@ def fake_banger(make_banger, silence=20, slots=0):
 
 def fake_qemu(make_banger, silence=20):
     """One whose QEMU is tests/guest/qemu.c: a process that speaks QMP and no machine."""
-    banger = make_banger(config=QUICK_BOOT.format(silence=silence, timeout=60))
+    return with_fake_qemu(make_banger(config=QUICK_BOOT.format(silence=silence, timeout=60)))
+
+
+def with_fake_qemu(banger):
     shutil.copy2(BUILD / "guest-qemu", banger.home / "qemu-system-x86_64")
     banger.environment["PATH"] = f"{banger.home}:{banger.environment['PATH']}"
     return banger

@@ -21,6 +21,7 @@ def everything(banger):
         "vms": sorted(vms(banger)),
         "images": call(banger, "image.list"),
         "kernels": call(banger, "kernel.list"),
+        "templates": call(banger, "template.list"),
         "qemu": banger.qemu_pids(),
         # SQLite makes and removes these as it likes.
         "files": sorted(str(f) for f in files if not f.name.endswith(("-wal", "-shm"))),
@@ -73,6 +74,13 @@ def unchanged(shared):
     (["logs", "nothing"], 1, "no VM 'nothing'", "banger ps -a"),
     (["exec", "nothing", "true"], 125, "no VM 'nothing'", "banger ps -a"),
     (["session", "list", "nothing"], 1, "no VM 'nothing'", "banger ps -a"),
+    (["template", "show", "nothing"], 1, "no template 'nothing'", "banger template list"),
+    (["template", "delete", "0"], 1, "no template '0'", "banger template list"),
+    (["template", "create", "--memory", "1K"], 2, "--memory must be 64M to 1T", True),
+    (["template", "create", "--name", "x"], 2, "unknown flag '--name'", True),
+    (["template", "prune", "--keep-storage", "lots"], 2, "--keep-storage must be a size", True),
+    (["template", "prune", "--unused-for", "400d"], 2, "--unused-for must be", True),
+    ([*RUN, "--cold=yes", "--", "true"], 2, "--cold takes no value", True),
     (["rm", SHARED_VM], 1, "is running", "--force"),
     ([*RUN, "--name", SHARED_VM, "--", "true"], 125,
      f"VM '{SHARED_VM}' exists already", "choose another --name"),
@@ -86,6 +94,7 @@ def test_bad_value_is_refused_with_reason_and_hint(unchanged, args, status, said
 
 def test_control_characters_of_input_do_not_reach_the_terminal(unchanged):
     for args in ([*RUN, "--name", "a\x1b[31m", "--", "true"], ["vm", "show", "\x1b]0;x\x07"],
+                 ["template", "show", "\x1b]0;x\x07"],
                  ["ru\x1bn"], [*RUN, "--image", "x\x1b[2J", "--", "true"],
                  [*RUN, "--\x1b[1m", "--", "true"], ["image", "register", "x\x1b[1m", "/dev/null"]):
         result = unchanged.run(*args)

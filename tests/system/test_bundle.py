@@ -13,7 +13,7 @@ from test_doctor import FINE
 
 SECRET = "hunter2Xyz"
 PEM = "-----BEGIN OPENSSH PRIVATE KEY-----\n{}\n-----END OPENSSH PRIVATE KEY-----\n"
-ASKED = {"daemon-status.json", "vms.json", "operations.json", "images.json", "kernels.json",
+ASKED = {"daemon-status.json", "vms.json", "operations.json", "images.json", "kernels.json", "templates.json",
          "config.json", "store-check.json", "reconcile.json"}
 
 

@@ -8,8 +8,8 @@ import re
 import pytest
 from banger import ROOT
 from frames import STDOUT
-from mock_daemon import (CONFIGURATION, IMAGE, KERNEL, SESSION, STATUS, VM, VM_ID, MockDaemon, Operation,
-                         RpcError)
+from mock_daemon import (CONFIGURATION, IMAGE, KERNEL, SESSION, STATUS, TEMPLATE, VM, VM_ID, MockDaemon,
+                         Operation, RpcError)
 
 # Each command with its operands; other names behind "="; its flags. Flags of every command first.
 TABLE = """
@@ -19,7 +19,7 @@ run [-- COMMAND...]
     --name=NAME --image=IMAGE --kernel=KERNEL --vmm=VMM(auto|qemu|firecracker|fake)
     --init=INIT(agent|image) --vcpus=N
     -m/--memory=SIZE --disk=SIZE --label=NAME=VALUE --description=TEXT --timeout=TIME
-    --restart=POLICY --autostart --auto-stop-after=TIME --expires-after=TIME
+    --restart=POLICY --autostart --auto-stop-after=TIME --expires-after=TIME --cold
 exec VM [[--] COMMAND...]
     -i/--interactive -t/--tty -e/--env=NAME=VALUE -w/--workdir=DIR -u/--user=USER
 cp SRC... DST
@@ -34,6 +34,7 @@ vm create
     --init=INIT(agent|image) --vcpus=N
     -m/--memory=SIZE --disk=SIZE --label=NAME=VALUE --description=TEXT --timeout=TIME
     --restart=POLICY --autostart --auto-stop-after=TIME --expires-after=TIME --no-start --rm
+    --cold
 vm start VM... = start
 vm stop VM... = stop
     -f/--force --timeout=TIME
@@ -70,6 +71,16 @@ image register NAME PATH
 kernel list = kernel ls
     --filter=KEY=PATTERN --sort=KEY --reverse
 kernel import NAME DIRECTORY
+template list = template ls
+    --filter=KEY=PATTERN --sort=KEY --reverse
+template show TEMPLATE... = template inspect
+template create
+    --image=IMAGE --kernel=KERNEL --vmm=VMM(auto|qemu|firecracker|fake) --init=INIT(agent|image)
+    --vcpus=N -m/--memory=SIZE --disk=SIZE
+template delete TEMPLATE... = template rm, template remove
+template verify [TEMPLATE]
+template prune
+    --unused-for=TIME --keep-storage=SIZE --dry-run
 session list VM = session ls
     --filter=KEY=PATTERN --sort=KEY --reverse
 session wait VM SESSION
@@ -103,6 +114,7 @@ internal protocol
 OP_ID = "00112233445566778899aabbccddeeff"
 ENDED = SESSION | {"state": "exited", "exit": {"code": 5, "signal": None}}
 OP = Operation({"vm": VM, "session": SESSION}).show("done")
+MADE = OP | {"kind": "template.create", "target": "debian", "result": TEMPLATE}
 
 STATS = {"id": VM["id"], "name": "quiet-fox", "interval_ms": 500, "cpu_permille": 12, "cpu_ms": 900,
          "rss_bytes": 1 << 20, "pss_bytes": None, "pss_why": "no", "disk": None, "net": None,
@@ -117,13 +129,14 @@ START = {"incarnation": 3, "started_at": VM["created_at"], "accel": "tcg", "ms":
          "timeline": [{"phase": "boot", "ms": 12}]}
 PRUNED = {"id": VM["id"], "name": "quiet-fox", "state": "stopped", "state_since": VM["created_at"],
           "bytes": 4096, "error": None}
+CHECK = {"id": TEMPLATE["id"], "image": "debian", "problem": None}
 LOG = {"text": "said\n", "position": 5, "skipped": 0}
 SET = {"vm": VM, "changes": [{"field": "name", "from": "a", "to": "b", "applies": "live",
                               "note": "said\x1b"}]}
 
 # Words; the method they call with which params and what it answers; what they print: a "listing",
 # "rows" of one object, "one" object or "each" (one object, or an array for several operands), "silence" (an object for
-# programs), "lines" of what is changed, the "name" or "digest" of what was made, the bytes of a
+# programs), "lines" of what is changed, the "name", "digest" or "id" of what was made, the bytes of a
 # "log", or "text" of our own.
 PAGE = {"limit": 200, "members": ["name", "state", "reason", "image.name", "vcpus", "memory_mib",
                                    "created_at"]}
@@ -140,6 +153,9 @@ CALLS = [
       "expires_after_ms": 604800000}, OP, "name"),
     ("run -d -- true", "vm.create.begin",
      {"main": {"command": ["true"], "stdin": "closed"}}, OP, "name"),
+    ("vm create --cold", "vm.create.begin", {"cold": True}, OP, "name"),
+    ("run -d --cold -- true", "vm.create.begin",
+     {"cold": True, "main": {"command": ["true"], "stdin": "closed"}}, OP, "name"),
     ("vm start a", "vm.start", {"vm": "a"}, VM, "silence"),
     ("vm stop a", "vm.stop", {"vm": "a"}, VM, "silence"),
     ("vm stop -f --timeout 2m a", "vm.stop", {"vm": "a", "force": True, "timeout_ms": 120000}, VM,
@@ -183,6 +199,18 @@ CALLS = [
     ("kernel list", "kernel.list", {}, [KERNEL], "listing"),
     ("kernel import n /", "kernel.import.begin", {"name": "n", "path": "/"},
      OP | {"result": KERNEL}, "digest"),
+    ("template list", "template.list", {}, [TEMPLATE], "listing"),
+    ("template show a1", "template.show", {"template": "a1"}, TEMPLATE, "each"),
+    ("template create", "template.create.begin", {}, MADE, "id"),
+    ("template create --image i --kernel k --vmm qemu --init image --vcpus 2 -m 1G --disk 16G",
+     "template.create.begin", {"image": "i", "kernel": "k", "vmm": "qemu", "init": "image", "vcpus": 2,
+                               "memory_mib": 1024, "disk_bytes": 16 << 30}, MADE, "id"),
+    ("template delete a1", "template.delete", {"template": "a1"}, {}, "silence"),
+    ("template verify", "template.verify", {}, [CHECK], "listing"),
+    ("template verify a1", "template.verify", {"template": "a1"}, [CHECK], "listing"),
+    ("template prune", "template.prune", {}, [TEMPLATE], "listing"),
+    ("template prune --unused-for 30m --keep-storage 2G --dry-run", "template.prune",
+     {"unused_for_ms": 1800000, "keep_bytes": 2 << 30, "dry_run": True}, [TEMPLATE], "listing"),
     ("session list a", "session.list", {"vm": "a"}, [SESSION], "listing"),
     ("op list", "op.list", {}, [OP], "listing"),
     ("op show " + OP_ID, "op.status", {"op": OP_ID}, OP, "each"),
@@ -398,7 +426,7 @@ def test_command_calls_and_prints(bare, daemon, words, method, params, result, p
         "listing": None, "rows": None, "one": None, "each": None, "text": None,
         "lines": "quiet-fox: name 'a' -> 'b': said\\x1b\n",
         "silence": "", "name": "quiet-fox\n", "log": "said\n",
-        "digest": f"{(made or {}).get('digest')}\n",
+        "digest": f"{(made or {}).get('digest')}\n", "id": f"{(made or {}).get('id')}\n",
     }[prints]
     assert plain.out == expected if expected is not None else plain.out.endswith("\n")
     if prints == "text":
@@ -407,7 +435,7 @@ def test_command_calls_and_prints(bare, daemon, words, method, params, result, p
         return
     if prints == "rows":
         result = result.get("processes", result.get("listeners", [result]))
-    whole = made["vm"] if prints == "name" else made if prints == "digest" else result
+    whole = made["vm"] if prints == "name" else made if prints in ("digest", "id") else result
     assert json.loads(bare.ok("--format", "json", *words).out) == whole
     lines = bare.ok("--format", "jsonl", *words).out.splitlines()
     assert [json.loads(line) for line in lines] == (whole if prints in ("listing", "rows") else [whole])
@@ -425,13 +453,16 @@ def test_command_calls_and_prints(bare, daemon, words, method, params, result, p
     ("stop", "vm.stop", "vm", VM), ("rm", "vm.delete", "vm", None),
     ("restart", "vm.restart", "vm", VM), ("kill", "vm.kill", "vm", VM),
     ("pause", "vm.pause", "vm", VM), ("resume", "vm.resume", "vm", VM),
-    ("op show", "op.status", "op", OP), ("op cancel", "op.cancel", "op", OP)])
+    ("op show", "op.status", "op", OP), ("op cancel", "op.cancel", "op", OP),
+    ("template show", "template.show", "template", TEMPLATE),
+    ("template rm", "template.delete", "template", None)])
 def test_several_operands_are_an_array_and_valid_ones_proceed(bare, daemon, words, method, key,
                                                               shown):
     def one(params):
         if params[key] == "bad":
             raise RpcError("not_found", "no such thing", "look elsewhere")
-        return shown | {"name" if key == "vm" else "target": params[key]} if shown else {}
+        named = {"vm": {"name": params[key]}, "op": {"target": params[key]}, "template": {}}
+        return shown | named[key] if shown else {}
     daemon.answers[method] = one
     first, second = one({key: "a"}), one({key: "b"})
     assert bare.json(*words.split(), "a", "b") == [first, second]
@@ -524,6 +555,33 @@ def test_verify_store_prints_problems_and_nothing_when_sound(bare, daemon):
     assert (result.returncode, result.out) == (1, "one\ntwo\n")
     result = bare.run("daemon", "verify-store", "--format", "json")
     assert (result.returncode, json.loads(result.out)) == (1, {"problems": ["one", "two"]})
+
+
+def test_template_verify_is_1_when_one_was_broken(bare, daemon):
+    broken = CHECK | {"id": "f" * 32, "problem": "its memory is not what was saved"}
+    daemon.answers["template.verify"] = lambda params: [CHECK, broken]
+    result = bare.run("template", "verify")
+    assert (result.returncode, result.err) == (1, "")
+    lines = result.out.splitlines()
+    assert lines[0].split() == ["ID", "IMAGE", "PROBLEM"]
+    assert re.fullmatch(r"a1b2c3d4e5f6 +debian +none", lines[1])
+    assert lines[2].endswith(broken["problem"])
+    result = bare.run("template", "verify", "--format", "json")
+    assert result.returncode == 1 and json.loads(result.out) == [CHECK, broken]
+
+
+def test_help_has_defaults_as_people_write_them(bare):
+    defaults = {(c["path"], f["name"]): f["default"] for c in bare.json("help")["commands"]
+                for f in c["flags"]}
+    for path, name, default in (
+            ("vm prune", "stopped-for", "1d"), ("template prune", "unused-for", "7d"),
+            ("template prune", "keep-storage", None), ("vm stats", "interval", "500ms"),
+            ("vm stop", "timeout", "30s"), ("run", "memory", "512M"), ("vm logs", "tail", "64K")):
+        assert defaults[path, name] == default, (path, name)
+    # Said once: by what the text says, or by what is put behind it.
+    for command in bare.json("help")["commands"]:
+        for flag in command["flags"]:
+            assert not (flag["default"] and "Default" in flag["doc"]), (command["path"], flag)
 
 
 def test_session_wait_for_a_lost_command_is_125(bare, daemon):

@@ -251,9 +251,12 @@ def test_garbage_from_the_daemon_is_a_clear_error(bare, data):
 def test_results_of_wrong_shape_do_not_crash(bare, daemon, reply):
     daemon.checks = False
     for method in ("vm.list", "vm.show", "vm.logs", "session.list", "image.list", "op.list",
+                   "template.list", "template.show", "template.verify", "template.create.begin",
                    "daemon.status", "session.start", "vm.create.begin", "op.watch"):
         daemon.answers[method] = lambda params: reply
     for args in (["ps"], ["vm", "show", "x"], ["logs", "x"], ["session", "list", "x"],
+                 ["template", "ls"], ["template", "show", "x"], ["template", "verify"],
+                 ["template", "create"],
                  ["image", "ls"], ["op", "ls"], ["daemon", "status"], ["exec", "x", "true"],
                  ["run", "--", "true"], ["ps", "-q"], ["run", "x"], ["ps", "--format", "jsonl"]):
         result = bare.run(*args)

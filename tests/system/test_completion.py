@@ -24,7 +24,8 @@ def daemon(bare):
     with MockDaemon(bare.socket_path) as mock:
         mock.answers |= {"vm.list": lambda params: [VM, OTHER], "image.list": lambda params: [IMAGE],
                          "kernel.list": lambda params: [KERNEL], "op.list": lambda params: [OP],
-                         "session.list": lambda params: [EVIL]}
+                         "session.list": lambda params: [EVIL],
+                         "template.list": lambda params: [mock_daemon.TEMPLATE]}
         yield mock
 
 
@@ -82,6 +83,13 @@ def offers(banger, *words, **kwargs):
     ("session wait second ", [SESSION["id"][:12]]),
     ("session wait second x", []),
     ("op show ", [OP["id"][:12]]),
+    ("template show ", ["a1b2c3d4e5f6"]),
+    ("template rm a1b2c3d4e5f6 ", []),
+    ("template verify a1", ["a1b2c3d4e5f6"]),
+    ("template verify b", []),
+    ("template verify a1b2c3d4e5f6 ", []),
+    ("template ", ["create", "delete", "list", "prune", "show", "verify"]),
+    ("template create --image ", ["debian", "deb:12"]),
     ("completion ", ["bash", "zsh", "fish"]),
     ("help im", ["image"]),
     ("help vm sh", ["show"]),
@@ -117,6 +125,8 @@ def test_candidates_say_what_they_are(bare, daemon):
     assert out == "quiet-fox\trunning\nsecond\tstopped\n"
     out = bare.ok("internal", "complete", "--", "vm", "sh").out
     assert out == "show\tShow VMs.\n"
+    out = bare.ok("internal", "complete", "--", "template", "show", "").out
+    assert out == "a1b2c3d4e5f6\tdebian, 512M\n"
 
 
 def test_text_of_guests_is_escaped(bare, daemon):
@@ -148,7 +158,7 @@ def test_nonsense_from_the_daemon_is_nothing(bare, daemon, reply):
     for method in list(daemon.answers):
         daemon.answers[method] = lambda params: reply
     for words in (["vm", "show", ""], ["run", "--image", ""], ["op", "show", ""],
-                  ["session", "wait", "a", ""]):
+                  ["template", "show", ""], ["session", "wait", "a", ""]):
         result = bare.run("internal", "complete", "--", *words)
         assert (result.returncode, result.out, result.err) == (0, "", "")
 

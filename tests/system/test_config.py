@@ -91,11 +91,16 @@ def test_a_secret_is_only_told_to_be_set(bare):
     ("boot_slots = 'two'\n", "{file}:1:14: 'boot_slots' must be a whole number from 0 to 256",
      "docs/CONFIG.md lists the keys"),
     ("accel = 7\n", "{file}:1:9: 'accel' must be a string", "docs/CONFIG.md lists the keys"),
+    ("templates = 'always'\n", "{file}:1:13: 'templates' must be one of auto|manual|off",
+     "docs/CONFIG.md lists the keys"),
+    ("template_disk_mib = -1\n",
+     "{file}:1:21: 'template_disk_mib' must be a whole number from 0 to 16777216",
+     "docs/CONFIG.md lists the keys"),
     ("accel = 'kvm'\nacel = 1\nboot_slots = 999\n",
      "{file}:2:1: unknown key 'acel' (did you mean 'accel'?)\n"
      "  {file}:3:14: 'boot_slots' must be a whole number from 0 to 256",
      "docs/CONFIG.md lists the keys"),
-], ids=["key", "later", "table", "empty-table", "type", "string", "several"])
+], ids=["key", "later", "table", "empty-table", "type", "string", "choice", "negative", "several"])
 @pytest.mark.parametrize("args", [["ps"], ["config", "show"]], ids=["ps", "show"])
 def test_mistakes_are_told_once_with_place_and_suggestion(bare, args, text, said, hint):
     bare.configure(text)
@@ -106,6 +111,19 @@ def test_mistakes_are_told_once_with_place_and_suggestion(bare, args, text, said
     assert_daemon_ends(bare)
     bare.configure('accel = "tcg"\n')
     bare.ok("ps")
+
+
+def test_templates_that_are_off_are_no_methods_of_the_daemon(make_banger):
+    bare = make_banger(config='accel = "tcg"\ntemplates = "off"\n', assets=False)
+    assert settings(bare.json("config", "show"))["templates"] == \
+        ("off", "file", f"{bare.config_file}:2")
+    for words in ("list", "show x", "create", "delete x", "verify", "prune"):
+        assert_error(bare.run("template", *words.split()), "templates are off",
+                     hint="banger daemon stop")
+    assert not (bare.state_dir / "templates").exists()
+    bare.configure('accel = "tcg"\ntemplates = "manual"\n')
+    bare.ok("daemon", "stop")
+    assert bare.json("template", "list") == []
 
 
 def test_daemon_by_hand_tells_mistakes_too_and_ends_with_2(bare):

@@ -13,7 +13,7 @@ from steps import SHARED_VM, assert_error, call, never_boots, redirected, sh
 VM = set("""id name state reason incarnation image kernel vmm vcpus memory_mib disk_bytes init
     labels network sessions created_at started_at exit auto_remove workspace timeline""".split())
 VM_MORE = {"state_since", "pending", "description", "restart", "restart_count", "restart_at", "autostart",
-           "auto_stop_after_ms", "expires_after_ms", "expires_at"}
+           "auto_stop_after_ms", "expires_after_ms", "expires_at", "start"}
 SESSION = set("""id vm name state command cwd user tty stdin tags exit started_at ended_at readers
     writer bytes""".split())
 SESSION_MORE = {"command_shortened", "error"}
@@ -52,6 +52,7 @@ def test_keys_of_a_vm(shared):
     assert set(vm) == VM | VM_MORE
     assert set(vm["image"]) == set(vm["kernel"]) == {"name", "digest"}
     assert set(vm["vmm"]) == {"name", "version", "accel", "why"}
+    assert set(vm["start"]) == {"how", "template", "why"}
     assert set(vm["network"]) == {"mode", "ipv4", "ipv6", "dns_name", "ports"}
     assert all(set(phase) == {"phase", "ms"} for phase in vm["timeline"]) and vm["timeline"]
     assert ID.fullmatch(vm["id"]) and vm["name"] == SHARED_VM

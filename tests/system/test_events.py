@@ -1,4 +1,4 @@
-"""Events: what became of VMs, images and kernels; numbered, kept, followed, bounded."""
+"""Events: what became of VMs, images, kernels and templates; numbered, kept, followed, bounded."""
 
 import json
 import os
@@ -71,6 +71,17 @@ def test_names_of_images_and_kernels_are_told(fake):
     found = {(e["kind"], e["name"]) for e in events(fake)}
     assert images and {("image.named", name) for name in images} <= found
     assert [e for e in events(fake, "--filter", "kind=kernel.*")][0]["object"].startswith("sha256:")
+
+
+def test_templates_are_told_and_not_the_machines_they_were(banger):
+    last = events(banger)[-1]["number"]
+    made = banger.ok("template", "create", "-q").out.strip()
+    banger.ok("template", "delete", made)
+    since = events(banger, "--since", str(last))
+    assert [(e["kind"], e["object"], e["name"], e["reason"]) for e in since] == [
+        ("template.created", made, "debian", None), ("template.deleted", made, "debian", None)]
+    line = banger.ok("events", "--filter", "kind=template.*").out.splitlines()[-1]
+    assert re.fullmatch(rf" *\d+  \S+Z  template\.deleted +debian +{made[:12]}", line), line
 
 
 def test_formats_filters_and_numbers(fake):

@@ -5,7 +5,7 @@ import os
 import signal
 
 import pytest
-from banger import SLOWNESS
+from banger import BUILD, SLOWNESS
 from steps import (FAKE_PROGRAM, assert_error, assert_nothing_left, call, fake_banger, parent_pid,
                    vm_main_pid, vms, wait_vm)
 
@@ -59,6 +59,18 @@ def test_fake_vms_are_refused_by_a_daemon_that_is_not_for_tests(banger):
     result = banger.run(*RUN, "--", "true")
     assert_error(result, "isolate nothing", status=125, hint="--vmm qemu")
     assert_nothing_left(banger)
+
+
+def test_no_template_is_made_of_a_fake_vm(fake):
+    fake.ok("daemon", "stop")
+    # Also where its program is found like any.
+    result = fake.run("template", "create", "-q", "--vmm", "fake",
+                      env={"PATH": f"{BUILD}:{os.environ['PATH']}"})
+    assert_error(result, "VMs of 'fake' cannot be saved", hint="--vmm qemu")
+    assert fake.json("template", "list") == [] and fake.daemon_pid()
+    # Nor does one say where it might have come from.
+    fake.ok(*CREATE)
+    assert fake.json("vm", "show", "x")["start"] == {"how": "boot", "template": None, "why": None}
 
 
 def test_fake_vm_says_that_it_isolates_nothing(fake):

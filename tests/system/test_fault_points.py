@@ -365,6 +365,61 @@ def of_grow(faults):
     return lambda: None, act, recover
 
 
+def of_template(faults):
+    """Made or not, it can be made then, and what there is is whole."""
+    banger = faults.banger
+
+    def recover(_):
+        made = banger.ok("template", "create").out.strip()
+        assert banger.ok("template", "list", "-q").out.split() == [made]
+        assert [p.name for p in (banger.state_dir / "templates").iterdir()] == [made]
+        banger.ok("template", "verify")
+        banger.ok("template", "delete", made)
+
+    return lambda: None, lambda: faults.run("template", "create", "--quiet"), recover
+
+
+def of_fork(faults):
+    """It is forked, or boots, or does not start; the template is whole, or is gone."""
+    banger = faults.banger
+
+    def prepare():
+        banger.ok("template", "create")
+        # From its files.
+        assert faults.start_daemon()
+
+    def recover(done):
+        assert done == ("x" in vms(banger)) or vms(banger)["x"]["state"] != "running"
+        if done:
+            assert vms(banger)["x"]["start"]["how"] in ("boot", "fork")
+            faults.assert_up("x")
+        if "x" in vms(banger):
+            banger.ok("rm", "--force", "x")
+        banger.ok("template", "verify")
+        banger.ok("template", "create")
+        assert faults.try_create("x")
+        assert vms(banger)["x"]["start"]["how"] == "fork"
+        banger.ok("rm", "--force", "x")
+
+    return prepare, lambda: faults.try_create("x"), recover
+
+
+def of_template_delete(faults):
+    banger = faults.banger
+
+    def recover(_):
+        made = banger.ok("template", "list", "-q").out.split()
+        assert len(made) <= 1
+        if made:
+            banger.ok("template", "delete", made[0])
+        assert faults.start_daemon()
+        banger.ok("ps")
+        assert list((banger.state_dir / "templates").iterdir()) == []
+
+    return lambda: banger.ok("template", "create"), \
+        lambda: faults.run("template", "prune", "--unused-for", "0"), recover
+
+
 OPERATIONS = {"create": of_create, "start": of_start, "stop": of_stop, "kill": of_kill,
               "delete": of_delete, "pause": of_pause, "resume": of_resume}
 
@@ -391,6 +446,8 @@ def test_from_any_call_on_the_disk_may_be_full(faults, name):
 
 # What each operation comes by when its VM is QEMU's: calls of its own thread, and QMP, which is read
 # on another. Counted apart, as the threads come by theirs in no order.
+TEMPLATES = {"template": of_template, "fork": of_fork, "template delete": of_template_delete}
+FILES = "store,copy,template.*,fs.read,fs.write,fs.remove,fs.open_dir"
 OWN, QMP = "host.*,fs.listen,fs.connect", "qmp.*"
 STARTS = {OWN: {"fs.connect", "fs.listen", "host.launch", "host.reply"},
           QMP: {"qmp.read", "qmp.reply", "qmp.write"}}
@@ -409,6 +466,17 @@ def fail_each_of_qemu(faults, name, error, on):
         found[faults.points] = set().union(
             *fail_each(faults, error, prepare, act, recover, on))
     return found
+
+
+@needs_root
+@pytest.mark.parametrize("points", [FILES, OWN, QMP])
+@pytest.mark.parametrize("name", list(TEMPLATES))
+@pytest.mark.parametrize("on", [False, True])
+def test_any_call_of_a_template_may_fail(qemu_faults, name, points, on):
+    qemu_faults.points = points
+    found = fail_each(qemu_faults, errno.ENOSPC if on else errno.EIO, *TEMPLATES[name](qemu_faults),
+                      on=on)
+    assert found or name == "template delete"
 
 
 @needs_root
@@ -520,7 +588,7 @@ KNOWN = {"agent.hello", "agent.request", "agent.start", "capability.adopt", "cap
          "capability.post_start", "capability.prepare", "copy", "fs.connect", "fs.listen",
          "fs.open_dir", "fs.read", "fs.remove", "fs.write", "host.allow_disk", "host.kill",
          "host.launch", "host.pss", "host.reply", "host.status", "process", "process.find", "qmp.read", "qmp.reply", "qmp.write", "spawn",
-         "store"}
+         "store", "template.open", "template.read", "template.sync"}
 
 
 def test_every_fault_point_is_known():

@@ -132,6 +132,23 @@ def drive_catalogue(drive, kernel_dir, rootfs_tar):
     assert image in drive("image.list") and "again" in image["names"]
 
 
+def drive_templates(drive):
+    template = drive.finish(drive("template.create.begin", memory_mib=128))
+    assert (template["image"]["name"], template["memory_mib"]) == ("debian", 128)
+    assert (template["uses"], template["loaded"], template["init"]) == (0, True, "agent")
+    # The same again is that one.
+    assert drive.finish(drive("template.create.begin", memory_mib=128)) == template
+    assert drive("template.list") == [template]
+    assert drive("template.show", template=template["id"][:12]) == template
+    sound = [{"id": template["id"], "image": "debian", "problem": None}]
+    assert drive("template.verify") == drive("template.verify", template=template["id"]) == sound
+    assert drive("template.prune") == drive("template.prune", keep_bytes=1 << 40) == []
+    assert drive("template.prune", keep_bytes=0, dry_run=True) == [template]
+    assert drive("template.prune", unused_for_ms=0, dry_run=True) == [template]
+    assert drive("template.delete", template=template["id"]) == {}
+    assert drive("template.list") == []
+
+
 def drive_vm(drive):
     created = drive.finish(drive("vm.create.begin", name="driven", main={"command": ["true"]},
                                  labels={"a": "b"}))
@@ -212,6 +229,7 @@ def test_raw_client_drives_every_method(banger, kernel_dir, rootfs_tar, client):
     drive_daemon(drive)
     drive_store(drive)
     drive_catalogue(drive, kernel_dir, rootfs_tar)
+    drive_templates(drive)
     drive_vm(drive)
     drive_events(drive)
     drive_sessions(drive)

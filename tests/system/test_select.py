@@ -1,7 +1,7 @@
 """Which rows listings show, and in which order: --filter, --sort, --reverse."""
 
 import pytest
-from mock_daemon import IMAGE, SESSION, VM, MockDaemon, Operation
+from mock_daemon import IMAGE, SESSION, TEMPLATE, VM, MockDaemon, Operation
 from steps import assert_error
 
 
@@ -94,6 +94,9 @@ def test_other_listings_have_the_same_flags(bare, daemon):
     daemon.answers["session.list"] = lambda params: [SESSION, SESSION | {"state": "exited"}]
     assert [row["state"] for row in bare.json("session", "ls", "x", "--filter", "state!=running")] \
         == ["exited"]
+    daemon.answers["template.list"] = lambda params: [TEMPLATE, TEMPLATE | {"memory_mib": 64}]
+    assert [row["memory_mib"] for row in bare.json("template", "ls", "--sort", "memory_mib")] == [64, 512]
+    assert bare.json("template", "ls", "--filter", "image.name=alpine") == []
     operation = Operation({"vm": VM, "session": None}).show("done")
     daemon.answers["op.list"] = lambda params: [operation]
     assert bare.json("op", "ls", "--filter", "kind=kernel.import") == []

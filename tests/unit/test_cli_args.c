@@ -108,6 +108,7 @@ static void each_operand_and_value_is_of_a_known_kind(void **state)
         }
     }
     assert_int_equal(cli_kind_of("VM..."), KIND_VM);
+    assert_int_equal(cli_kind_of("TEMPLATE..."), KIND_TEMPLATE);
     assert_int_equal(cli_kind_of("V"), KIND_UNKNOWN);
     assert_int_equal(cli_kind_of("bash|zsh|fish"), KIND_CHOICE);
 }
