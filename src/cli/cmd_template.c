@@ -30,6 +30,11 @@ static char *cell_uses(const json_t *template)
     return x_asprintf("%lld", json_int(template, "uses", 0));
 }
 
+static char *cell_ready(const json_t *template)
+{
+    return x_asprintf("%lld", json_int(template, "ready", 0));
+}
+
 static char *cell_used(const json_t *template)
 {
     return out_age(json_str(template, "used_at", ""), clock_real_ms());
@@ -40,6 +45,7 @@ static const struct out_column columns[] = {
     {"IMAGE", cell_image, 0},
     {"MEMORY", cell_memory, OUT_RIGHT},
     {"SIZE", cell_size, OUT_RIGHT},
+    {"READY", cell_ready, OUT_RIGHT},
     {"USES", cell_uses, OUT_RIGHT},
     {"USED", cell_used, 0},
 };

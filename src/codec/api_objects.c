@@ -106,10 +106,11 @@ static const struct api_object phase = {
 
 static const struct api_object vm_origin = {
     .name = "Origin",
-    .members = MEMBERS(HAS("how", API_STRING, .choices = "boot|fork",
-                           .doc = "Whether it booted, or is a fork of a template."),
-                       MAY("template", API_ID, .doc = "Of which; it may be gone by now."),
-                       MAY("why", API_STRING, .doc = "Why so; null where there are no templates.")),
+    .members =
+        MEMBERS(HAS("how", API_STRING, .choices = "boot|fork|pool",
+                    .doc = "Whether it booted, is a fork of a template, or one that was ready."),
+                MAY("template", API_ID, .doc = "Of which; it may be gone by now."),
+                MAY("why", API_STRING, .doc = "Why so; null where there are no templates.")),
     .doc = "What a VM's last start was made of.",
 };
 
@@ -171,6 +172,7 @@ const struct api_object api_template = {
         HAS("tsc_khz", API_INT, COUNT, .doc = "Rate of the time stamp counter it was made at."),
         HAS("size_bytes", API_INT, COUNT, .doc = "What its files occupy."),
         HAS("loaded", API_BOOL, .doc = "Whether its memory is at hand for the next fork."),
+        HAS("ready", API_INT, COUNT, .doc = "Forks in its pool, for the next VMs."),
         HAS("uses", API_INT, COUNT, .doc = "How many VMs were forked from it."),
         HAS("created_at", API_TIME, .doc = "When it was made."),
         HAS("used_at", API_TIME, .doc = "When a VM was last forked from it, else when made.")),

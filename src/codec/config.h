@@ -38,6 +38,7 @@ struct config {
     int64_t min_free_mib;                 /* of the disk, for what fills it */
     char *templates;                      /* auto, manual or off */
     int64_t template_disk_mib;            /* of the disk, for all of them */
+    int64_t pool_size;                    /* forks ready, of each that is in use */
     int64_t vmm_uid_first, vmm_uid_count; /* of the VMMs of a daemon that has root */
 
     char *path;                      /* of the file, which need not exist */

@@ -132,6 +132,7 @@ static int open_templates(struct daemon *d, uint32_t tsc_khz, struct err *err)
         .tsc_khz = tsc_khz,
         .automatic = str_eq(c->templates, "auto"),
         .budget_bytes = (uint64_t)c->template_disk_mib << 20,
+        .pool_size = (unsigned)c->pool_size,
         .clock = d->params.seams.vm.clock,
     };
     struct vm_templates source;
@@ -194,7 +195,10 @@ static int open_vms(struct daemon *d, struct err *err)
     p.doctor = daemon_doctor_list(d->doctor);
     d->vms = vms_new(&p);
     daemon_doctor_set_vms(d->doctor, d->vms);
-    return open_templates(d, p.tsc_khz, err) < 0 ? -1 : vms_load(d->vms, err);
+    if (open_templates(d, p.tsc_khz, err) < 0 || vms_load(d->vms, err) < 0) {
+        return -1;
+    }
+    return d->templates ? templates_start_pools(d->templates, err) : 0;
 }
 
 /* The socket is in its own directory, which may be named by BANGER_SOCKET. */

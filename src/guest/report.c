@@ -10,6 +10,15 @@
 
 #define WINDOW (256 * 1024)
 
+static json_t *make_command_spec(const char *command)
+{
+    json_t *spec = json_object();
+
+    json_put(spec, "command", json_pack("[s]", command));
+    json_put_str(spec, "stdin", "closed");
+    return spec;
+}
+
 static json_t *make_spec(enum frame_files what)
 {
     static const char *const names[] = {[FRAME_FILES_STATS] = "stats",
@@ -158,7 +167,9 @@ static int read_all(const struct guest_report *params, const char *session, stru
 
 int guest_report_read(const struct guest_report *params, struct buf *text, struct err *err)
 {
-    _cleanup_json_ json_t *spec = make_spec(params->what), *session = NULL;
+    _cleanup_json_ json_t *spec =
+        params->command ? make_command_spec(params->command) : make_spec(params->what);
+    _cleanup_json_ json_t *session = NULL;
     const struct session_start_params start = {.link = params->link,
                                                .vm_id = params->vm_id,
                                                .spec = spec,

@@ -16,6 +16,7 @@ struct guest_report {
     struct guest_link *link; /* whose HELLO has been answered */
     const char *vm_id;
     enum frame_files what; /* FRAME_FILES_STATS, _PROCESSES or _LISTENERS */
+    const char *command;   /* NULL; or in its place a program of the guest's, without arguments */
     struct cancel *cancel;
     int64_t deadline_ms;
 };

@@ -86,6 +86,7 @@ void template_add(struct templates *t, const struct template_row *row,
     struct template *one = x_calloc(1, sizeof(*one)), *old = template_get(t, row->id);
 
     template_row_copy(&one->row, row);
+    list_init(&one->members);
     one->refs = 1;
     one->written_ms = row->used_ms;
     one->loaded.memory_fd = -1;
@@ -95,12 +96,14 @@ void template_add(struct templates *t, const struct template_row *row,
         *loaded = (struct template_loaded){.memory_fd = -1};
     }
     if (old && take_out(t, old)) {
+        template_drain(t, old);
         template_put(t, old);
     }
     template_put(t, old);
     leaf_lock(&t->table);
     list_append(&t->list, &one->node);
     leaf_unlock(&t->table);
+    template_pool_look(t);
 }
 
 int template_remove(struct templates *t, struct template *one, struct err *err)
@@ -114,6 +117,7 @@ int template_remove(struct templates *t, struct template *one, struct err *err)
     if (!take_out(t, one)) {
         return 0;
     }
+    template_drain(t, one);
     r = fs_remove_tree(t->dir_fd, one->row.id);
     template_put(t, one);
     if (r < 0) {
@@ -246,9 +250,8 @@ static int devices_new(const struct template_loaded *l, struct err *err)
     return fd;
 }
 
-/* Descriptors of the fork's own. */
-static int open_fork(struct templates *t, struct template *one, struct cancel *cancel,
-                     struct vm_fork *ret, struct err *err)
+int template_open_fork(struct templates *t, struct template *one, struct cancel *cancel,
+                       struct vm_fork *ret, struct err *err)
 {
     _cleanup_(vm_fork_done) struct vm_fork f = VM_FORK_NONE;
     char path[ID_SIZE + sizeof(TEMPLATE_DISK) + 1];
@@ -337,9 +340,11 @@ static void take(void *arg, const struct vm_row *row, struct cancel *cancel, str
                        "template %.12s is of a host with another TSC rate (%u kHz, now %u)", id,
                        one->row.tsc_khz, t->params.tsc_khz);
         discard(t, one, why);
-    } else if (open_fork(t, one, cancel, ret, &err) == 0) {
+    } else if (template_open_fork(t, one, cancel, ret, &err) == 0) {
+        (void)template_take_member(t, one, ret->member);
         (void)snprintf(why, STORE_WHY_SIZE, "template %.12s", id);
         note_used(t, one);
+        template_pool_look(t);
     } else {
         (void)snprintf(why, STORE_WHY_SIZE, "template %.12s: %.120s", id, err.message);
         /* Whatever else failed is no fault of the template's. */
@@ -391,9 +396,11 @@ json_t *template_json(struct templates *t, struct template *one)
     struct err ignored; /* our own text */
     int64_t used_ms;
     uint64_t uses;
+    unsigned ready;
     bool is_loaded;
 
     leaf_lock(&t->table);
+    ready = one->member_count;
     used_ms = one->row.used_ms;
     uses = one->row.uses;
     is_loaded = one->is_loaded;
@@ -412,6 +419,7 @@ json_t *template_json(struct templates *t, struct template *one)
     json_put_int(o, "tsc_khz", one->row.tsc_khz);
     json_put_int(o, "size_bytes", (long long)one->row.size_bytes);
     json_put(o, "loaded", json_boolean(is_loaded));
+    json_put_int(o, "ready", ready);
     json_put_int(o, "uses", (long long)uses);
     put_time(o, "created_at", one->row.created_ms);
     put_time(o, "used_at", used_ms);
@@ -640,6 +648,8 @@ int templates_new(const struct templates_params *params, struct templates **ret,
     t->loading = boot_slots_new(1);
     t->making = boot_slots_new(1);
     t->ops = op_registry_new("template.create", MAKING_MAX);
+    t->pool_stop = cancel_new();
+    t->pool_wake = -1;
     t->dir_fd = fs_open_dir(params->state_fd, DIRECTORY, true);
     if (t->dir_fd < 0) {
         err_set_errno(err, ERR_IO, t->dir_fd, "cannot make the directory of templates");
@@ -657,6 +667,7 @@ void templates_stop(struct templates *t)
 {
     if (t) {
         op_registry_free(STEAL_PTR(t->ops));
+        template_pools_end(t);
     }
 }
 
@@ -685,6 +696,8 @@ void templates_free(struct templates *t)
     boot_slots_free(t->loading);
     boot_slots_free(t->making);
     close_p(&t->dir_fd);
+    close_p(&t->pool_wake);
+    cancel_put(t->pool_stop);
     lock_done(&t->table);
     free(t);
 }

@@ -37,12 +37,16 @@ struct templates_params {
     uint32_t tsc_khz;          /* of the host; 0 = unknown */
     bool automatic;            /* one is made when a VM booted that could have been a fork */
     uint64_t budget_bytes;     /* of the disk; those that were not used for longest go */
+    unsigned pool_size;        /* forks that are kept ready, of each template that is in use */
     const struct clock *clock; /* NULL = clock_system */
 };
 
 int templates_new(const struct templates_params *params, struct templates **ret, struct err *err)
     EXCLUDES(rank_leaf);
-/* Cancels what is being made. No VM may be created any more. Accepts NULL. */
+/* Once the VMs are loaded: from now on there are pools. */
+int templates_start_pools(struct templates *t, struct err *err) EXCLUDES(rank_leaf);
+/* Cancels what is being made, and gives up the pools. No VM may be created any more. Accepts NULL.
+ */
 void templates_stop(struct templates *t);
 /* After templates_stop. Accepts NULL. */
 void templates_free(struct templates *t);

@@ -32,8 +32,18 @@ struct template
         row;            /* immutable but for uses and used_ms, which are under the table lock */
     int64_t written_ms; /* table lock: what of used_ms the store knows */
 
+    struct list members; /* table lock: struct member, of its pool, ready */
+    unsigned member_count;
+    int64_t pool_failed_ms; /* CLOCK_MONOTONIC; 0 = it did not */
+
     struct template_loaded loaded; /* who has the loading slot; set once */
     bool is_loaded;                /* table lock; then loaded is immutable but for disk */
+};
+
+/* A fork that is ready. */
+struct member {
+    struct list node;
+    char id[ID_SIZE]; /* of its VM */
 };
 
 /* What could not be made, and is not tried again by itself for a while. */
@@ -51,6 +61,12 @@ struct templates {
     struct boot_slots *loading; /* one */
     struct boot_slots *making;  /* one */
     int dir_fd;                 /* templates/ */
+    struct cancel *pool_stop;
+
+    /* set before the pools' thread runs */
+    pthread_t pool_thread;
+    bool pool_runs;
+    int pool_wake; /* eventfd, or -1 */
 
     struct lock table; /* a leaf */
     struct list list;  /* struct template, oldest first */
@@ -92,6 +108,20 @@ int template_check_disk(struct templates *t, struct template *one, struct cancel
  * then. */
 int template_publish(struct templates *t, int dir_fd, int memory_fd, struct template_row *row,
                      struct cancel *cancel, struct template_loaded *ret, struct err *err);
+
+/* Descriptors of a fork's own; it is loaded if it was not. */
+int template_open_fork(struct templates *t, struct template *one, struct cancel *cancel,
+                       struct vm_fork *ret, struct err *err);
+
+/* ---- pool.c ---- */
+
+/* One that is ready is the caller's: its id. */
+bool template_take_member(struct templates *t, struct template *one, char ret_id[ID_SIZE]);
+/* Gives up all members of one that was taken out. */
+void template_drain(struct templates *t, struct template *one);
+/* Something has changed: there may be members to be added. */
+void template_pool_look(struct templates *t);
+void template_pools_end(struct templates *t);
 
 /* ---- template_make.c ---- */
 

@@ -91,6 +91,7 @@ struct vm_object {
 enum vm_role {
     VM_ROLE_USER,     /* somebody's VM */
     VM_ROLE_TEMPLATE, /* a machine that is being made into a template, and goes then */
+    VM_ROLE_POOL,     /* a fork that waits for somebody whose VM it becomes */
     VM_ROLE_COUNT,
 };
 

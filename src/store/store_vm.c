@@ -31,12 +31,15 @@ static enum vm_state state_from_name(const char *name)
 static const char *const role_names[VM_ROLE_COUNT] = {
     [VM_ROLE_USER] = "",
     [VM_ROLE_TEMPLATE] = "template",
+    [VM_ROLE_POOL] = "pool",
 };
 
 /* One that we do not know is of a later version: nobody's VM. */
 static enum vm_role role_from_name(const char *name)
 {
-    return name[0] ? VM_ROLE_TEMPLATE : VM_ROLE_USER;
+    return str_eq(name, role_names[VM_ROLE_POOL]) ? VM_ROLE_POOL
+           : name[0]                              ? VM_ROLE_TEMPLATE
+                                                  : VM_ROLE_USER;
 }
 
 const char *vm_init_name(const struct vm_row *row)
@@ -222,6 +225,16 @@ static int insert_locked(struct store *s, const struct vm_row *row, struct err *
     return store_run(s, stmt, "insert VM", err) < 0 ? -1 : store_objects_write(s, row, err);
 }
 
+/* What a constraint means that failed. */
+static int name_is_taken(const struct vm_row *row, struct err *err)
+{
+    if (err->code == ERR_ALREADY_EXISTS) {
+        err_set(err, ERR_ALREADY_EXISTS, "VM '%s' exists already", row->name);
+        return err_hint(err, "choose another --name, or delete it with: banger rm %s", row->name);
+    }
+    return -1;
+}
+
 int store_vm_insert(struct store *s, const struct vm_row *row, struct err *err)
 {
     int r;
@@ -231,11 +244,7 @@ int store_vm_insert(struct store *s, const struct vm_row *row, struct err *err)
     r = store_end(s, true, r < 0 ? r : insert_locked(s, row, err), err);
     leaf_unlock(&s->lock);
     store_events_tell(s);
-    if (r < 0 && err->code == ERR_ALREADY_EXISTS) {
-        err_set(err, ERR_ALREADY_EXISTS, "VM '%s' exists already", row->name);
-        err_hint(err, "choose another --name, or delete it with: banger rm %s", row->name);
-    }
-    return r;
+    return r < 0 ? name_is_taken(row, err) : 0;
 }
 
 static int update_locked(struct store *s, const struct vm_row *row, struct err *err)
@@ -276,7 +285,7 @@ int store_vm_update(struct store *s, const struct vm_row *row, struct err *err)
     }
     leaf_unlock(&s->lock);
     store_events_tell(s);
-    return r;
+    return r < 0 ? name_is_taken(row, err) : 0;
 }
 
 static int commit_delete_locked(struct store *s, const char *id, struct err *err)

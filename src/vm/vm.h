@@ -72,10 +72,11 @@ struct vms_params {
 
 /* What a VM is forked from; all owned, -1 = nothing. */
 struct vm_fork {
-    char id[ID_SIZE]; /* of the template; "" = there is none, and the VM boots */
-    int memory_fd;    /* a sealed memfd */
-    int devices_fd;   /* this fork's own, at its beginning */
-    int disk_fd;      /* O_RDONLY: the data disk as it was when the machine was saved */
+    char id[ID_SIZE];     /* of the template; "" = there is none, and the VM boots */
+    char member[ID_SIZE]; /* of its pool, the caller's from now on; "" = none is ready */
+    int memory_fd;        /* a sealed memfd */
+    int devices_fd;       /* this fork's own, at its beginning */
+    int disk_fd;          /* O_RDONLY: the data disk as it was when the machine was saved */
 };
 #define VM_FORK_NONE ((struct vm_fork){.memory_fd = -1, .devices_fd = -1, .disk_fd = -1})
 void vm_fork_done(struct vm_fork *f);
@@ -128,6 +129,12 @@ struct vm_saved {
  * beside *saved. */
 int vms_save_new(struct vms *v, const struct vm_row *like, struct op *op, struct vm_saved *saved,
                  struct err *err) EXCLUDES(rank_vm);
+
+/* Makes a member of a template's pool, for VMs like row: restored, rehearsed, stopped. */
+int vms_pool_add(struct vms *v, const struct vm_row *like, const struct vm_fork *fork,
+                 struct cancel *cancel, char ret_id[ID_SIZE], struct err *err) EXCLUDES(rank_vm);
+/* Gives it up, unless it is somebody's VM by now. */
+int vms_pool_remove(struct vms *v, const char *id, struct err *err) EXCLUDES(rank_vm);
 
 /* From now on a held connection's end means nothing: the clients may go on with the next daemon. */
 void vms_stop_serving(struct vms *v) EXCLUDES(rank_leaf);

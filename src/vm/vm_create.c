@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define SESSION_START_MS 30000
+#define WAKE_MS 10000
 
 /* A connection that holds a VM's main session, or another session. Two references: the
  * connection's hook, and the operation while it runs. */
@@ -39,6 +40,8 @@ struct create {
     bool named; /* the row has its name */
     bool start;
     struct vm_fork fork; /* what it is forked from */
+    bool claims;         /* it takes over the pool's member, whose id it has */
+    bool unfit;          /* which could not be used */
     char session_id[ID_SIZE];
 };
 
@@ -245,6 +248,18 @@ static void enter_objects(struct create *c)
     }
 }
 
+/* Under the create lock. */
+static void name_and_date(struct create *c)
+{
+    struct vms *v = c->v;
+
+    while (c->row.name[0] == '\0' || (!c->named && vm_name_taken(v, c->row.name))) {
+        vm_generate_name(v->seams.random, c->row.name);
+    }
+    c->row.created_ms = c->row.state_since_ms = v->seams.clock->real_ms();
+    vm_policy_set_expiry(&c->row, c->row.created_ms);
+}
+
 /* The name is checked, and taken by the row, in one hold of the create lock. */
 static int reserve(struct create *c, struct err *err)
 {
@@ -252,11 +267,7 @@ static int reserve(struct create *c, struct err *err)
     int r = 0;
 
     create_lock(&v->create);
-    while (c->row.name[0] == '\0' || (!c->named && vm_name_taken(v, c->row.name))) {
-        vm_generate_name(v->seams.random, c->row.name);
-    }
-    c->row.created_ms = c->row.state_since_ms = v->seams.clock->real_ms();
-    vm_policy_set_expiry(&c->row, c->row.created_ms);
+    name_and_date(c);
     enter_objects(c);
     r = store_vm_insert(v->params.store, &c->row, err);
     if (r == 0) {
@@ -330,6 +341,115 @@ static int admit(struct create *c, struct vm_promise *promise, struct err *err)
     }
     CRASH_POINT("create.reserved");
     return 0;
+}
+
+/* ---- claiming a member of a pool, in the place of all that ---- */
+
+/* What the member is stays, who it is becomes what was asked for. */
+static int merge_row(struct create *c, struct err *err)
+{
+    _cleanup_vm_row_ struct vm_row member = {0};
+    struct vm_row *row = &c->row;
+
+    if (vm_get_row(c->v, row->id, &member, err) < 0) {
+        return -1;
+    }
+    if (member.role != VM_ROLE_POOL || member.state != VM_POOLED) {
+        return err_set(err, ERR_NOT_RUNNING, "the pool's member has ended");
+    }
+    row->state = VM_RESTORING;
+    row->incarnation = member.incarnation;
+    row->run_vcpus = member.run_vcpus;
+    row->run_memory_mib = member.run_memory_mib;
+    row->run_disk_bytes = member.run_disk_bytes;
+    memcpy(row->accel, member.accel, sizeof(row->accel));
+    memcpy(row->accel_why, member.accel_why, sizeof(row->accel_why));
+    memcpy(row->vmm_version, member.vmm_version, sizeof(row->vmm_version));
+    memcpy(row->template_id, member.template_id, sizeof(row->template_id));
+    (void)snprintf(row->start_why, sizeof(row->start_why), "pool of template %.12s",
+                   row->template_id);
+    free(row->objects);
+    row->objects = STEAL_PTR(member.objects);
+    row->object_count = member.object_count;
+    row->objects_changed = false;
+    member.object_count = 0;
+    return 0;
+}
+
+static void exchange_row(struct create *c)
+{
+    struct vms *v = c->v;
+    struct vm_entry *e;
+
+    leaf_lock(&v->table);
+    e = vm_find_locked(v, c->row.id); /* there: we hold its token */
+    vm_row_done(&e->row);
+    vm_row_copy(&e->row, &c->row);
+    vm_reindex_locked(v, e);
+    e->used_ms = v->seams.clock->mono_ms();
+    vm_changed_locked(v);
+    leaf_unlock(&v->table);
+}
+
+/* As reserve, of a VM that is there. */
+static int claim(struct create *c, struct err *err)
+{
+    struct vms *v = c->v;
+    int r;
+
+    if (merge_row(c, err) < 0) {
+        return -1;
+    }
+    create_lock(&v->create);
+    name_and_date(c);
+    r = store_vm_update(v->params.store, &c->row, err);
+    if (r == 0) {
+        exchange_row(c);
+    }
+    create_unlock(&v->create);
+    CRASH_POINT("pool.claimed");
+    return r;
+}
+
+struct waking {
+    struct vms *v;
+    struct vm_run *run;
+    int64_t claim_ms, configure_ms;
+};
+
+static void set_awake(struct vm_row *row, void *arg)
+{
+    const struct waking *w = arg;
+
+    row->state = VM_RUNNING;
+    row->reason[0] = '\0';
+    row->state_since_ms = row->started_ms = w->v->seams.clock->real_ms();
+    row->phase_count = 2;
+    row->timeline[0] = (struct vm_phase){.name = VM_PHASE_CLAIM, .ms = w->claim_ms};
+    row->timeline[1] = (struct vm_phase){.name = "configure", .ms = w->configure_ms};
+    vm_mark_paused_locked(w->run, row);
+}
+
+/* It goes on, and is somebody else before anybody may use it. */
+static int wake(struct create *c, struct op *op, struct err *err) REQUIRES(rank_vm)
+{
+    struct vms *v = c->v;
+    _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, c->row.id, err);
+    struct waking w = {.v = v, .run = run};
+    int64_t start_ms = clock_mono_ms(), awake_ms;
+
+    op_stage(op, VM_PHASE_CLAIM);
+    if (!run || run->ops->resume(run->vmm, op_cancel(op), start_ms + WAKE_MS, err) < 0) {
+        return -1;
+    }
+    awake_ms = clock_mono_ms();
+    w.claim_ms = awake_ms - start_ms;
+    op_stage(op, "configure");
+    if (vm_configure(run, &c->row, op_cancel(op), err) < 0) {
+        return -1;
+    }
+    w.configure_ms = clock_mono_ms() - awake_ms;
+    return vm_update(v, c->row.id, set_awake, &w, err);
 }
 
 int vm_make_hidden(struct vms *v, struct vm_row *row, const struct vm_boot_params *params,
@@ -411,7 +531,8 @@ static int build(struct create *c, struct op *op, struct err *err) REQUIRES(rank
                                           .fork = c->fork.id[0] ? &c->fork : NULL,
                                           .memory_fd = -1};
 
-    if (make(c, &params, err) < 0) {
+    if ((c->claims ? wake(c, op, err) : make(c, &params, err)) < 0) {
+        c->unfit = c->claims;
         return -1;
     }
     if (c->start && json_object_get(c->params, "main") && start_main(c, op, err) < 0) {
@@ -455,7 +576,12 @@ static int create_with_token(struct create *c, struct op *op, json_t **ret_resul
     _cleanup_(vm_promise_done) struct vm_promise promise = {0};
     struct err undo;
 
-    if (admit(c, &promise, err) < 0) {
+    if (c->claims && claim(c, err) < 0) {
+        c->unfit = err->code != ERR_ALREADY_EXISTS;
+        (void)vm_remove(c->v, c->row.id, &undo); /* nobody else has it */
+        return -1;
+    }
+    if (!c->claims && admit(c, &promise, err) < 0) {
         return -1;
     }
     op_set_target(op, c->row.name);
@@ -505,18 +631,55 @@ static void tell_wanted(const struct create *c)
     }
 }
 
+static int create_once(struct create *c, struct op *op, json_t **ret_result, struct err *err)
+{
+    struct vm_token *token;
+    int r;
+
+    if (vm_locks_acquire(c->v->locks, c->row.id, "create", op_cancel(op), -1, &token, err)) {
+        return -1;
+    }
+    r = create_with_token(c, op, ret_result, err);
+    vm_locks_release(token);
+    return r;
+}
+
+/* By the pool's member that is ready; when that is not fit for it, of its own. */
+static int create_any(struct create *c, struct op *op, json_t **ret_result, struct err *err)
+{
+    char id[ID_SIZE];
+
+    if (!c->fork.member[0]) {
+        return create_once(c, op, ret_result, err);
+    }
+    memcpy(id, c->row.id, ID_SIZE);
+    memcpy(c->row.id, c->fork.member, ID_SIZE);
+    c->claims = true;
+    if (create_once(c, op, ret_result, err) == 0) {
+        return 0;
+    }
+    if (!c->unfit || err->code == ERR_CANCELLED) {
+        return -1;
+    }
+    log_warn("a member of template %.12s's pool could not be used: %s", c->fork.id, err->message);
+    c->claims = false;
+    memcpy(c->row.id, id, ID_SIZE);
+    c->row.state = VM_CREATED;
+    c->row.incarnation = 0;
+    c->row.template_id[0] = '\0';
+    (void)snprintf(c->row.start_why, sizeof(c->row.start_why), "template %.12s", c->fork.id);
+    c->row.object_count = 0;
+    return create_once(c, op, ret_result, err);
+}
+
 static int create_run(struct op *op, void *arg, json_t **ret_result, struct err *err)
 {
     struct create *c = arg;
-    struct vm_token *token;
     int r = -1;
 
     if (resolve(c, err) == 0 && preflight(c, op_cancel(op), err) == 0) {
         find_template(c, op_cancel(op));
-        if (!vm_locks_acquire(c->v->locks, c->row.id, "create", op_cancel(op), -1, &token, err)) {
-            r = create_with_token(c, op, ret_result, err);
-            vm_locks_release(token);
-        }
+        r = create_any(c, op, ret_result, err);
         if (r == 0) {
             tell_wanted(c);
         }

@@ -132,7 +132,7 @@ static void write_start(struct api_writer *w, const struct vm_row *row)
         return;
     }
     api_write_open(w, "start");
-    api_write_str(w, "how", row->template_id[0] ? "fork" : "boot");
+    api_write_str(w, "how", !row->template_id[0] ? "boot" : vm_was_claimed(row) ? "pool" : "fork");
     api_write_str(w, "template", row->template_id[0] ? row->template_id : NULL);
     api_write_str(w, "why", row->start_why[0] ? row->start_why : NULL);
     api_write_close(w);

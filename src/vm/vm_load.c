@@ -20,8 +20,8 @@ static void add_entry(struct vms *v, const struct vm_row *row)
 
 bool vm_is_half(const struct vm_row *row)
 {
-    /* Nobody makes a template any more when this is asked. */
-    return row->role == VM_ROLE_TEMPLATE || str_starts_with(row->reason, VM_REASON_CREATING) ||
+    /* Nobody makes a template any more, nor has a pool, when this is asked. */
+    return row->role != VM_ROLE_USER || str_starts_with(row->reason, VM_REASON_CREATING) ||
            str_starts_with(row->reason, VM_REASON_DELETING);
 }
 

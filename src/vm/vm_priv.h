@@ -14,6 +14,8 @@
 #include "vmm/accel.h"
 #include "vmm/process_find.h"
 
+#include <string.h>
+
 /* How the reason of a VM begins that the next daemon finds half made, or half deleted. */
 #define VM_REASON_CREATING "creating"
 #define VM_REASON_DELETING "deleting"
@@ -71,8 +73,15 @@ struct vm_entry {
                     * so far */
 };
 
+/* The host's processor as guests can see it. */
+struct vm_cpu {
+    char name[49];
+    char features[17]; /* a digest of what cpuid says that it can */
+};
+
 struct vms {
     /* immutable */
+    struct vm_cpu cpu;
     struct vms_params params;
     struct vm_seams seams;         /* none of them NULL */
     struct vm_templates templates; /* take is NULL: there are none */
@@ -115,7 +124,7 @@ struct vm_entry *vm_find_name_locked(struct vms *v, const char *name);
 bool vm_is_behind(const struct vm_row *row, int64_t created_ms, const char *id);
 /* Adds an entry with this row, which is copied. */
 struct vm_entry *vm_add_locked(struct vms *v, const struct vm_row *row);
-/* For a row whose name has changed. */
+/* For a row whose name, or time of creation, has changed. */
 void vm_reindex_locked(struct vms *v, struct vm_entry *e);
 /* Takes it out. */
 void vm_take_locked(struct vm_entry *e);
@@ -188,6 +197,10 @@ int vm_boot_plain(struct vms *v, const char *id, struct cancel *cancel, struct e
 /* The back end of that name, if its VMs may be started; "auto": the usual one. */
 int vm_find_vmm(const struct vms *v, const char *name, const struct vmm_ops **ret_ops,
                 struct err *err);
+
+/* Gives a guest that is up the identity of that row. */
+int vm_configure(struct vm_run *run, const struct vm_row *row, struct cancel *cancel,
+                 struct err *err) REQUIRES(rank_vm);
 
 /* ---- vm_accel.c: KVM or emulation ---- */
 
@@ -407,11 +420,26 @@ void vm_on_session_event(void *vms, enum session_event event, const char *vm_id,
 void vm_row_write(const struct vm_row *row, unsigned sessions, struct api_writer *w);
 int vm_row_json(const struct vm_row *row, unsigned sessions, json_t **ret, struct err *err);
 
+/* ---- vm_template.c ---- */
+/* In a virtual machine each cpuid takes as long as a system call or ten. */
+void vm_describe_cpu(struct vm_cpu *ret);
+/* The row of a machine that is nobody's, like another; its id is its name. */
+void vm_hidden_row(struct vms *v, const struct vm_row *like, enum vm_role role,
+                   struct vm_row *ret_row);
+/* What every guest does first is done once. */
+int vm_rehearse(struct vm_run *run, struct cancel *cancel, struct err *err);
+
 /* ---- vm_create.c ---- */
 /* Makes and starts the VM of a row that is nobody's, and whose id is its name: its reservation, its
  * disk, its start. On failure nothing is left. */
 int vm_make_hidden(struct vms *v, struct vm_row *row, const struct vm_boot_params *params,
                    struct err *err) REQUIRES(rank_vm);
+#define VM_PHASE_CLAIM "claim"
+/* Whether its last start was that of a pool's member. */
+static inline bool vm_was_claimed(const struct vm_row *row)
+{
+    return row->phase_count > 0 && strcmp(row->timeline[0].name, VM_PHASE_CLAIM) == 0;
+}
 /* Whether users see it. */
 static inline bool vm_is_visible(const struct vm_row *row)
 {

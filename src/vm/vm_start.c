@@ -299,6 +299,19 @@ static int wait_for_agent(struct boot *b, struct err *err)
     }
 }
 
+int vm_configure(struct vm_run *run, const struct vm_row *row, struct cancel *cancel,
+                 struct err *err)
+{
+    const struct vm_hook h = {
+        .vms = run->vms, .row = row, .ops = run->ops, .run = run, .cancel = cancel};
+    struct guest_configure c = {0};
+
+    if (vm_caps_guest_config(&run->caps, &h, &c, err) < 0) {
+        return -1;
+    }
+    return guest_link_configure(run->link, &c, cancel, clock_mono_ms() + CONFIGURE_MS, err);
+}
+
 static int configure(struct boot *b, struct err *err)
 {
     const struct vm_hook h = hook(b);
@@ -439,6 +452,10 @@ static int restore(struct boot *b, struct err *err)
     (void)snprintf(b->row.start_why, sizeof(b->row.start_why), "template %.12s is broken: %.100s",
                    b->fork->id, err->message);
     t->broken(t->arg, b->fork->id, err);
+    /* What is to be a fork and nothing else. */
+    if (b->row.role == VM_ROLE_POOL) {
+        return -1;
+    }
     b->fork = NULL;
     b->row.template_id[0] = '\0';
     vm_note(b->v, b->row.id, set_state_starting, NULL);

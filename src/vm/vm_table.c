@@ -67,6 +67,7 @@ struct vms *vms_new(const struct vms_params *params)
     latch_init(&v->idle);
     v->loading = true;
     (void)process_boot_id(v->boot_id); /* vms_load refuses "" */
+    vm_describe_cpu(&v->cpu);
     return v;
 }
 
@@ -204,6 +205,8 @@ void vm_reindex_locked(struct vms *v, struct vm_entry *e)
 {
     list_remove(&e->by_name);
     list_append(&v->by_name[bucket_of(e->row.name)], &e->by_name);
+    list_remove(&e->node);
+    list_append(place_of_locked(v, &e->row)->next, &e->node);
 }
 
 void vm_take_locked(struct vm_entry *e)
@@ -626,7 +629,8 @@ json_t *vms_count_by_state(struct vms *v)
     list_for_each (it, &v->entries) {
         const struct vm_row *row = &LIST_ENTRY(it, struct vm_entry, node)->row;
 
-        counts[row->state] += vm_is_visible(row);
+        /* Those of pools are there, and take memory. */
+        counts[row->state] += vm_is_visible(row) || row->state == VM_POOLED;
     }
     leaf_unlock(&v->table);
     for (int i = 0; i < VM_STATE_COUNT; i++) {

@@ -40,25 +40,23 @@ void vms_set_templates(struct vms *v, const struct vm_templates *templates)
 
 /* ---- ingredients ---- */
 
-/* A processor as guests can see it: its name, and what cpuid says that it can. Leaf 1's ebx is of
- * the core that we run on, and bit 27 of ecx of the kernel. */
-static void put_cpu(json_t *o)
+/* Leaf 1's ebx is of the core that we run on, and bit 27 of ecx of the kernel. */
+void vm_describe_cpu(struct vm_cpu *ret)
 {
     unsigned r[12] = {0}, f[8] = {0};
-    char name[sizeof(r) + 1] = "";
     char features[SHA256_HEX_SIZE];
 
     for (unsigned i = 0; i < 3; i++) {
         (void)__get_cpuid(0x80000002 + i, &r[4 * i], &r[4 * i + 1], &r[4 * i + 2], &r[4 * i + 3]);
     }
-    memcpy(name, r, sizeof(r));
+    *ret = (struct vm_cpu){0};
+    memcpy(ret->name, r, sizeof(r));
     (void)__get_cpuid(1, &f[0], &f[1], &f[2], &f[3]);
     (void)__get_cpuid_count(7, 0, &f[4], &f[5], &f[6], &f[7]);
     f[1] = 0;
     f[2] &= ~(1U << 27);
     sha256_of(f, sizeof(f), features);
-    json_put(o, "cpu", json_string(name) ?: json_string("?"));
-    json_put(o, "cpu_features", json_stringn(features, 16));
+    memcpy(ret->features, features, sizeof(ret->features) - 1);
 }
 
 /* The VMM by its file: asking it for its version takes as long as a restore. */
@@ -133,7 +131,8 @@ int vms_ingredients(struct vms *v, const struct vm_row *row, struct cancel *canc
         put_machine(o, v, row, ops, accel, err) < 0) {
         return -1;
     }
-    put_cpu(o);
+    json_put(o, "cpu", json_string(v->cpu.name) ?: json_string("?"));
+    json_put_str(o, "cpu_features", v->cpu.features);
     json_put_str(o, "image", row->image_digest);
     json_put_str(o, "kernel", row->kernel_digest);
     json_put(o, "agent", json_stringn(agent, 16));
@@ -149,10 +148,10 @@ int vms_ingredients(struct vms *v, const struct vm_row *row, struct cancel *canc
 
 /* ---- saving ---- */
 
-static void make_row(struct vms *v, const struct vm_row *like, struct vm_row *row)
+void vm_hidden_row(struct vms *v, const struct vm_row *like, enum vm_role role, struct vm_row *row)
 {
     *row = (struct vm_row){
-        .role = VM_ROLE_TEMPLATE,
+        .role = role,
         .state = VM_CREATED,
         .vcpus = like->vcpus,
         .memory_mib = like->memory_mib,
@@ -174,19 +173,35 @@ static void make_row(struct vms *v, const struct vm_row *like, struct vm_row *ro
     memcpy(row->host_boot, v->boot_id, sizeof(row->host_boot));
 }
 
-/* What every guest does first is done once, so that its clones find it in their memory. */
-static int rehearse(struct vms *v, struct vm_run *run, struct cancel *cancel, struct err *err)
+static int ask(struct vm_run *run, const char *command, struct cancel *cancel, struct err *err)
 {
+    const struct guest_report report = {.sessions = run->vms->sessions,
+                                        .link = run->link,
+                                        .vm_id = run->vm_id,
+                                        .what = FRAME_FILES_STATS,
+                                        .command = command,
+                                        .cancel = cancel,
+                                        .deadline_ms = clock_mono_ms() + REHEARSE_MS};
     _cleanup_buf_ struct buf text;
 
     buf_init(&text, REPORT_MAX);
-    return guest_report_read(&(struct guest_report){.sessions = v->sessions,
-                                                    .link = run->link,
-                                                    .vm_id = run->vm_id,
-                                                    .what = FRAME_FILES_STATS,
-                                                    .cancel = cancel,
-                                                    .deadline_ms = clock_mono_ms() + REHEARSE_MS},
-                             &text, err);
+    return guest_report_read(&report, &text, err);
+}
+
+/* A report is what every agent can give; a command is what users run, but an image may have none.
+ */
+int vm_rehearse(struct vm_run *run, struct cancel *cancel, struct err *err)
+{
+    struct err none;
+
+    if (ask(run, NULL, cancel, err) < 0) {
+        return -1;
+    }
+    if (ask(run, "true", cancel, &none) < 0 && none.code != ERR_GUEST) {
+        *err = none;
+        return -1;
+    }
+    return 0;
 }
 
 static int copy_disk(struct vms *v, const char *id, int to_fd, struct err *err)
@@ -205,7 +220,8 @@ static int save(struct vms *v, struct vm_run *run, struct op *op, const struct v
     struct cancel *cancel = op_cancel(op);
 
     op_stage(op, "rehearse");
-    if (rehearse(v, run, cancel, err) < 0 ||
+    /* Its clones find it in their memory. */
+    if (vm_rehearse(run, cancel, err) < 0 ||
         guest_link_sync(run->link, cancel, clock_mono_ms() + SYNC_MS, err) < 0) {
         return -1;
     }
@@ -283,7 +299,7 @@ int vms_save_new(struct vms *v, const struct vm_row *like, struct op *op, struct
     int r;
 
     remove_leftovers(v);
-    make_row(v, like, &row);
+    vm_hidden_row(v, like, VM_ROLE_TEMPLATE, &row);
     saved->memory_fd = memfd_create("banger-template", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (saved->memory_fd < 0 || ftruncate(saved->memory_fd, (off_t)row.memory_mib << 20) < 0) {
         return err_set_errno(err, ERR_IO, errno, "cannot make the template's memory");

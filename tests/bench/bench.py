@@ -41,6 +41,7 @@ sys.path.insert(0, str(ROOT / "tests" / "system"))
 
 import rootfs  # noqa: E402
 from banger import IMAGE, KERNEL, Instance  # noqa: E402
+from forks import measure_forks  # noqa: E402
 from measuring import (FLOOR_SECONDS, Figure, FloorFailed, Series, floor, load,  # noqa: E402
                        machine, milliseconds, table)
 from scale import measure_scale  # noqa: E402
@@ -49,7 +50,8 @@ CACHE = ROOT / ".cache"
 BUSYBOX = CACHE / "busybox" / "bin" / "busybox"
 DEBIAN_TAR = CACHE / "debian.tar"  # there after `make try`
 # As banger is configured out of the box: it probes for KVM once.
-CONFIG = ""
+# What boots is measured, but for the forks.
+CONFIG = 'templates = "off"\n'
 QUICK_PAIRS = 1
 
 
@@ -441,6 +443,7 @@ MEASUREMENTS = {
     "version": measure_version,
     "memory": measure_memory,
     "phases": measure_phases,
+    "forks": measure_forks,
     "exec": measure_exec,
     "streams": measure_streams,
     "cp": measure_cp,

@@ -353,6 +353,8 @@ class Instance:
         guest of this one, no template is made in the background: tests of them ask for it."""
         if 'accel = "tcg"' in text and "templates" not in text:
             text += 'templates = "manual"\n'
+        if 'accel = "tcg"' in text and "pool_size" not in text:
+            text += "pool_size = 0\n"
         self.config_file.write_text(text)
 
     # Commands

@@ -16,6 +16,7 @@ FAKE_PROGRAM = "banger-fakevmm"
 NOBODY = 65534
 
 QUICK_BOOT = 'accel = "tcg"\nboot_silence_s = {silence}\nboot_timeout_s = {timeout}\n'
+FAKE_CONFIG = 'accel = "tcg"\nboot_silence_s = {silence}\nboot_slots = {slots}\n'
 STAGE = re.compile(r"banger: [a-z ]+\.\.\.")
 
 needs_root = pytest.mark.skipif(
@@ -162,8 +163,7 @@ def broken_agent(make_banger, mode, silence=15, timeout=60):
 
 def fake_banger(make_banger, silence=20, slots=0):
     """One whose daemon may run fake VMs."""
-    instance = make_banger(config=f'accel = "tcg"\nboot_silence_s = {silence}\n'
-                                  f'boot_slots = {slots}\n')
+    instance = make_banger(config=FAKE_CONFIG.format(silence=silence, slots=slots))
     instance.environment["BANGER_FAKE_VMM"] = "1"
     return instance
 

@@ -187,6 +187,12 @@ def test_calls_that_fail_are_no_measurement(banger):
         scale.calls(banger, "vm.ping", '{"vm":"v%"}', 5, 2)
 
 
+def test_forks_are_measured_beside_boots_and_leave_nothing(measuring):
+    figures = bench.measure(measuring, ["forks"])
+    assert [f.target for f in figures] == [0.03, 0.12, 45, 3, None]
+    assert measuring.instance.qemu_pids() == []
+
+
 def test_bench_prints_a_table_and_names_the_machine(tmp_path):
     values = tmp_path / "values.json"
     done = subprocess.run([sys.executable, ROOT / "tests/bench/bench.py", "--quick", "--only",

@@ -12,10 +12,11 @@ import os
 import re
 import signal
 import sqlite3
+import time
 
 import pytest
-from banger import ROOT
-from steps import (fake_banger, fake_main_pids, qemu_main_pids, store_of_version_2, vms,
+from banger import ROOT, SLOWNESS
+from steps import (FAKE_CONFIG, fake_banger, fake_main_pids, qemu_main_pids, store_of_version_2, vms,
                    with_fake_qemu)
 
 pytestmark = [pytest.mark.points, pytest.mark.deadline(900)]
@@ -85,6 +86,8 @@ class World:
     def check(self, scenario):
         """What must hold whatever happened, under a daemon that was started for this."""
         banger = self.banger
+        if scenario is Pool:
+            scenario.settle(self)
         banger.ok("ps")
         if scenario is ByItself:
             scenario.act(self)  # it may be at it right now
@@ -98,7 +101,10 @@ class World:
         self.speak()
         running = {name for name, vm in now.items() if vm["state"] in ("running", "paused")}
         assert {vm["state"] for vm in now.values()} <= {"running", "paused", "stopped", "created"}
-        assert set(fake_main_pids(banger)) | set(qemu_main_pids(banger)) == running
+        # A fork that was ready has the name that it had then, which is its id.
+        names = {vm["id"]: name for name, vm in now.items()}
+        qemus = {names.get(name, name) for name in qemu_main_pids(banger)}
+        assert set(fake_main_pids(banger)) | qemus == running
         runs = banger.runtime_dir / "vms"
         assert {p.name for p in runs.iterdir()} == {now[name]["id"] for name in running}
         disks = banger.state_dir / "vms"
@@ -383,7 +389,50 @@ class Template:
             assert now["fork"]["state"] == "running"
 
 
-SCENARIOS = {"template": Template, "create": Create, "create to remove": CreateToRemove, "start": Start, "stop": Stop,
+class Pool:
+    """A fork is kept ready, and becomes somebody's; the next daemon has none of an earlier one's."""
+
+    config = FAKE_CONFIG.format(silence=20, slots=0)
+
+    @staticmethod
+    def prepare(world):
+        world.banger.configure(Pool.config + "pool_size = 1\n")
+        Template.prepare(world)
+
+    @staticmethod
+    def await_ready(world):
+        """Until there is one, if there is a template at all."""
+        deadline = time.monotonic() + 60 * SLOWNESS
+        while time.monotonic() < deadline:
+            result = world.banger.run("template", "list", "--format", "json")
+            listed = json.loads(result.stdout) if result.returncode == 0 else None
+            if listed == [] or (listed and listed[0]["ready"]):
+                return
+        raise AssertionError("no fork becomes ready")
+
+    @staticmethod
+    def act(world):
+        banger = world.banger
+        banger.run("template", "create")
+        Pool.await_ready(world)
+        banger.run("vm", "create", "-q", "--name", "fork")
+        Pool.await_ready(world)
+
+    @staticmethod
+    def settle(world):
+        """A daemon without pools removes what one with them had."""
+        world.banger.run("daemon", "stop")
+        world.banger.configure(Pool.config)
+
+    @staticmethod
+    def verify(world, now):
+        world.banger.ok("template", "verify")
+        if "fork" in now:
+            assert now["fork"]["state"] == "running"
+            assert now["fork"]["start"]["how"] in ("pool", "fork", "boot")
+
+
+SCENARIOS = {"pool": Pool, "template": Template, "create": Create, "create to remove": CreateToRemove, "start": Start, "stop": Stop,
              "kill": Kill, "pause": Pause, "restart": Restart, "change": Change,
              "delete": Delete, "mend": Mend, "by itself": ByItself}
 

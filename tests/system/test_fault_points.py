@@ -13,7 +13,7 @@ import re
 
 import pytest
 from banger import ROOT
-from steps import (assert_error, call, fake_banger, fake_main_pids, fake_qemu, needs_root,
+from steps import (QUICK_BOOT, assert_error, call, fake_banger, fake_main_pids, fake_qemu, needs_root,
                    qemu_main_pids, read_limits, vms)
 
 pytestmark = [pytest.mark.points, pytest.mark.deadline(900)]
@@ -480,6 +480,29 @@ def test_any_call_of_a_template_may_fail(qemu_faults, name, points, on):
 
 
 @needs_root
+def test_forks_are_given_back_when_the_host_has_little_memory(make_banger):
+    banger = fake_qemu(make_banger)
+    banger.configure(QUICK_BOOT.format(silence=20, timeout=60) + "pool_size = 2\n")
+    faults = QemuFaults(banger)
+
+    def await_ready(number):
+        with banger.rpc() as rpc:
+            while rpc.call("template.list", {})["result"][0]["ready"] != number:
+                pass
+
+    banger.ok("template", "create")
+    await_ready(2)
+    assert len(qemu_main_pids(banger)) == 3
+    faults.file.write_text(f"pool.memory 1+ {errno.ENOMEM}\n")
+    # Somebody takes one, which is when it is looked at.
+    faults.create("x")
+    await_ready(0)
+    assert set(qemu_main_pids(banger)) >= {"bystander"} and vms(banger)["x"]["start"]["how"] == "pool"
+    assert len(qemu_main_pids(banger)) == 2
+    faults.file.write_text("")
+
+
+@needs_root
 @pytest.mark.parametrize("name", list(OF_QEMU))
 def test_any_call_to_the_host_or_to_qemu_may_fail(qemu_faults, name):
     found = fail_each_of_qemu(qemu_faults, name, errno.EIO, on=False)
@@ -588,7 +611,7 @@ KNOWN = {"agent.hello", "agent.request", "agent.start", "capability.adopt", "cap
          "capability.post_start", "capability.prepare", "copy", "fs.connect", "fs.listen",
          "fs.open_dir", "fs.read", "fs.remove", "fs.write", "host.allow_disk", "host.kill",
          "host.launch", "host.pss", "host.reply", "host.status", "process", "process.find", "qmp.read", "qmp.reply", "qmp.write", "spawn",
-         "store", "template.open", "template.read", "template.sync"}
+         "pool.memory", "store", "template.open", "template.read", "template.sync"}
 
 
 def test_every_fault_point_is_known():

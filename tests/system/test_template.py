@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import time
 
@@ -300,6 +301,69 @@ def test_making_one_can_be_cancelled_and_leaves_nothing(banger):
     assert os.listdir(banger.state_dir / "vms") == []
     assert os.listdir(banger.runtime_dir / "vms") == []
     banger.ok("template", "create")
+
+
+def await_ready(banger, number):
+    with banger.rpc() as rpc:
+        while rpc.call("template.list", {})["result"][0]["ready"] != number:
+            pass
+
+
+def qemus(banger):
+    return [p.pid for p in banger.processes() if p.program == "qemu-system-x86_64"]
+
+
+def test_pool_has_forks_ready_that_become_somebody_new(make_banger):
+    banger = make_banger(config='accel = "tcg"\ntemplates = "manual"\npool_size = 2\n')
+    banger.made = banger.ok("template", "create").out.strip()
+    await_ready(banger, 2)
+    # They are nobody's, and counted all the same.
+    assert vms(banger) == {} and call(banger, "daemon.status")["vms"] == {"pooled": 2}
+    assert banger.ok("daemon", "reconcile", "--dry-run").out == ""
+    people = []
+    for i in range(4):
+        name = f"new-{i}"
+        banger.ok("vm", "create", "-q", "--name", name, "--label", f"n={i}")
+        assert origin(banger, name) == ("pool", banger.made, f"pool of template {banger.made[:12]}")
+        people.append(who_is(banger, name))
+        assert people[-1][:2] == [name, vms(banger)[name]["id"]]
+        assert_clock_is_right(banger, name)
+        await_ready(banger, 2)
+    assert_all_differ(people)
+    now = vms(banger)
+    assert [vm["labels"] for vm in now.values()] == [{"n": str(i)} for i in range(4)]
+    assert [p["phase"] for p in now["new-0"]["timeline"]] == ["claim", "configure"]
+    # A name that is taken is no reason to lose one for long.
+    assert_error(banger.run("vm", "create", "--name", "new-1"), "VM 'new-1' exists already")
+    await_ready(banger, 2)
+    assert banger.run("run", "--rm", "--", "sh", "-c", "exit 5").returncode == 5
+    sh_ok(banger, "echo kept >/root/kept; sync", vm="new-0")
+    kill_daemon(banger)
+    assert sh_ok(banger, "cat /root/kept", vm="new-0") == "kept\n"
+    await_ready(banger, 2)
+    assert len(qemus(banger)) == 4 + 2
+    banger.ok("restart", "new-0")
+    assert sh_ok(banger, "cat /root/kept", vm="new-0") == "kept\n"
+    events = [(e["kind"], e["name"]) for e in banger.json("events") if e["name"] == "new-3"]
+    assert events == [("vm.created", "new-3"), ("vm.running", "new-3")]
+    # Those that nobody has end with the daemon, or the template.
+    banger.ok("daemon", "stop")
+    assert len(qemus(banger)) == 4
+    banger.ok("ps")
+    await_ready(banger, 2)
+    banger.ok("template", "delete", banger.made)
+    assert len(qemus(banger)) == 4
+
+
+def test_member_of_a_pool_that_has_died_is_passed_over(make_banger):
+    banger = make_banger(config='accel = "tcg"\ntemplates = "manual"\npool_size = 1\n')
+    banger.made = banger.ok("template", "create").out.strip()
+    await_ready(banger, 1)
+    (member,) = qemus(banger)
+    os.kill(member, signal.SIGKILL)
+    banger.wait_gone(member)
+    forks(banger, "x")
+    assert sh_ok(banger, "hostname", vm="x") == "x\n"
 
 
 @pytest.mark.full
