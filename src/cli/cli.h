@@ -203,6 +203,7 @@ int cmd_template_list(struct cli *cli, const struct cli_args *args);
 int cmd_template_show(struct cli *cli, const struct cli_args *args);
 int cmd_template_create(struct cli *cli, const struct cli_args *args);
 int cmd_template_delete(struct cli *cli, const struct cli_args *args);
+int cmd_template_pool(struct cli *cli, const struct cli_args *args);
 int cmd_template_verify(struct cli *cli, const struct cli_args *args);
 int cmd_template_prune(struct cli *cli, const struct cli_args *args);
 int cmd_kernel_list(struct cli *cli, const struct cli_args *args);

@@ -32,7 +32,8 @@ static char *cell_uses(const json_t *template)
 
 static char *cell_ready(const json_t *template)
 {
-    return x_asprintf("%lld", json_int(template, "ready", 0));
+    return x_asprintf("%lld/%lld", json_int(template, "ready", 0),
+                      json_int(template, "pool_size", 0));
 }
 
 static char *cell_used(const json_t *template)
@@ -94,6 +95,18 @@ int cmd_template_create(struct cli *cli, const struct cli_args *args)
     }
     (void)puts(json_str(result, "id", ""));
     return 0;
+}
+
+int cmd_template_pool(struct cli *cli, const struct cli_args *args)
+{
+    _cleanup_json_ json_t *results = NULL;
+    int status = each_operand(
+        cli, args, &(struct each){"template.pool", "template", "set the pool of"}, &results);
+
+    if (cli->format != FORMAT_TABLE) {
+        each_print(cli, args, results);
+    }
+    return status;
 }
 
 int cmd_template_delete(struct cli *cli, const struct cli_args *args)

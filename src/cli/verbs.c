@@ -7,6 +7,11 @@ static const struct cli_flag template_flags[] = {
     END,
 };
 
+static const struct cli_flag template_pool_flags[] = {
+    {.name = "size", .value = "N", .method = "template.pool", .param = "size"},
+    END,
+};
+
 static const struct cli_flag template_prune_flags[] = {
     {.name = "unused-for",
      .value = "TIME",
@@ -532,6 +537,18 @@ const struct cli_verb cli_verbs[] = {
         .max = UINT32_MAX,
         .doc = "Delete templates. VMs that were forked from them go on.",
         .run = cmd_template_delete,
+    },
+    {
+        .path = "template pool",
+        .operands = "TEMPLATE...",
+        .min = 1,
+        .max = UINT32_MAX,
+        .flags = template_pool_flags,
+        .doc = "Set how many forks of templates are kept ready.",
+        .more =
+            "A fork that is ready becomes the next VM, and another takes its place. Those that are "
+            "too many are given back.",
+        .run = cmd_template_pool,
     },
     {
         .path = "template verify",

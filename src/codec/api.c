@@ -582,6 +582,19 @@ const struct api_method api_methods[] = {
         .doc = "Deletes a template. VMs that were forked from it go on.",
     },
     {
+        .name = "template.pool",
+        .params =
+            PARAMS(P_TEMPLATE, {.name = "size",
+                                .type = API_INT,
+                                .min = 0,
+                                .max = 256,
+                                .nullable = true,
+                                .doc = "How many forks are kept ready while it is in use. Default: "
+                                       "pool_size of the configuration."}),
+        .result = ONE(template),
+        .doc = "Sets how large a template's pool is.",
+    },
+    {
         .name = "template.verify",
         .flags = API_SLOW,
         .params = PARAMS({.name = "template",

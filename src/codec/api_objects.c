@@ -172,6 +172,8 @@ const struct api_object api_template = {
         HAS("tsc_khz", API_INT, COUNT, .doc = "Rate of the time stamp counter it was made at."),
         HAS("size_bytes", API_INT, COUNT, .doc = "What its files occupy."),
         HAS("loaded", API_BOOL, .doc = "Whether its memory is at hand for the next fork."),
+        HAS("pool_size", API_INT, COUNT,
+            .doc = "How many forks are kept ready while it is in use."),
         HAS("ready", API_INT, COUNT, .doc = "Forks in its pool, for the next VMs."),
         HAS("uses", API_INT, COUNT, .doc = "How many VMs were forked from it."),
         HAS("created_at", API_TIME, .doc = "When it was made."),

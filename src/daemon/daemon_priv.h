@@ -88,6 +88,7 @@ HANDLER(rpc_template_list);
 HANDLER(rpc_template_show);
 HANDLER(rpc_template_create_begin);
 HANDLER(rpc_template_delete);
+HANDLER(rpc_template_pool);
 HANDLER(rpc_template_verify);
 HANDLER(rpc_template_prune);
 /* rpc_events.c */

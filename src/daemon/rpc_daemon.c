@@ -52,6 +52,7 @@ const struct rpc_handler daemon_handlers[] = {
     {"template.show", rpc_template_show},
     {"template.create.begin", rpc_template_create_begin},
     {"template.delete", rpc_template_delete},
+    {"template.pool", rpc_template_pool},
     {"template.verify", rpc_template_verify},
     {"template.prune", rpc_template_prune},
     {"image.list", rpc_image_list},

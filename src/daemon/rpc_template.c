@@ -50,6 +50,15 @@ HANDLER(rpc_template_delete)
     return t ? templates_delete(t, api_str(params, "template"), err) : -1;
 }
 
+HANDLER(rpc_template_pool)
+{
+    struct templates *t = get(ctx, err);
+    int size = api_given(params, "size") ? (int)api_int(params, "size") : -1;
+
+    (void)call;
+    return t ? templates_set_pool(t, api_str(params, "template"), size, ret_result, err) : -1;
+}
+
 HANDLER(rpc_template_verify)
 {
     struct templates *t = get(ctx, err);

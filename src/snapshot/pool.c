@@ -31,6 +31,11 @@
 
 /* ---- members ---- */
 
+unsigned template_pool_size_locked(const struct templates *t, const struct template *one)
+{
+    return one->row.pool_size < 0 ? t->params.pool_size : (unsigned)one->row.pool_size;
+}
+
 bool template_take_member(struct templates *t, struct template *one, char ret_id[ID_SIZE])
 {
     struct member *m = NULL;
@@ -47,12 +52,23 @@ bool template_take_member(struct templates *t, struct template *one, char ret_id
     return m != NULL;
 }
 
-static void give_up(struct templates *t, struct template *one, const char *why)
+static unsigned count_of(struct templates *t, const struct template *one)
+{
+    unsigned count;
+
+    leaf_lock(&t->table);
+    count = one->member_count;
+    leaf_unlock(&t->table);
+    return count;
+}
+
+/* All but so many. */
+static void give_up(struct templates *t, struct template *one, unsigned but, const char *why)
 {
     char id[ID_SIZE];
     struct err err;
 
-    while (template_take_member(t, one, id)) {
+    while (count_of(t, one) > but && template_take_member(t, one, id)) {
         log_info("template %.12s: a member of its pool is given up: %s", one->row.id, why);
         if (vms_pool_remove(t->params.vms, id, &err) < 0) {
             log_error("template %.12s: a member of its pool: %s", one->row.id, err.message);
@@ -62,7 +78,7 @@ static void give_up(struct templates *t, struct template *one, const char *why)
 
 void template_drain(struct templates *t, struct template *one)
 {
-    give_up(t, one, "the template is deleted");
+    give_up(t, one, 0, "the template is deleted");
 }
 
 /* False when it has been taken out meanwhile. */
@@ -121,7 +137,8 @@ static struct template *next_short(struct templates *t)
     list_for_each (it, &t->list) {
         struct template *one = LIST_ENTRY(it, struct template, node);
 
-        if (!found && one->member_count < t->params.pool_size && in_use_locked(t, one) &&
+        if (!found && one->member_count < template_pool_size_locked(t, one) &&
+            in_use_locked(t, one) &&
             (one->pool_failed_ms == 0 || clock_mono_ms() - one->pool_failed_ms >= RETRY_MS)) {
             found = one;
             found->refs++;
@@ -131,8 +148,14 @@ static struct template *next_short(struct templates *t)
     return found;
 }
 
-/* A reference to one that has members and is not used any more, or NULL. */
-static struct template *next_unused(struct templates *t, bool low)
+/* How many members one may keep, now. */
+static unsigned allowed_locked(const struct templates *t, const struct template *one, bool low)
+{
+    return low || !in_use_locked(t, one) ? 0 : template_pool_size_locked(t, one);
+}
+
+/* A reference to one that has more than that, or NULL. */
+static struct template *next_over(struct templates *t, bool low, unsigned *ret_allowed)
 {
     struct template *found = NULL;
 
@@ -140,9 +163,10 @@ static struct template *next_unused(struct templates *t, bool low)
     list_for_each (it, &t->list) {
         struct template *one = LIST_ENTRY(it, struct template, node);
 
-        if (!found && one->member_count > 0 && (low || !in_use_locked(t, one))) {
+        if (!found && one->member_count > allowed_locked(t, one, low)) {
             found = one;
             found->refs++;
+            *ret_allowed = allowed_locked(t, one, low);
         }
     }
     leaf_unlock(&t->table);
@@ -205,9 +229,10 @@ static void give_back(struct templates *t)
 {
     bool low = memory_is_low();
     struct template *one;
+    unsigned allowed;
 
-    while ((one = next_unused(t, low))) {
-        give_up(t, one, low ? "the host has little memory left" : "the template is not used");
+    while ((one = next_over(t, low, &allowed))) {
+        give_up(t, one, allowed, low ? "the host has little memory left" : "it is not needed");
         template_put(t, one);
     }
 }
@@ -254,9 +279,6 @@ int templates_start_pools(struct templates *t, struct err *err)
 {
     int r;
 
-    if (t->params.pool_size == 0) {
-        return 0;
-    }
     t->pool_wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     r = t->pool_wake < 0 ? -errno : thread_start(&t->pool_thread, "pool", STACK_KIB, pool_main, t);
     if (r < 0) {
@@ -274,6 +296,6 @@ void template_pools_end(struct templates *t)
         t->pool_runs = false;
     }
     list_for_each (it, &t->list) {
-        give_up(t, LIST_ENTRY(it, struct template, node), "the daemon ends");
+        give_up(t, LIST_ENTRY(it, struct template, node), 0, "the daemon ends");
     }
 }

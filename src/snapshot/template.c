@@ -18,8 +18,9 @@
 #define MAKING_MAX 8
 /* How exactly the store knows when one was last used. */
 #define USED_EVERY_MS 60000
-/* The guest counts time by the rate that it booted with: so far off is as good as measured. */
-#define TSC_TOLERANCE 2000
+/* The guest counts time by the rate that it booted with: one part in so many is what measuring it
+ * once more may differ by, and 9 seconds a day. */
+#define TSC_TOLERANCE 10000
 
 /* ---- the table ---- */
 
@@ -396,11 +397,12 @@ json_t *template_json(struct templates *t, struct template *one)
     struct err ignored; /* our own text */
     int64_t used_ms;
     uint64_t uses;
-    unsigned ready;
+    unsigned ready, pool_size;
     bool is_loaded;
 
     leaf_lock(&t->table);
     ready = one->member_count;
+    pool_size = template_pool_size_locked(t, one);
     used_ms = one->row.used_ms;
     uses = one->row.uses;
     is_loaded = one->is_loaded;
@@ -419,6 +421,7 @@ json_t *template_json(struct templates *t, struct template *one)
     json_put_int(o, "tsc_khz", one->row.tsc_khz);
     json_put_int(o, "size_bytes", (long long)one->row.size_bytes);
     json_put(o, "loaded", json_boolean(is_loaded));
+    json_put_int(o, "pool_size", pool_size);
     json_put_int(o, "ready", ready);
     json_put_int(o, "uses", (long long)uses);
     put_time(o, "created_at", one->row.created_ms);
@@ -457,6 +460,27 @@ int templates_delete(struct templates *t, const char *ref, struct err *err)
     struct template *one = resolve(t, ref, err);
     int r = one ? template_remove(t, one, err) : -1;
 
+    template_put(t, one);
+    return r;
+}
+
+int templates_set_pool(struct templates *t, const char *ref, int size, json_t **ret,
+                       struct err *err)
+{
+    struct template *one = resolve(t, ref, err);
+    int r;
+
+    if (!one) {
+        return -1;
+    }
+    r = store_template_pool(t->params.store, one->row.id, size, err);
+    if (r == 0) {
+        leaf_lock(&t->table);
+        one->row.pool_size = size;
+        leaf_unlock(&t->table);
+        template_pool_look(t);
+        *ret = template_json(t, one);
+    }
     template_put(t, one);
     return r;
 }

@@ -69,6 +69,10 @@ int templates_show(struct templates *t, const char *ref, json_t **ret, struct er
 /* VMs that were forked from it go on. */
 int templates_delete(struct templates *t, const char *ref, struct err *err) EXCLUDES(rank_leaf);
 
+/* How many forks of it are kept ready while it is in use; -1: as the configuration says. */
+int templates_set_pool(struct templates *t, const char *ref, int size, json_t **ret,
+                       struct err *err) EXCLUDES(rank_leaf);
+
 /* Reads the files of one (ref), or of all (NULL), and removes those that are broken. *ret: a list
  * of TemplateCheck objects. */
 int templates_verify(struct templates *t, const char *ref, struct cancel *cancel, json_t **ret,

@@ -14,8 +14,10 @@
 
 /* What failed is tried again by itself after so long. */
 #define RETRY_MS (600 * 1000)
-/* Beside its memory: devices, and what a guest writes to its disk until it is saved. */
-#define DISK_BYTES (64ull << 20)
+/* What a guest has in memory that has just booted, and has written to its disk; and of its memory
+ * the part in which its kernel keeps book of the whole (a 64th). */
+#define GUEST_BYTES (256ull << 20)
+#define BOOK_PART 64
 
 struct make {
     struct templates *t;
@@ -167,7 +169,8 @@ static int make_new(struct make *m, struct op *op, const json_t *ingredients, co
 {
     struct templates *t = m->t;
     _cleanup_space_claim_ struct space_claim *claim = NULL;
-    _cleanup_(template_row_done) struct template_row row = {.tsc_khz = t->params.tsc_khz};
+    _cleanup_(template_row_done) struct template_row row = {.tsc_khz = t->params.tsc_khz,
+                                                            .pool_size = -1};
     _cleanup_free_ char *what = x_asprintf("a template of image '%s'", m->like.image_name);
     _cleanup_close_ int dir_fd = -1;
     int r;
@@ -178,7 +181,7 @@ static int make_new(struct make *m, struct op *op, const json_t *ingredients, co
     memcpy(row.kernel_digest, m->like.kernel_digest, sizeof(row.kernel_digest));
     row.ingredients = json_print(ingredients);
     if (space_claim(t->params.space, t->params.state_fd, what,
-                    (m->like.memory_mib << 20) / 2 + DISK_BYTES, &claim, err) < 0) {
+                    GUEST_BYTES + (m->like.memory_mib << 20) / BOOK_PART, &claim, err) < 0) {
         return -1;
     }
     dir_fd = make_dir(t, id, err);

@@ -28,9 +28,8 @@ struct template
     int refs;         /* table lock; one of them is the table's */
     bool gone;        /* table lock: it was taken out */
 
-    struct template_row
-        row;            /* immutable but for uses and used_ms, which are under the table lock */
-    int64_t written_ms; /* table lock: what of used_ms the store knows */
+    struct template_row row; /* immutable but for uses, used_ms and pool_size: table lock */
+    int64_t written_ms;      /* table lock: what of used_ms the store knows */
 
     struct list members; /* table lock: struct member, of its pool, ready */
     unsigned member_count;
@@ -115,6 +114,8 @@ int template_open_fork(struct templates *t, struct template *one, struct cancel 
 
 /* ---- pool.c ---- */
 
+/* How many it is to have, while it is in use. */
+unsigned template_pool_size_locked(const struct templates *t, const struct template *one);
 /* One that is ready is the caller's: its id. */
 bool template_take_member(struct templates *t, struct template *one, char ret_id[ID_SIZE]);
 /* Gives up all members of one that was taken out. */

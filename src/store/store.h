@@ -211,6 +211,7 @@ struct template_row {
     char *ingredients;   /* JSON object, owned: all that a VM must have in common with it */
     uint32_t tsc_khz;    /* of the host that it was made on */
     uint64_t size_bytes; /* of its files on the disk */
+    int pool_size;       /* -1: as the configuration says */
     /* SHA-256 in hex, each of a file */
     char memory_digest[STORE_HEX_SIZE], devices_digest[STORE_HEX_SIZE], disk_digest[STORE_HEX_SIZE];
 };
@@ -223,6 +224,8 @@ int store_template_put(struct store *s, const struct template_row *row, struct e
 /* When it was last used, and how often. */
 int store_template_used(struct store *s, const char *id, int64_t used_ms, uint64_t uses,
                         struct err *err) EXCLUDES(rank_leaf);
+int store_template_pool(struct store *s, const char *id, int pool_size, struct err *err)
+    EXCLUDES(rank_leaf);
 int store_template_delete(struct store *s, const char *id, struct err *err) EXCLUDES(rank_leaf);
 /* All, oldest first; the caller frees the array and each row. */
 int store_template_list(struct store *s, struct template_row **ret_rows, size_t *ret_count,

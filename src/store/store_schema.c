@@ -124,7 +124,7 @@ const char *const store_migrations[] = {
     " uses INTEGER NOT NULL, image_name TEXT NOT NULL, image_digest TEXT NOT NULL,"
     " kernel_digest TEXT NOT NULL, ingredients TEXT NOT NULL, tsc_khz INTEGER NOT NULL,"
     " size_bytes INTEGER NOT NULL, memory_digest TEXT NOT NULL, devices_digest TEXT NOT NULL,"
-    " disk_digest TEXT NOT NULL) STRICT;"
+    " disk_digest TEXT NOT NULL, pool_size INTEGER NOT NULL) STRICT;"
     "ALTER TABLE vm ADD COLUMN role TEXT NOT NULL DEFAULT '';"
     "ALTER TABLE vm ADD COLUMN template_id TEXT NOT NULL DEFAULT '';"
     "ALTER TABLE vm ADD COLUMN start_why TEXT NOT NULL DEFAULT '';"

@@ -7,7 +7,7 @@
 
 #define COLUMNS                                                                                     \
     "id, created_ms, used_ms, uses, image_name, image_digest, kernel_digest, ingredients, tsc_khz," \
-    " size_bytes, memory_digest, devices_digest, disk_digest"
+    " size_bytes, memory_digest, devices_digest, disk_digest, pool_size"
 
 void template_row_copy(struct template_row *to, const struct template_row *from)
 {
@@ -37,6 +37,7 @@ static void bind_row(sqlite3_stmt *stmt, const struct template_row *row)
     sqlite3_bind_text(stmt, n++, row->memory_digest, -1, SQLITE_TRANSIENT);
     sqlite3_bind_text(stmt, n++, row->devices_digest, -1, SQLITE_TRANSIENT);
     sqlite3_bind_text(stmt, n++, row->disk_digest, -1, SQLITE_TRANSIENT);
+    sqlite3_bind_int(stmt, n++, row->pool_size);
 }
 
 static void read_row(sqlite3_stmt *stmt, struct template_row *row)
@@ -57,6 +58,7 @@ static void read_row(sqlite3_stmt *stmt, struct template_row *row)
     store_column_text(stmt, c++, row->memory_digest, sizeof(row->memory_digest));
     store_column_text(stmt, c++, row->devices_digest, sizeof(row->devices_digest));
     store_column_text(stmt, c++, row->disk_digest, sizeof(row->disk_digest));
+    row->pool_size = sqlite3_column_int(stmt, c++);
 }
 
 int store_template_put(struct store *s, const struct template_row *row, struct err *err)
@@ -73,7 +75,8 @@ int store_template_put(struct store *s, const struct template_row *row, struct e
     if (r == 0) {
         stmt = store_prepare(s,
                              "INSERT INTO template (" COLUMNS
-                             ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                             ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13,"
+                             " ?14)",
                              err);
         if (stmt) {
             bind_row(stmt, row);
@@ -98,6 +101,22 @@ int store_template_used(struct store *s, const char *id, int64_t used_ms, uint64
         sqlite3_bind_text(stmt, 1, id, -1, SQLITE_TRANSIENT);
         sqlite3_bind_int64(stmt, 2, used_ms);
         sqlite3_bind_int64(stmt, 3, (int64_t)uses);
+    }
+    r = store_run(s, stmt, "update template", err);
+    leaf_unlock(&s->lock);
+    return r;
+}
+
+int store_template_pool(struct store *s, const char *id, int pool_size, struct err *err)
+{
+    sqlite3_stmt *stmt;
+    int r;
+
+    leaf_lock(&s->lock);
+    stmt = store_prepare(s, "UPDATE template SET pool_size = ?2 WHERE id = ?1", err);
+    if (stmt) {
+        sqlite3_bind_text(stmt, 1, id, -1, SQLITE_TRANSIENT);
+        sqlite3_bind_int(stmt, 2, pool_size);
     }
     r = store_run(s, stmt, "update template", err);
     leaf_unlock(&s->lock);

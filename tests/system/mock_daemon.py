@@ -52,7 +52,7 @@ KERNEL = {"id": "sha256:" + "cd" * 32, "digest": "sha256:" + "cd" * 32, "names":
 TEMPLATE = {"id": "a1b2c3d4e5f60718293a4b5c6d7e8f90", "image": {"name": "debian", "digest": DIGEST},
             "kernel": "sha256:" + "cd" * 32, "vmm": "qemu", "vcpus": 1, "memory_mib": 512,
             "disk_bytes": 8 << 30, "init": "agent", "tsc_khz": 2500000, "size_bytes": 90 << 20,
-            "loaded": True, "ready": 1, "uses": 3, "created_at": TIME, "used_at": TIME}
+            "loaded": True, "pool_size": 1, "ready": 1, "uses": 3, "created_at": TIME, "used_at": TIME}
 STATUS = {"pid": 1, "version": "1", "socket": "/run/banger/banger.sock",
           "state_dir": "/var/lib/banger", "dns": None, "web_url": None, "owner": 0,
           "helper": {"mode": "in process"}, "vms": {"running": 1}, "started_at": TIME}

@@ -207,6 +207,8 @@ CALLS = [
                                "memory_mib": 1024, "disk_bytes": 16 << 30}, MADE, "id"),
     ("template delete a1", "template.delete", {"template": "a1"}, {}, "silence"),
     ("template verify", "template.verify", {}, [CHECK], "listing"),
+    ("template pool a1 --size 2", "template.pool", {"template": "a1", "size": 2}, TEMPLATE,
+     "silence"),
     ("template verify a1", "template.verify", {"template": "a1"}, [CHECK], "listing"),
     ("template prune", "template.prune", {}, [TEMPLATE], "listing"),
     ("template prune --unused-for 30m --keep-storage 2G --dry-run", "template.prune",

@@ -145,6 +145,7 @@ def drive_templates(drive):
     assert drive("template.prune") == drive("template.prune", keep_bytes=1 << 40) == []
     assert drive("template.prune", keep_bytes=0, dry_run=True) == [template]
     assert drive("template.prune", unused_for_ms=0, dry_run=True) == [template]
+    assert drive("template.pool", template=template["id"], size=0)["pool_size"] == 0
     assert drive("template.delete", template=template["id"]) == {}
     assert drive("template.list") == []
 

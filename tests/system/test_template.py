@@ -346,6 +346,17 @@ def test_pool_has_forks_ready_that_become_somebody_new(make_banger):
     assert sh_ok(banger, "cat /root/kept", vm="new-0") == "kept\n"
     events = [(e["kind"], e["name"]) for e in banger.json("events") if e["name"] == "new-3"]
     assert events == [("vm.created", "new-3"), ("vm.running", "new-3")]
+    # Another size for this one, which is kept; and what the configuration says.
+    for size in (3, 1):
+        assert banger.json("template", "pool", banger.made, "--size", str(size))["pool_size"] == size
+        await_ready(banger, size)
+        assert len(qemus(banger)) == 4 + size
+    banger.ok("daemon", "stop")
+    assert len(qemus(banger)) == 4
+    banger.ok("ps")
+    await_ready(banger, 1)
+    assert banger.json("template", "pool", banger.made)["pool_size"] == 2
+    await_ready(banger, 2)
     # Those that nobody has end with the daemon, or the template.
     banger.ok("daemon", "stop")
     assert len(qemus(banger)) == 4
@@ -364,6 +375,17 @@ def test_member_of_a_pool_that_has_died_is_passed_over(make_banger):
     banger.wait_gone(member)
     forks(banger, "x")
     assert sh_ok(banger, "hostname", vm="x") == "x\n"
+
+
+def test_one_is_made_once_and_the_oldest_make_room(make_banger):
+    banger = make_banger(config='accel = "tcg"\ntemplates = "manual"\ntemplate_disk_mib = 120\n')
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        made = {r.out for r in pool.map(lambda _: banger.ok("template", "create"), range(3))}
+    (banger.made,) = (m.strip() for m in made)
+    assert [e["kind"] for e in banger.json("events")].count("template.created") == 1
+    other = banger.ok("template", "create", "--memory", "320M").out.strip()
+    assert list(templates(banger)) == [other]
+    assert os.listdir(banger.state_dir / "templates") == [other]
 
 
 @pytest.mark.full
