@@ -78,6 +78,8 @@ template create
     --image=IMAGE --kernel=KERNEL --vmm=VMM(auto|qemu|firecracker|fake) --init=INIT(agent|image)
     --vcpus=N -m/--memory=SIZE --disk=SIZE
 template delete TEMPLATE... = template rm, template remove
+template pool TEMPLATE...
+    --size=N
 template verify [TEMPLATE]
 template prune
     --unused-for=TIME --keep-storage=SIZE --dry-run

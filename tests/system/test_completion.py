@@ -88,7 +88,7 @@ def offers(banger, *words, **kwargs):
     ("template verify a1", ["a1b2c3d4e5f6"]),
     ("template verify b", []),
     ("template verify a1b2c3d4e5f6 ", []),
-    ("template ", ["create", "delete", "list", "prune", "show", "verify"]),
+    ("template ", ["create", "delete", "list", "pool", "prune", "show", "verify"]),
     ("template create --image ", ["debian", "deb:12"]),
     ("completion ", ["bash", "zsh", "fish"]),
     ("help im", ["image"]),

@@ -313,6 +313,13 @@ def qemus(banger):
     return [p.pid for p in banger.processes() if p.program == "qemu-system-x86_64"]
 
 
+def await_qemus(banger, number):
+    """One that is given back is not ready any more before it has ended."""
+    deadline = time.monotonic() + 60 * SLOWNESS
+    while len(qemus(banger)) != number:
+        assert time.monotonic() < deadline, banger.processes()
+
+
 def test_pool_has_forks_ready_that_become_somebody_new(make_banger):
     banger = make_banger(config='accel = "tcg"\ntemplates = "manual"\npool_size = 2\n')
     banger.made = banger.ok("template", "create").out.strip()
@@ -350,7 +357,7 @@ def test_pool_has_forks_ready_that_become_somebody_new(make_banger):
     for size in (3, 1):
         assert banger.json("template", "pool", banger.made, "--size", str(size))["pool_size"] == size
         await_ready(banger, size)
-        assert len(qemus(banger)) == 4 + size
+        await_qemus(banger, 4 + size)
     banger.ok("daemon", "stop")
     assert len(qemus(banger)) == 4
     banger.ok("ps")
