@@ -1,8 +1,8 @@
 /*
  * The pools: of each template that is in use, a few forks are kept ready, restored, rehearsed and
  * stopped, so that a create need only give one its identity. One thread adds what is missing, and
- * gives back what nobody needs, or the host has no memory for. Members are rows of the VM table
- * that are nobody's; a daemon that starts removes those of the one before.
+ * gives back what nobody needs, or the host has no memory for; the memory of templates too. Members
+ * are rows of the VM table that are nobody's; a daemon that starts removes those of the one before.
  */
 #include "snapshot/template_priv.h"
 
@@ -225,8 +225,30 @@ static void fill(struct templates *t)
     }
 }
 
+/* Whoever uses one has a reference; its files are read once more when it is used again. */
+static bool take_loaded(struct templates *t, bool low, struct template_loaded *ret)
+{
+    bool taken = false;
+
+    leaf_lock(&t->table);
+    list_for_each (it, &t->list) {
+        struct template *one = LIST_ENTRY(it, struct template, node);
+
+        if (!taken && one->is_loaded && one->refs == 1 && one->member_count == 0 &&
+            (low || !in_use_locked(t, one))) {
+            *ret = one->loaded;
+            one->loaded = (struct template_loaded){.memory_fd = -1};
+            one->is_loaded = false;
+            taken = true;
+        }
+    }
+    leaf_unlock(&t->table);
+    return taken;
+}
+
 static void give_back(struct templates *t)
 {
+    struct template_loaded loaded;
     bool low = memory_is_low();
     struct template *one;
     unsigned allowed;
@@ -235,9 +257,13 @@ static void give_back(struct templates *t)
         give_up(t, one, allowed, low ? "the host has little memory left" : "it is not needed");
         template_put(t, one);
     }
+    while (take_loaded(t, low, &loaded)) {
+        template_loaded_done(&loaded);
+    }
 }
 
-static bool has_members(struct templates *t)
+/* Whether there is anything to be given back, or tried again, later. */
+static bool has_anything(struct templates *t)
 {
     bool any = false;
 
@@ -245,7 +271,7 @@ static bool has_members(struct templates *t)
     list_for_each (it, &t->list) {
         const struct template *one = LIST_ENTRY(it, struct template, node);
 
-        any |= one->member_count > 0 || one->pool_failed_ms != 0;
+        any |= one->member_count > 0 || one->pool_failed_ms != 0 || one->is_loaded;
     }
     leaf_unlock(&t->table);
     return any;
@@ -261,7 +287,7 @@ static void *pool_main(void *arg)
 
         give_back(t);
         fill(t);
-        deadline_ms = has_members(t) ? clock_mono_ms() + LOOK_MS : -1;
+        deadline_ms = has_anything(t) ? clock_mono_ms() + LOOK_MS : -1;
         (void)cancel_wait_fd(t->pool_stop, t->pool_wake, POLLIN, deadline_ms);
         (void)eventfd_read(t->pool_wake, &ignored);
     } while (!cancel_requested(t->pool_stop));

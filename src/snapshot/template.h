@@ -7,7 +7,8 @@
  *     templates/<id>/{memory,devices,disk.ext4}   in the state directory
  *
  * The memory is copied into a sealed memfd when a template is first used, and compared with its
- * digest there, where nobody can change it any more; forks map that. The row in the store has the
+ * digest there, where nobody can change it any more; forks map that. It is let go of when nobody
+ * has used it for a while, or the host has little memory left. The row in the store has the
  * digests. What does not agree is never run: it is removed, and made again when it is next wanted.
  * A directory without a row, and a row without a directory, are removed when a daemon starts.
  *

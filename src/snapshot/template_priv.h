@@ -36,7 +36,8 @@ struct template
     int64_t pool_failed_ms; /* CLOCK_MONOTONIC; 0 = it did not */
 
     struct template_loaded loaded; /* who has the loading slot; set once */
-    bool is_loaded;                /* table lock; then loaded is immutable but for disk */
+    bool is_loaded; /* table lock; as long as somebody has a reference, loaded is then immutable but
+                     * for disk */
 };
 
 /* A fork that is ready. */

@@ -15,7 +15,6 @@
 #include <string.h>
 
 #define SESSION_START_MS 30000
-#define WAKE_MS 10000
 
 /* A connection that holds a VM's main session, or another session. Two references: the
  * connection's hook, and the operation while it runs. */
@@ -248,16 +247,13 @@ static void enter_objects(struct create *c)
     }
 }
 
-/* Under the create lock. */
-static void name_and_date(struct create *c)
+void vm_name_and_date(struct vms *v, struct vm_row *row, bool named)
 {
-    struct vms *v = c->v;
-
-    while (c->row.name[0] == '\0' || (!c->named && vm_name_taken(v, c->row.name))) {
-        vm_generate_name(v->seams.random, c->row.name);
+    while (row->name[0] == '\0' || (!named && vm_name_taken(v, row->name))) {
+        vm_generate_name(v->seams.random, row->name);
     }
-    c->row.created_ms = c->row.state_since_ms = v->seams.clock->real_ms();
-    vm_policy_set_expiry(&c->row, c->row.created_ms);
+    row->created_ms = row->state_since_ms = v->seams.clock->real_ms();
+    vm_policy_set_expiry(row, row->created_ms);
 }
 
 /* The name is checked, and taken by the row, in one hold of the create lock. */
@@ -267,7 +263,7 @@ static int reserve(struct create *c, struct err *err)
     int r = 0;
 
     create_lock(&v->create);
-    name_and_date(c);
+    vm_name_and_date(v, &c->row, c->named);
     enter_objects(c);
     r = store_vm_insert(v->params.store, &c->row, err);
     if (r == 0) {
@@ -341,115 +337,6 @@ static int admit(struct create *c, struct vm_promise *promise, struct err *err)
     }
     CRASH_POINT("create.reserved");
     return 0;
-}
-
-/* ---- claiming a member of a pool, in the place of all that ---- */
-
-/* What the member is stays, who it is becomes what was asked for. */
-static int merge_row(struct create *c, struct err *err)
-{
-    _cleanup_vm_row_ struct vm_row member = {0};
-    struct vm_row *row = &c->row;
-
-    if (vm_get_row(c->v, row->id, &member, err) < 0) {
-        return -1;
-    }
-    if (member.role != VM_ROLE_POOL || member.state != VM_POOLED) {
-        return err_set(err, ERR_NOT_RUNNING, "the pool's member has ended");
-    }
-    row->state = VM_RESTORING;
-    row->incarnation = member.incarnation;
-    row->run_vcpus = member.run_vcpus;
-    row->run_memory_mib = member.run_memory_mib;
-    row->run_disk_bytes = member.run_disk_bytes;
-    memcpy(row->accel, member.accel, sizeof(row->accel));
-    memcpy(row->accel_why, member.accel_why, sizeof(row->accel_why));
-    memcpy(row->vmm_version, member.vmm_version, sizeof(row->vmm_version));
-    memcpy(row->template_id, member.template_id, sizeof(row->template_id));
-    (void)snprintf(row->start_why, sizeof(row->start_why), "pool of template %.12s",
-                   row->template_id);
-    free(row->objects);
-    row->objects = STEAL_PTR(member.objects);
-    row->object_count = member.object_count;
-    row->objects_changed = false;
-    member.object_count = 0;
-    return 0;
-}
-
-static void exchange_row(struct create *c)
-{
-    struct vms *v = c->v;
-    struct vm_entry *e;
-
-    leaf_lock(&v->table);
-    e = vm_find_locked(v, c->row.id); /* there: we hold its token */
-    vm_row_done(&e->row);
-    vm_row_copy(&e->row, &c->row);
-    vm_reindex_locked(v, e);
-    e->used_ms = v->seams.clock->mono_ms();
-    vm_changed_locked(v);
-    leaf_unlock(&v->table);
-}
-
-/* As reserve, of a VM that is there. */
-static int claim(struct create *c, struct err *err)
-{
-    struct vms *v = c->v;
-    int r;
-
-    if (merge_row(c, err) < 0) {
-        return -1;
-    }
-    create_lock(&v->create);
-    name_and_date(c);
-    r = store_vm_update(v->params.store, &c->row, err);
-    if (r == 0) {
-        exchange_row(c);
-    }
-    create_unlock(&v->create);
-    CRASH_POINT("pool.claimed");
-    return r;
-}
-
-struct waking {
-    struct vms *v;
-    struct vm_run *run;
-    int64_t claim_ms, configure_ms;
-};
-
-static void set_awake(struct vm_row *row, void *arg)
-{
-    const struct waking *w = arg;
-
-    row->state = VM_RUNNING;
-    row->reason[0] = '\0';
-    row->state_since_ms = row->started_ms = w->v->seams.clock->real_ms();
-    row->phase_count = 2;
-    row->timeline[0] = (struct vm_phase){.name = VM_PHASE_CLAIM, .ms = w->claim_ms};
-    row->timeline[1] = (struct vm_phase){.name = "configure", .ms = w->configure_ms};
-    vm_mark_paused_locked(w->run, row);
-}
-
-/* It goes on, and is somebody else before anybody may use it. */
-static int wake(struct create *c, struct op *op, struct err *err) REQUIRES(rank_vm)
-{
-    struct vms *v = c->v;
-    _cleanup_vm_run_ struct vm_run *run = vm_run_get(v, c->row.id, err);
-    struct waking w = {.v = v, .run = run};
-    int64_t start_ms = clock_mono_ms(), awake_ms;
-
-    op_stage(op, VM_PHASE_CLAIM);
-    if (!run || run->ops->resume(run->vmm, op_cancel(op), start_ms + WAKE_MS, err) < 0) {
-        return -1;
-    }
-    awake_ms = clock_mono_ms();
-    w.claim_ms = awake_ms - start_ms;
-    op_stage(op, "configure");
-    if (vm_configure(run, &c->row, op_cancel(op), err) < 0) {
-        return -1;
-    }
-    w.configure_ms = clock_mono_ms() - awake_ms;
-    return vm_update(v, c->row.id, set_awake, &w, err);
 }
 
 int vm_make_hidden(struct vms *v, struct vm_row *row, const struct vm_boot_params *params,
@@ -531,7 +418,7 @@ static int build(struct create *c, struct op *op, struct err *err) REQUIRES(rank
                                           .fork = c->fork.id[0] ? &c->fork : NULL,
                                           .memory_fd = -1};
 
-    if ((c->claims ? wake(c, op, err) : make(c, &params, err)) < 0) {
+    if ((c->claims ? vm_pool_wake(c->v, &c->row, op, err) : make(c, &params, err)) < 0) {
         c->unfit = c->claims;
         return -1;
     }
@@ -576,7 +463,7 @@ static int create_with_token(struct create *c, struct op *op, json_t **ret_resul
     _cleanup_(vm_promise_done) struct vm_promise promise = {0};
     struct err undo;
 
-    if (c->claims && claim(c, err) < 0) {
+    if (c->claims && vm_pool_claim(c->v, &c->row, c->named, err) < 0) {
         c->unfit = err->code != ERR_ALREADY_EXISTS;
         (void)vm_remove(c->v, c->row.id, &undo); /* nobody else has it */
         return -1;

@@ -429,7 +429,18 @@ void vm_hidden_row(struct vms *v, const struct vm_row *like, enum vm_role role,
 /* What every guest does first is done once. */
 int vm_rehearse(struct vm_run *run, struct cancel *cancel, struct err *err);
 
+/* ---- vm_pool.c: the caller holds the member's token ---- */
+/* Makes a member the VM of row, which has its id: name, owner's wishes, time, in one commit. What
+ * the member is comes into the row. named: it has its name already. ERR_ALREADY_EXISTS: that is
+ * taken. */
+int vm_pool_claim(struct vms *v, struct vm_row *row, bool named, struct err *err) REQUIRES(rank_vm);
+/* It goes on, and is somebody else before anybody may use it. */
+int vm_pool_wake(struct vms *v, const struct vm_row *row, struct op *op, struct err *err)
+    REQUIRES(rank_vm);
+
 /* ---- vm_create.c ---- */
+/* Gives it a name, unless it has one, and its time. */
+void vm_name_and_date(struct vms *v, struct vm_row *row, bool named) REQUIRES(rank_create);
 /* Makes and starts the VM of a row that is nobody's, and whose id is its name: its reservation, its
  * disk, its start. On failure nothing is left. */
 int vm_make_hidden(struct vms *v, struct vm_row *row, const struct vm_boot_params *params,

@@ -499,7 +499,12 @@ def test_forks_are_given_back_when_the_host_has_little_memory(make_banger):
     await_ready(0)
     assert set(qemu_main_pids(banger)) >= {"bystander"} and vms(banger)["x"]["start"]["how"] == "pool"
     assert len(qemu_main_pids(banger)) == 2
+    with banger.rpc() as rpc:
+        while rpc.call("template.list", {})["result"][0]["loaded"]:
+            pass
     faults.file.write_text("")
+    faults.create("y")
+    assert vms(banger)["y"]["start"]["how"] == "fork"
 
 
 @needs_root
