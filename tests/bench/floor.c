@@ -14,7 +14,8 @@
  *       starts and awaits the two in turn
  *
  * An FD says what a descriptor of QEMU is: N=r:FILE (for reading), N=w:FILE (for reading and
- * writing), N=a:FILE (to append to), N=listen (a socket nobody uses), N=agent (the agent's).
+ * writing), N=a:FILE (to append to), N=listen (a socket nobody uses), N=agent (the agent's),
+ * N=restore (QMP's, by which a QEMU with `-incoming defer` is told to restore from descriptor 11).
  * Each mode prints one line of JSON; times are fractions of milliseconds. Any surprise ends it
  * with status 1 and a sentence, after QEMU has been killed and reaped.
  */

@@ -7,7 +7,8 @@ import concurrent.futures
 import subprocess
 import time
 
-from measuring import Figure, FloorFailed, Series, milliseconds
+from line import ForkLine
+from measuring import Figure, FloorFailed, Series, floor, milliseconds
 from scale import cpu_ms
 
 AT_ONCE = 50
@@ -49,6 +50,25 @@ def measure_runs(bench, pool_size):
             else:
                 boots.append(run_ms(bench.instance, "--cold"))
     return forks, boots
+
+
+def measure_restores(bench):
+    """(By banger, by hand), by turns, until QEMU is gone."""
+    banger = bench.instance
+    by_banger, by_hand = [], []
+    with bench.vm("fork") as vm:
+        line = ForkLine(banger, vm)
+    command = [banger.program(), "run", "--rm", "--quiet", "--", "true"]
+    for i in range(bench.pairs):
+        for what in ("banger", "hand") if i % 2 == 0 else ("hand", "banger"):
+            if what == "banger":
+                by_banger.append(floor(banger, "run", banger.vmm_parent_pid(), "--", *command))
+            else:
+                by_hand.append(floor(banger, "boot", *line.arguments()))
+        if by_banger[-1]["status"] != 0 or by_hand[-1]["status"] != 0:
+            raise FloorFailed(f"'true' has failed: {by_hand[-1]} {by_banger[-1]}")
+    bench.raw["restore"], bench.raw["restore by hand"] = by_banger, by_hand
+    return by_banger, by_hand
 
 
 def measure_crowd(bench):
@@ -96,6 +116,7 @@ def measure_forks(bench):
     pooled, boots = measure_runs(bench, 1)
     configure(banger, 0)
     restored, others = measure_runs(bench, 0)
+    by_banger, by_hand = measure_restores(bench)
     count, took, alone, shares = measure_crowd(bench)
     cpu = measure_cpu(bench)
     banger.run("daemon", "stop")
@@ -106,6 +127,13 @@ def measure_forks(bench):
                    milliseconds(boots, 0), target=0.03),
             Figure("the same by restore, over a boot", milliseconds(restored, 0),
                    milliseconds(others, 0), target=0.12),
+            Figure("the same by restore, over a restore by hand",
+                   milliseconds((r["gone_ms"] for r in by_banger), 0),
+                   milliseconds((f["reaped_ms"] for f in by_hand), 0), target=1.3),
+            Figure("of that by hand: until the agent answers",
+                   milliseconds((f["hello_ms"] for f in by_hand), 0)),
+            Figure("of that by hand: until it is configured",
+                   milliseconds((f["configured_ms"] for f in by_hand), 0)),
             Figure(f"{count} forks at once by restore, over one", milliseconds([took] * len(alone), 0),
                    milliseconds(alone, 0), target=45),
             Figure("daemon's CPU time of a fork and its deletion", milliseconds(cpu, 2), target=3,

@@ -143,20 +143,22 @@ static int open_given(struct machine *m, const char *what)
             return fd;
         }
     }
-    if (strcmp(what, "listen") != 0 && strcmp(what, "agent") != 0) {
+    if (strcmp(what, "listen") != 0 && strcmp(what, "agent") != 0 && strcmp(what, "restore") != 0) {
         fail("'%s' is no descriptor", what);
     }
     fd = listen_anywhere(&address, &len);
     if (what[0] == 'a') {
         /* It waits in the queue until QEMU accepts, and so does what is written to it. */
         m->agent = connect_to(&address, len);
+    } else if (what[0] == 'r') {
+        m->qmp = connect_to(&address, len);
     }
     return fd;
 }
 
 void machine_init(struct machine *m, char **args)
 {
-    *m = (struct machine){.agent = -1};
+    *m = (struct machine){.agent = -1, .qmp = -1};
     buf_init(&m->in, INPUT_MAX);
     for (; *args && strcmp(*args, "--") != 0; args++) {
         char *equals = strchr(*args, '=');
@@ -185,6 +187,21 @@ void machine_init(struct machine *m, char **args)
     }
 }
 
+/* In one write, which QEMU reads when it is ready. */
+static void restore(const struct machine *m)
+{
+    static const char commands[] =
+        "{\"execute\":\"qmp_capabilities\"}\n"
+        "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":"
+        "[{\"capability\":\"x-ignore-shared\",\"state\":true}]}}\n"
+        "{\"execute\":\"migrate-set-parameters\",\"arguments\":{\"announce-rounds\":0}}\n"
+        "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"fd:11\"}}\n";
+
+    if (write(m->qmp, commands, sizeof(commands) - 1) != (ssize_t)sizeof(commands) - 1) {
+        fail("cannot write to QMP: %s", strerror(errno));
+    }
+}
+
 void machine_start(struct machine *m)
 {
     posix_spawn_file_actions_t actions;
@@ -202,11 +219,15 @@ void machine_start(struct machine *m)
     for (size_t i = 0; i < m->fd_count; i++) {
         close_p(&m->fds[i].fd);
     }
+    if (m->qmp >= 0) {
+        restore(m);
+    }
 }
 
 void machine_done(struct machine *m)
 {
     close_p(&m->agent);
+    close_p(&m->qmp);
     buf_done(&m->in);
 }
 
@@ -322,6 +343,13 @@ void configure(struct machine *m)
     must_fit(frame_put_tlv(&body, FRAME_TAG_ENTROPY, entropy, sizeof(entropy)));
     must_fit(frame_put_tlv(&body, FRAME_TAG_TIME, time_le, sizeof(time_le)));
     must_fit(frame_put_tlv(&body, FRAME_TAG_HOSTNAME, "floor", 5));
+    if (m->qmp >= 0) {
+        static const char id[] = "0123456789abcdef0123456789abcdef";
+        static const char boot_id[] = "01234567-89ab-cdef-0123-456789abcdef";
+
+        must_fit(frame_put_tlv(&body, FRAME_TAG_MACHINE_ID, id, sizeof(id) - 1));
+        must_fit(frame_put_tlv(&body, FRAME_TAG_BOOT_ID, boot_id, sizeof(boot_id) - 1));
+    }
     must_fit(frame_put_body(&out, FRAME_CONFIGURE, 1, buf_head(&body), body.len));
     write_all(m->agent, &out);
     f = await_frame(m, FRAME_REPLY, 1, &frame_bytes);

@@ -54,6 +54,7 @@ struct machine {
     size_t fd_count;
     char **argv;
     int agent; /* connected to its agent port */
+    int qmp;   /* connected to its QMP socket when it is to be restored, else -1 */
     struct buf in;
 };
 
