@@ -18,6 +18,8 @@ What is measured (docs/PERFORMANCE.md says how to read it):
   cp        one large file and a tree of small ones, both ways, against tar through the bare port
   fairness  an echo beside a command that prints without end and 48 others
   imports   kernel import and image register
+  forks     VMs that are forked from a template: from the pool, by restore, many at once
+  density   300 VMs alive together
   scale     a daemon with 1,000 VMs of the fake VMM: listings, memory, its start, idle, RPC
 
 Usage: bench.py [--only NAME[,NAME...]] [--pairs N] [--quick] [--full-size] [--json FILE]
@@ -41,7 +43,7 @@ sys.path.insert(0, str(ROOT / "tests" / "system"))
 
 import rootfs  # noqa: E402
 from banger import IMAGE, KERNEL, Instance  # noqa: E402
-from forks import measure_forks  # noqa: E402
+from forks import measure_density, measure_forks  # noqa: E402
 from line import Line  # noqa: E402
 from measuring import (FLOOR_SECONDS, Figure, FloorFailed, Series, floor, load,  # noqa: E402
                        machine, milliseconds, table)
@@ -359,6 +361,7 @@ MEASUREMENTS = {
     "memory": measure_memory,
     "phases": measure_phases,
     "forks": measure_forks,
+    "density": measure_density,
     "exec": measure_exec,
     "streams": measure_streams,
     "cp": measure_cp,

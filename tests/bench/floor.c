@@ -4,6 +4,8 @@
  *
  *   bench-floor boot FD... -- QEMU ARG...
  *       starts QEMU, configures the guest, runs `true` in it, kills and reaps QEMU
+ *   bench-floor share FD... -- QEMU ARG...
+ *       the same, but for the times; prints the memory that QEMU has, by share
  *   bench-floor ping SOCKET VM ROUNDS COUNT FD... -- QEMU ARG...
  *       boots the same way, then in turn a ping straight to that guest, a vm.ping to the daemon at
  *       SOCKET (for its guest VM) and a daemon.ping (which asks no guest), COUNT times; then COUNT
@@ -64,6 +66,24 @@ static uint32_t execute_true(struct machine *m)
     return status;
 }
 
+/* Of what QEMU has in memory, shared pages by share (proc(5), smaps_rollup); 0: not known. */
+static long pss_kib(pid_t pid)
+{
+    char path[64], line[256];
+    long kib = 0;
+    FILE *f;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", pid);
+    f = fopen(path, "re");
+    while (f && fgets(line, sizeof(line), f)) {
+        (void)sscanf(line, "Pss: %ld kB", &kib);
+    }
+    if (f) {
+        (void)fclose(f);
+    }
+    return kib;
+}
+
 static int mode_boot(char **args)
 {
     double hello_ms, configured_ms, exited_ms, reaped_ms;
@@ -89,6 +109,24 @@ static int mode_boot(char **args)
     (void)printf("{\"agent\": \"%s\", \"pid\": %d, \"status\": %" PRIu32 ", \"hello_ms\": %.3f, "
                  "\"configured_ms\": %.3f, \"exited_ms\": %.3f, \"reaped_ms\": %.3f}\n",
                  agent, pid, status, hello_ms, configured_ms, exited_ms, reaped_ms);
+    return 0;
+}
+
+static int mode_share(char **args)
+{
+    struct machine m;
+    char agent[64];
+    long kib;
+
+    machine_init(&m, args);
+    machine_start(&m);
+    say_hello(&m, agent, sizeof(agent));
+    configure(&m);
+    (void)execute_true(&m);
+    kib = pss_kib(qemu_pid);
+    end_qemu();
+    machine_done(&m);
+    (void)printf("{\"pss_kib\": %ld}\n", kib);
     return 0;
 }
 
@@ -403,6 +441,7 @@ int main(int argc, char **argv)
         int (*run)(char **args);
     } modes[] = {
         {"boot", mode_boot},
+        {"share", mode_share},
         {"ping", mode_ping},
         {"run", mode_run},
         {"spawn", mode_spawn},
@@ -413,5 +452,5 @@ int main(int argc, char **argv)
             return modes[i].run(argv + 2);
         }
     }
-    fail("usage: bench-floor boot|ping|run|spawn ... (see tests/bench/floor.c)");
+    fail("usage: bench-floor boot|share|ping|run|spawn ... (see tests/bench/floor.c)");
 }

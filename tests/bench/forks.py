@@ -4,6 +4,8 @@ same VM. The whole of `banger run --rm -- true`, until the VM is gone: the CLI b
 """
 
 import concurrent.futures
+import pathlib
+import re
 import subprocess
 import time
 
@@ -12,6 +14,7 @@ from measuring import Figure, FloorFailed, Series, floor, milliseconds
 from scale import cpu_ms
 
 AT_ONCE = 50
+DENSITY = 300
 CREATES = 20
 
 
@@ -68,33 +71,94 @@ def measure_restores(bench):
         if by_banger[-1]["status"] != 0 or by_hand[-1]["status"] != 0:
             raise FloorFailed(f"'true' has failed: {by_hand[-1]} {by_banger[-1]}")
     bench.raw["restore"], bench.raw["restore by hand"] = by_banger, by_hand
-    return by_banger, by_hand
+    return by_banger, by_hand, line
 
 
-def measure_crowd(bench):
-    """Until all that were created at once answer an exec, over one alone."""
-    banger = bench.instance
-    count = 3 if bench.quick else AT_ONCE
+def answer(banger, name):
+    banger.ok("vm", "create", "--quiet", "--name", name, timeout=300)
+    banger.ok("exec", name, "--", "true", timeout=300)
 
-    def answer(name):
-        banger.ok("vm", "create", "--quiet", "--name", name, timeout=300)
-        banger.ok("exec", name, "--", "true", timeout=300)
 
-    alone = []
+def measure_alone(bench):
+    banger, alone = bench.instance, []
     for i in range(bench.many(5)):
         begin = time.monotonic()
-        answer(f"alone-{i}")
+        answer(banger, f"alone-{i}")
         alone.append(1000 * (time.monotonic() - begin))
         banger.ok("rm", "--force", f"alone-{i}")
+    return alone
+
+
+def measure_crowd(bench, count):
+    """Until all that were created at once answer an exec."""
+    banger = bench.instance
     names = [f"crowd-{i}" for i in range(count)]
     begin = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
-        list(pool.map(answer, names))
+        list(pool.map(lambda name: answer(banger, name), names))
     took = 1000 * (time.monotonic() - begin)
-    shares = [banger.json("stats", name, "--interval", "10ms")[0]["pss_bytes"] / 2**20
-              for name in names]
     banger.ok("rm", "--force", *names, timeout=120)
-    return count, took, alone, shares
+    return took
+
+
+def share_mib(banger, name):
+    return banger.json("stats", name, "--interval", "10ms")[0]["pss_bytes"] / 2**20
+
+
+def measure_share(bench, line):
+    """Memory by share of one fork that has run a command, and of one that was restored by hand."""
+    banger, ours, by_hand = bench.instance, [], []
+    for _ in range(bench.many(3)):
+        answer(banger, "shares")
+        ours.append(share_mib(banger, "shares"))
+        banger.ok("rm", "--force", "shares")
+        by_hand.append(floor(banger, "share", *line.arguments())["pss_kib"] / 1024)
+    return ours, by_hand
+
+
+def children(pid):
+    return [int(child) for task in pathlib.Path(f"/proc/{pid}/task").iterdir()
+            for child in (task / "children").read_text().split()]
+
+
+def available_mib():
+    text = pathlib.Path("/proc/meminfo").read_text()
+    return int(re.search(r"^MemAvailable:\s*(\d+) kB", text, re.M)[1]) / 1024
+
+
+def measure_density(bench):
+    """As many alive together, each of which has run a command."""
+    banger = bench.instance
+    count = 3 if bench.quick else DENSITY
+    configure(banger, 0)
+    names = [f"dense-{i}" for i in range(count)]
+    before = available_mib()
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda name: answer(banger, name), names))
+    each_mib = (before - available_mib()) / count
+    pids = children(banger.vmm_parent_pid())
+    if len(pids) != count:
+        raise FloorFailed(f"{len(pids)} VMMs of {count} run")
+    seconds = 1 if bench.quick else 20
+    used = sum(map(cpu_ms, pids))
+    time.sleep(seconds)
+    idle = (sum(map(cpu_ms, pids)) - used) / seconds / 10 / count
+    times = []
+    for name in names:
+        begin = time.monotonic()
+        banger.ok("exec", name, "--", "true")
+        times.append(1000 * (time.monotonic() - begin))
+    banger.ok("rm", "--force", *names, timeout=600)
+    bench.raw["density"] = {"exec_ms": times, "idle_percent": idle, "each_mib": each_mib}
+    banger.run("daemon", "stop")
+    banger.configure('templates = "off"\n')
+    times.sort()
+    return [Figure(f"{count} VMs alive: exec, p99",
+                   milliseconds([times[(len(times) * 99 - 1) // 100]], 0), target=2000, absolute=True),
+            Figure(f"{count} VMs alive: exec", milliseconds(times, 1)),
+            Figure(f"{count} VMs alive: idle, of a core each", Series([idle], "%", 3), target=0.25,
+                   absolute=True),
+            Figure(f"{count} VMs alive: memory of the host for each", Series([each_mib], "MiB", 1))]
 
 
 def measure_cpu(bench):
@@ -112,17 +176,22 @@ def measure_cpu(bench):
 
 def measure_forks(bench):
     banger = bench.instance
+    count = 3 if bench.quick else AT_ONCE
     configure(banger, 1)
     pooled, boots = measure_runs(bench, 1)
+    configure(banger, count)
+    crowd_of_pool = measure_crowd(bench, count)
     configure(banger, 0)
     restored, others = measure_runs(bench, 0)
-    by_banger, by_hand = measure_restores(bench)
-    count, took, alone, shares = measure_crowd(bench)
+    by_banger, by_hand, line = measure_restores(bench)
+    alone, crowd = measure_alone(bench), measure_crowd(bench, count)
+    ours, shares = measure_share(bench, line)
     cpu = measure_cpu(bench)
     banger.run("daemon", "stop")
     banger.configure('templates = "off"\n')
     bench.raw["forks"] = {"pool_ms": pooled, "pool_boot_ms": boots, "restore_ms": restored,
-                          "restore_boot_ms": others, "alone_ms": alone, "crowd_ms": took}
+                          "restore_boot_ms": others, "alone_ms": alone, "crowd_ms": crowd,
+                          "crowd_of_pool_ms": crowd_of_pool}
     return [Figure("run --rm -- true from the pool, over a boot", milliseconds(pooled),
                    milliseconds(boots, 0), target=0.03),
             Figure("the same by restore, over a boot", milliseconds(restored, 0),
@@ -134,8 +203,11 @@ def measure_forks(bench):
                    milliseconds((f["hello_ms"] for f in by_hand), 0)),
             Figure("of that by hand: until it is configured",
                    milliseconds((f["configured_ms"] for f in by_hand), 0)),
-            Figure(f"{count} forks at once by restore, over one", milliseconds([took] * len(alone), 0),
+            Figure(f"{count} forks at once by restore, over one", milliseconds([crowd] * len(alone), 0),
                    milliseconds(alone, 0), target=45),
+            Figure(f"{count} forks at once of a pool of {count}, over one by restore",
+                   milliseconds([crowd_of_pool] * len(alone), 0), milliseconds(alone, 0), target=10),
             Figure("daemon's CPU time of a fork and its deletion", milliseconds(cpu, 2), target=3,
                    absolute=True),
-            Figure(f"memory by share (PSS) of each of {count} forks", Series(shares, "MiB", 1))]
+            Figure("memory by share (PSS) of a fork, over one restored by hand",
+                   Series(ours, "MiB", 1), Series(shares, "MiB", 1), target=1.05)]

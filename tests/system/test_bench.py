@@ -189,7 +189,12 @@ def test_calls_that_fail_are_no_measurement(banger):
 
 def test_forks_are_measured_beside_boots_and_leave_nothing(measuring):
     figures = bench.measure(measuring, ["forks"])
-    assert [f.target for f in figures] == [0.03, 0.12, 1.3, None, None, 45, 3, None]
+    assert [f.target for f in figures] == [0.03, 0.12, 1.3, None, None, 45, 10, 3, 1.05]
+    assert measuring.instance.qemu_pids() == []
+
+
+def test_vms_alive_together_are_measured_and_gone(measuring):
+    assert [f.target for f in bench.measure(measuring, ["density"])] == [2000, None, 0.25, None]
     assert measuring.instance.qemu_pids() == []
 
 
