@@ -1,5 +1,6 @@
 #include "agent/hostname.h"
 
+#include "agent/replace.h"
 #include "base/buf.h"
 
 #include <errno.h>
@@ -9,6 +10,7 @@
 
 #define HOSTS_MAX ((size_t)256 * 1024)
 #define HOSTS_PATH "/etc/hosts"
+#define PAD_MAX 1024
 #define OWN_ADDRESS "127.0.1.1" /* Debian's for the host's own name */
 #define HOSTS_DEFAULT "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
@@ -70,17 +72,19 @@ char *hostname_hosts(const char *old, const char *name)
     return buf_steal_str(&b);
 }
 
-static int write_hosts(const char *text)
+/* Of a text that is shorter than what is there, the last line ends with blanks, so that it can be
+ * written over: a fork's name comes in the place of its template's, which is long. */
+static void write_hosts(const char *text, size_t old_len)
 {
-    size_t len = strlen(text);
-    _cleanup_close_ int fd =
-        open(HOSTS_PATH ".banger", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+    size_t len = strlen(text), size = len < old_len && old_len <= PAD_MAX ? old_len : len;
+    _cleanup_free_ char *padded = malloc(size + 1);
 
-    if (fd < 0 || fchmod(fd, 0644) < 0 || write(fd, text, len) != (ssize_t)len ||
-        rename(HOSTS_PATH ".banger", HOSTS_PATH) < 0) {
-        return -errno;
+    if (padded) {
+        memset(padded, ' ', size);
+        memcpy(padded, text, len - 1);
+        padded[size - 1] = '\n';
+        (void)replace_file(HOSTS_PATH, padded, size, 0644);
     }
-    return 0;
 }
 
 static void update_hosts(const char *name)
@@ -102,7 +106,7 @@ static void update_hosts(const char *name)
 
         text = hostname_hosts(before, name);
         if (text) {
-            (void)write_hosts(text);
+            write_hosts(text, fd >= 0 ? strlen(before) : 0);
         }
     }
 }

@@ -1,15 +1,14 @@
 #include "agent/machine_id.h"
 
+#include "agent/replace.h"
 #include "base/attr.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define PATH "/etc/machine-id"
-#define NEW_PATH PATH ".banger"
 
 bool machine_id_valid(const uint8_t *id, size_t len)
 {
@@ -33,21 +32,8 @@ int machine_id_get(char ret_id[MACHINE_ID_LEN + 1])
     return machine_id_valid((const uint8_t *)ret_id, (size_t)n) ? 0 : -ENODATA;
 }
 
-/* Over another id, which is as long: a fork has its template's, and in a guest that was just
- * restored each step of making a file is one for the first time. */
-static bool write_over(const char line[MACHINE_ID_LEN + 1])
-{
-    _cleanup_close_ int fd = open(PATH, O_WRONLY | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
-    struct stat st;
-
-    return fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1 &&
-           st.st_size == MACHINE_ID_LEN + 1 &&
-           write(fd, line, MACHINE_ID_LEN + 1) == MACHINE_ID_LEN + 1;
-}
-
 int machine_id_set(const char id[MACHINE_ID_LEN + 1])
 {
-    _cleanup_close_ int fd = -1;
     char now[MACHINE_ID_LEN + 1], line[MACHINE_ID_LEN + 1];
 
     if (machine_id_get(now) == 0 && strcmp(now, id) == 0) {
@@ -55,16 +41,5 @@ int machine_id_set(const char id[MACHINE_ID_LEN + 1])
     }
     memcpy(line, id, MACHINE_ID_LEN);
     line[MACHINE_ID_LEN] = '\n';
-    if (write_over(line)) {
-        return 0;
-    }
-    fd = open(NEW_PATH, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0444);
-    if (fd < 0 || fchmod(fd, 0444) < 0 || write(fd, line, sizeof(line)) != (ssize_t)sizeof(line) ||
-        rename(NEW_PATH, PATH) < 0) {
-        int error = errno;
-
-        (void)unlink(NEW_PATH);
-        return -error;
-    }
-    return 0;
+    return replace_file(PATH, line, sizeof(line), 0444);
 }

@@ -440,11 +440,8 @@ int main(int argc, char **argv)
         const char *name;
         int (*run)(char **args);
     } modes[] = {
-        {"boot", mode_boot},
-        {"share", mode_share},
-        {"ping", mode_ping},
-        {"run", mode_run},
-        {"spawn", mode_spawn},
+        {"boot", mode_boot}, {"share", mode_share}, {"ping", mode_ping},
+        {"run", mode_run},   {"spawn", mode_spawn},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(modes) && argc > 1; i++) {

@@ -9,7 +9,7 @@ import re
 import subprocess
 import time
 
-from line import ForkLine
+from line import ForkLine, children
 from measuring import Figure, FloorFailed, Series, floor, milliseconds
 from scale import cpu_ms
 
@@ -114,11 +114,6 @@ def measure_share(bench, line):
         banger.ok("rm", "--force", "shares")
         by_hand.append(floor(banger, "share", *line.arguments())["pss_kib"] / 1024)
     return ours, by_hand
-
-
-def children(pid):
-    return [int(child) for task in pathlib.Path(f"/proc/{pid}/task").iterdir()
-            for child in (task / "children").read_text().split()]
 
 
 def available_mib():

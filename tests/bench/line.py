@@ -7,6 +7,11 @@ import shutil
 import subprocess
 
 
+def children(pid):
+    return [int(child) for task in pathlib.Path(f"/proc/{pid}/task").iterdir()
+            for child in (task / "children").read_text().split()]
+
+
 class Line:
     """The command line and the files of a VM's QEMU, to start the same one by hand.
 
@@ -32,8 +37,8 @@ class Line:
     @staticmethod
     def find_qemu(instance, vm):
         id = instance.json("vm", "show", vm)["id"]
-        return next(p.pid for p in instance.processes()
-                    if p.program.startswith("qemu-system") and f"/vms/{id} " in p.command)
+        return next(pid for pid in children(instance.vmm_parent_pid())
+                    if f"/vms/{id}\0".encode() in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes())
 
     def read_fds(self, pid):
         """{number: what the floor program is to make of it}."""

@@ -406,7 +406,8 @@ class Instance:
 
     def processes(self):
         """All processes whose command line or environment names this instance's directory."""
-        mark = os.fsencode(self.root)
+        # The runtime directory may be elsewhere, and some have nothing else.
+        marks = (os.fsencode(self.root), os.fsencode(self.runtime_dir))
         found = []
         for entry in os.listdir("/proc"):
             if not entry.isdigit() or int(entry) == os.getpid():
@@ -414,7 +415,8 @@ class Instance:
             base = pathlib.Path("/proc", entry)
             try:
                 command = (base / "cmdline").read_bytes()
-                if mark not in command and mark not in (base / "environ").read_bytes():
+                if not any(mark in text for mark in marks
+                           for text in (command, (base / "environ").read_bytes())):
                     continue
                 if (base / "stat").read_text().rpartition(")")[2].split()[0] in "ZX":
                     continue
