@@ -465,7 +465,6 @@ static int create_with_token(struct create *c, struct op *op, json_t **ret_resul
 
     if (c->claims && vm_pool_claim(c->v, &c->row, c->named, err) < 0) {
         c->unfit = err->code != ERR_ALREADY_EXISTS;
-        (void)vm_remove(c->v, c->row.id, &undo); /* nobody else has it */
         return -1;
     }
     if (!c->claims && admit(c, &promise, err) < 0) {
@@ -488,7 +487,9 @@ static void find_template(struct create *c, struct cancel *cancel)
     const struct vm_templates *t = &c->v->templates;
     char *why = c->row.start_why;
 
-    if (!c->start || !t->take || !(c->vmm->features & VMM_RESTORES)) {
+    /* One that is not going to be created takes nothing. */
+    if (!c->start || !t->take || !(c->vmm->features & VMM_RESTORES) ||
+        (c->named && vm_name_taken(c->v, c->row.name))) {
         return;
     }
     if (api_flag(c->params, "cold")) {
@@ -535,6 +536,7 @@ static int create_once(struct create *c, struct op *op, json_t **ret_result, str
 static int create_any(struct create *c, struct op *op, json_t **ret_result, struct err *err)
 {
     char id[ID_SIZE];
+    struct err left;
 
     if (!c->fork.member[0]) {
         return create_once(c, op, ret_result, err);
@@ -544,6 +546,10 @@ static int create_any(struct create *c, struct op *op, json_t **ret_result, stru
     c->claims = true;
     if (create_once(c, op, ret_result, err) == 0) {
         return 0;
+    }
+    /* Unless it became the VM, which is gone then, it is nobody's. */
+    if (vms_pool_remove(c->v, c->fork.member, &left) < 0) {
+        log_error("template %.12s: a member of its pool: %s", c->fork.id, left.message);
     }
     if (!c->unfit || err->code == ERR_CANCELLED) {
         return -1;
