@@ -263,7 +263,8 @@ int template_open_fork(struct templates *t, struct template *one, struct cancel 
     (void)snprintf(path, sizeof(path), "%s/" TEMPLATE_DISK, one->row.id);
     f.disk_fd = openat(t->dir_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (f.disk_fd < 0) {
-        return err_set_errno(err, ERR_IO, errno, "its " TEMPLATE_DISK);
+        return err_set_errno(err, errno == ENOENT ? ERR_IO : ERR_LIMIT, errno,
+                             "its " TEMPLATE_DISK);
     }
     f.memory_fd = fcntl(one->loaded.memory_fd, F_DUPFD_CLOEXEC, 3);
     if (f.memory_fd < 0) {

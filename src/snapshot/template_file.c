@@ -22,6 +22,15 @@ void template_loaded_done(struct template_loaded *l)
     l->devices_len = 0;
 }
 
+/* ERR_IO is what is wrong with the template; that there are no more descriptors, or no memory, is
+ * not. */
+static int fail(struct err *err, int r, const char *what)
+{
+    bool ours = r == -EMFILE || r == -ENFILE || r == -ENOMEM;
+
+    return err_set_errno(err, ours ? ERR_LIMIT : ERR_IO, r, "its %s", what);
+}
+
 /* ---- digests ---- */
 
 static void add_number(struct sha256 *h, uint64_t n)
@@ -126,7 +135,7 @@ static int open_file(int dir_fd, const char *name, struct err *err)
     int r = FAULT_POINT("template.open");
     int fd = r < 0 ? r : openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
-    return fd >= 0 ? fd : err_set_errno(err, ERR_IO, r < 0 ? r : errno, "its %s", name);
+    return fd >= 0 ? fd : fail(err, r < 0 ? r : -errno, name);
 }
 
 static int seal(int fd, struct err *err)
@@ -152,8 +161,7 @@ static int load_memory(int dir_fd, const struct template_row *row, struct cancel
     }
     r = reflink_or_copy(fd, l->memory_fd);
     if (r < 0) {
-        return err_set_errno(err, r == -ENOMEM || r == -ENOSPC ? ERR_LIMIT : ERR_IO, r,
-                             "cannot read its memory");
+        return fail(err, r == -ENOSPC ? -ENOMEM : r, TEMPLATE_MEMORY);
     }
     return seal(l->memory_fd, err) < 0
                ? -1
@@ -168,7 +176,7 @@ static int load_devices(int dir_fd, const struct template_row *row, struct templ
     char hex[SHA256_HEX_SIZE];
 
     if (r < 0) {
-        return err_set_errno(err, ERR_IO, r, "its " TEMPLATE_DEVICES);
+        return fail(err, r, TEMPLATE_DEVICES);
     }
     sha256_of(l->devices, l->devices_len, hex);
     return str_eq(hex, row->devices_digest)
@@ -198,7 +206,7 @@ int template_load(struct templates *t, const struct template_row *row, struct ca
     _cleanup_close_ int dir = fs_open_dir(t->dir_fd, row->id, false);
 
     if (dir < 0) {
-        return err_set_errno(err, ERR_IO, dir, "its directory");
+        return fail(err, dir, "directory");
     }
     if (load_devices(dir, row, &l, err) < 0 || load_disk(dir, row, cancel, &l.disk, err) < 0 ||
         load_memory(dir, row, cancel, &l, err) < 0) {
@@ -223,7 +231,7 @@ int template_check_disk(struct templates *t, struct template *one, struct cancel
     struct stat now, seen;
 
     if (dir < 0) {
-        return err_set_errno(err, ERR_IO, dir, "its directory");
+        return fail(err, dir, "directory");
     }
     leaf_lock(&t->table);
     seen = one->loaded.disk;

@@ -164,6 +164,22 @@ static void keep_budget(struct templates *t)
     json_decref(list);
 }
 
+/* Else it would be the first to go, and be made again with the next VM. */
+static int too_large(struct templates *t, const struct template_row *row, struct err *err)
+{
+    struct template *one = template_get(t, row->id);
+    struct err left;
+
+    if (one && template_remove(t, one, &left) < 0) {
+        log_error("template %.12s: %s", row->id, left.message);
+    }
+    template_put(t, one);
+    err_set(err, ERR_LIMIT, "a template of '%s' takes %llu MiB, and all may take %llu",
+            row->image_name, (unsigned long long)row->size_bytes >> 20,
+            (unsigned long long)t->params.budget_bytes >> 20);
+    return err_hint(err, "set template_disk_mib in config.toml to more, or templates to off");
+}
+
 static int make_new(struct make *m, struct op *op, const json_t *ingredients, const char *id,
                     struct err *err)
 {
@@ -190,6 +206,9 @@ static int make_new(struct make *m, struct op *op, const json_t *ingredients, co
     }
     CRASH_POINT("template.begun");
     r = save(m, op, dir_fd, &row, err);
+    if (r == 0 && row.size_bytes > t->params.budget_bytes) {
+        r = too_large(t, &row, err);
+    }
     if (r < 0) {
         remove_dir(t, id);
     } else {

@@ -394,6 +394,11 @@ def test_one_is_made_once_and_the_oldest_make_room(make_banger):
     other = banger.ok("template", "create", "--memory", "320M").out.strip()
     assert list(templates(banger)) == [other]
     assert os.listdir(banger.state_dir / "templates") == [other]
+    banger.ok("daemon", "stop")
+    banger.configure('accel = "tcg"\ntemplates = "manual"\ntemplate_disk_mib = 50\n')
+    assert_error(banger.run("template", "create", "--quiet", "--memory", "256M"),
+                 "MiB, and all may take 50", hint="template_disk_mib")
+    assert os.listdir(banger.state_dir / "templates") == [other]
 
 
 @pytest.mark.full
