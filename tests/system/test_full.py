@@ -164,8 +164,9 @@ def test_vim_less_and_top_of_the_image_draw(tried, tmp_path):
     # A login shell: bash, with job control and its prompt.
     with Screen(place, banger, "exec", "screen") as s:
         s.wait(lambda text: text.rstrip().endswith("#"))
-        s.type("shopt login_shell; sleep 1000", "Enter")
-        s.wait(lambda text: re.search(r"login_shell\s+on", text))
+        # The job says that it has the terminal: before, C-z would be for the shell, which ignores it.
+        s.type("shopt login_shell; (echo the''re; exec sleep 1000)", "Enter")
+        s.wait(lambda text: re.search(r"login_shell\s+on", text) and "\nthere" in text)
         s.type("C-z")
         s.wait(lambda text: "Stopped" in text)
         s.type("kill %1; wait; exit 5", "Enter")
