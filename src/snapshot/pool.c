@@ -76,9 +76,26 @@ static void give_up(struct templates *t, struct template *one, unsigned but, con
     }
 }
 
-void template_drain(struct templates *t, struct template *one)
+void template_drain(struct templates *t)
 {
-    give_up(t, one, 0, "the template is deleted");
+    for (;;) {
+        struct member *m = NULL;
+        struct err err;
+
+        leaf_lock(&t->table);
+        if (!list_is_empty(&t->orphans)) {
+            m = LIST_ENTRY(t->orphans.next, struct member, node);
+            list_remove(&m->node);
+        }
+        leaf_unlock(&t->table);
+        if (!m) {
+            return;
+        }
+        if (vms_pool_remove(t->params.vms, m->id, &err) < 0) {
+            log_error("a fork that was ready is left: %s", err.message);
+        }
+        free(m);
+    }
 }
 
 /* False when it has been taken out meanwhile. */
@@ -253,6 +270,7 @@ static void give_back(struct templates *t)
     struct template *one;
     unsigned allowed;
 
+    template_drain(t);
     while ((one = next_over(t, low, &allowed))) {
         give_up(t, one, allowed, low ? "the host has little memory left" : "it is not needed");
         template_put(t, one);
@@ -324,4 +342,5 @@ void template_pools_end(struct templates *t)
     list_for_each (it, &t->list) {
         give_up(t, LIST_ENTRY(it, struct template, node), 0, "the daemon ends");
     }
+    template_drain(t);
 }

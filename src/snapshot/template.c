@@ -76,6 +76,13 @@ static bool take_out(struct templates *t, struct template *one)
     if (there) {
         list_remove(&one->node);
         one->gone = true;
+        while (!list_is_empty(&one->members)) {
+            struct list *member = one->members.next;
+
+            list_remove(member);
+            list_append(&t->orphans, member);
+        }
+        one->member_count = 0;
     }
     leaf_unlock(&t->table);
     return there;
@@ -97,7 +104,6 @@ void template_add(struct templates *t, const struct template_row *row,
         *loaded = (struct template_loaded){.memory_fd = -1};
     }
     if (old && take_out(t, old)) {
-        template_drain(t, old);
         template_put(t, old);
     }
     template_put(t, old);
@@ -118,7 +124,6 @@ int template_remove(struct templates *t, struct template *one, struct err *err)
     if (!take_out(t, one)) {
         return 0;
     }
-    template_drain(t, one);
     r = fs_remove_tree(t->dir_fd, one->row.id);
     template_put(t, one);
     if (r < 0) {
@@ -342,6 +347,7 @@ static void take(void *arg, const struct vm_row *row, struct cancel *cancel, str
                        "template %.12s is of a host with another TSC rate (%u kHz, now %u)", id,
                        one->row.tsc_khz, t->params.tsc_khz);
         discard(t, one, why);
+        template_drain(t);
     } else if (template_open_fork(t, one, cancel, ret, &err) == 0) {
         (void)template_take_member(t, one, ret->member);
         (void)snprintf(why, STORE_WHY_SIZE, "template %.12s", id);
@@ -352,6 +358,7 @@ static void take(void *arg, const struct vm_row *row, struct cancel *cancel, str
         /* Whatever else failed is no fault of the template's. */
         if (err.code == ERR_IO) {
             discard(t, one, err.message);
+            template_drain(t);
         } else {
             log_warn("template %.12s cannot be used: %s", id, err.message);
         }
@@ -359,6 +366,7 @@ static void take(void *arg, const struct vm_row *row, struct cancel *cancel, str
     template_put(t, one);
 }
 
+/* Who says so has the VM's token: its pool is for the thread of the pools. */
 static void broken(void *arg, const char *id, const struct err *why)
 {
     struct templates *t = arg;
@@ -367,6 +375,7 @@ static void broken(void *arg, const char *id, const struct err *why)
     if (one) {
         discard(t, one, why->message);
         template_put(t, one);
+        template_pool_look(t);
     }
 }
 
@@ -462,6 +471,7 @@ int templates_delete(struct templates *t, const char *ref, struct err *err)
     int r = one ? template_remove(t, one, err) : -1;
 
     template_put(t, one);
+    template_drain(t);
     return r;
 }
 
@@ -531,6 +541,7 @@ int templates_verify(struct templates *t, const char *ref, struct cancel *cancel
         }
         put_all(t, all, count);
     }
+    template_drain(t);
     if (r < 0) {
         json_decref(list);
         return -1;
@@ -595,6 +606,7 @@ int templates_prune(struct templates *t, const struct templates_prune *what, jso
         }
     }
     put_all(t, all, count);
+    template_drain(t);
     if (r < 0) {
         json_decref(pruned);
         return -1;
@@ -669,6 +681,7 @@ int templates_new(const struct templates_params *params, struct templates **ret,
     t->clock = params->clock ? params->clock : &clock_system;
     list_init(&t->list);
     list_init(&t->failures);
+    list_init(&t->orphans);
     lock_init(&t->table);
     t->loading = boot_slots_new(1);
     t->making = boot_slots_new(1);

@@ -71,6 +71,7 @@ struct templates {
     struct lock table; /* a leaf */
     struct list list;  /* struct template, oldest first */
     struct list failures;
+    struct list orphans; /* struct member, of templates that were taken out */
 };
 
 /* ---- template.c ---- */
@@ -81,8 +82,9 @@ void template_put(struct templates *t, struct template *one);
 /* Enters one: row is copied, loaded taken over. In the place of one with its id. */
 void template_add(struct templates *t, const struct template_row *row,
                   struct template_loaded *loaded);
-/* Takes it out of store, table and disk; the caller's reference stays. Also twice. Nobody makes one
- * of its id as long as it is in the table. */
+/* What is left of its pool is for template_drain. Takes it out of store, table and disk; the
+ * caller's reference stays. Also twice. Nobody makes one of its id as long as it is in the table.
+ */
 int template_remove(struct templates *t, struct template *one, struct err *err);
 /* Its id: of the ingredients. */
 void template_id_of(const json_t *ingredients, char ret_id[ID_SIZE]);
@@ -119,8 +121,9 @@ int template_open_fork(struct templates *t, struct template *one, struct cancel 
 unsigned template_pool_size_locked(const struct templates *t, const struct template *one);
 /* One that is ready is the caller's: its id. */
 bool template_take_member(struct templates *t, struct template *one, char ret_id[ID_SIZE]);
-/* Gives up all members of one that was taken out. */
-void template_drain(struct templates *t, struct template *one);
+/* Gives up what templates that were taken out had in their pools. Takes VMs' tokens, one after the
+ * other: not for who has one. */
+void template_drain(struct templates *t) EXCLUDES(rank_vm);
 /* Something has changed: there may be members to be added. */
 void template_pool_look(struct templates *t);
 void template_pools_end(struct templates *t);

@@ -436,10 +436,12 @@ static void set_state_starting(struct vm_row *row, void *arg)
 static int restore(struct boot *b, struct err *err)
 {
     const struct vm_templates *t = &b->v->templates;
+    bool began;
 
     if (attempt(b, err) == 0) {
         return 0;
     }
+    began = b->run && b->run->vmm;
     abandon(b, err);
     if (err->code == ERR_CANCELLED) {
         return -1;
@@ -451,7 +453,10 @@ static int restore(struct boot *b, struct err *err)
     }
     (void)snprintf(b->row.start_why, sizeof(b->row.start_why), "template %.12s is broken: %.100s",
                    b->fork->id, err->message);
-    t->broken(t->arg, b->fork->id, err);
+    /* That no process can be started is no fault of the template's. */
+    if (began) {
+        t->broken(t->arg, b->fork->id, err);
+    }
     /* What is to be a fork and nothing else. */
     if (b->row.role == VM_ROLE_POOL) {
         return -1;

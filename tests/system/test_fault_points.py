@@ -508,6 +508,28 @@ def test_forks_are_given_back_when_the_host_has_little_memory(make_banger):
 
 
 @needs_root
+def test_template_that_breaks_beside_forks_that_are_ready_takes_them_along(make_banger):
+    banger = fake_qemu(make_banger)
+    banger.configure(QUICK_BOOT.format(silence=20, timeout=60) + "pool_size = 1\n")
+    faults = QemuFaults(banger)
+    made = banger.ok("template", "create").out.strip()
+    with banger.rpc() as rpc:
+        while rpc.call("template.list", {})["result"][0]["ready"] != 1:
+            pass
+        assert len(qemu_main_pids(banger)) == 2
+        # The next one for the pool cannot be restored.
+        faults.file.write_text(f"qmp.reply 2 {errno.EIO}\n")
+        banger.ok("template", "pool", made, "--size", "2")
+        while rpc.call("template.list", {})["result"]:
+            pass
+        while len(qemu_main_pids(banger)) != 1:
+            pass
+    faults.file.write_text("")
+    assert list((banger.state_dir / "templates").iterdir()) == []
+    faults.check_clean()
+
+
+@needs_root
 @pytest.mark.parametrize("name", list(OF_QEMU))
 def test_any_call_to_the_host_or_to_qemu_may_fail(qemu_faults, name):
     found = fail_each_of_qemu(qemu_faults, name, errno.EIO, on=False)
