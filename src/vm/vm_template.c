@@ -107,9 +107,11 @@ static int check_supported(const struct vms *v, const struct vmm_ops *ops, const
         err_set(err, ERR_UNSUPPORTED, "VMs of '%s' cannot be saved", ops->name);
         return err_hint(err, "use --vmm %s", v->params.vmm->name);
     }
-    return row->own_init
-               ? err_set(err, ERR_UNSUPPORTED, "no forks of machines with an init of their own yet")
-               : 0;
+    if (row->own_init) {
+        err_set(err, ERR_UNSUPPORTED, "no forks of machines with an init of their own yet");
+        return err_hint(err, "such VMs boot; a template is for those with --init agent");
+    }
+    return 0;
 }
 
 int vms_ingredients(struct vms *v, const struct vm_row *row, struct cancel *cancel, json_t **ret,
@@ -125,7 +127,8 @@ int vms_ingredients(struct vms *v, const struct vm_row *row, struct cancel *canc
         return -1;
     }
     if (accel != VMM_ACCEL_TCG) {
-        return err_set(err, ERR_UNSUPPORTED, "no forks under KVM yet");
+        err_set(err, ERR_UNSUPPORTED, "no forks under KVM yet");
+        return err_hint(err, "nothing is to be done: VMs boot");
     }
     if (image_agent_digest(v->params.images, agent, err) < 0 || put_vmm(o, ops, err) < 0 ||
         put_machine(o, v, row, ops, accel, err) < 0) {
