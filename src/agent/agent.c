@@ -162,10 +162,10 @@ int agent_init(struct agent *a, const struct agent_params *params)
         r = requests_init(&a->requests, &a->poller, &a->sessions);
     }
     if (r == 0) {
-        r = set_signals(a, params->own_init);
+        r = set_signals(a, params->init != NULL);
     }
     a->requests.live = params->live;
-    a->requests.own_init = params->own_init;
+    a->requests.init = params->init;
     set_limits(a);
     /* By descriptor: /proc is the user's to change, and our file's name is gone with the initramfs.
      */

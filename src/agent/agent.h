@@ -20,7 +20,7 @@ struct agent {
 
 struct agent_params {
     bool live;
-    bool own_init; /* PID 1 is the image's init, and ends this process with the rest */
+    struct init *init; /* NULL, or PID 1 is the image's, and ends this process with the rest */
     /* The seams of the fake VMM; NULL: the agent's own. */
     const struct link_ops *link_ops; /* their ctx is the struct agent */
     const struct session_ops *session_ops;

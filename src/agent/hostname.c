@@ -5,11 +5,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #define HOSTS_MAX ((size_t)256 * 1024)
 #define HOSTS_PATH "/etc/hosts"
+#define NAME_PATH "/etc/hostname"
 #define PAD_MAX 1024
 #define OWN_ADDRESS "127.0.1.1" /* Debian's for the host's own name */
 #define HOSTS_DEFAULT "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
@@ -111,11 +113,21 @@ static void update_hosts(const char *name)
     }
 }
 
+/* hostname(5), which any init sets the name from when it begins. */
+static void write_name(const char *name)
+{
+    char line[HOSTNAME_LEN_MAX + 2];
+
+    (void)snprintf(line, sizeof(line), "%s\n", name);
+    (void)replace_file(NAME_PATH, line, strlen(line), 0644);
+}
+
 int hostname_set(const char *name)
 {
     if (sethostname(name, strlen(name)) < 0) {
         return -errno;
     }
     update_hosts(name);
+    write_name(name);
     return 0;
 }

@@ -12,17 +12,10 @@
 /* systemd(1): starts poweroff.target. Its SIGRTMIN is glibc's, 34; musl's is another. */
 #define SYSTEMD_POWEROFF (34 + 4)
 
-/* In the first process. What the kernel gave it, init gets: descriptors 0 to 2 on the console, the
- * environment with the words of the command line that the kernel did not know. */
-static _noreturn_ void become_init(const char *path, int say_fd, pid_t agent)
+static _noreturn_ void end_with(pid_t agent)
 {
-    char *argv[] = {(char *)path, NULL};
     pid_t pid;
-    int error;
 
-    (void)execve(path, argv, environ);
-    error = errno;
-    (void)!write(say_fd, &error, sizeof(error));
     do {
         pid = wait(NULL);
     } while (pid != agent && (pid > 0 || errno == EINTR));
@@ -32,33 +25,80 @@ static _noreturn_ void become_init(const char *path, int say_fd, pid_t agent)
     }
 }
 
-int init_start(struct boot *b, const char *path)
+/* In the first process. What the kernel gave it, init gets: descriptors 0 to 2 on the console, the
+ * environment with the words of the command line that the kernel did not know. */
+static _noreturn_ void become_init(const char *path, int go_fd, int result_fd, pid_t agent)
 {
-    int fds[2], error = 0;
+    char *argv[] = {(char *)path, NULL};
+    char go;
     ssize_t n;
+    int error;
+
+    while ((n = read(go_fd, &go, 1)) != 0) {
+        if (n == 1) {
+            (void)execve(path, argv, environ);
+            error = errno;
+            (void)!write(result_fd, &error, sizeof(error));
+        }
+    }
+    end_with(agent);
+}
+
+int init_fork(struct boot *b, struct init *init)
+{
+    int go[2], result[2];
     pid_t pid;
 
-    if (pipe2(fds, O_CLOEXEC) < 0) {
+    if (pipe2(go, O_CLOEXEC) < 0) {
+        return boot_fail(b, errno, "make a pipe");
+    }
+    if (pipe2(result, O_CLOEXEC) < 0) {
         return boot_fail(b, errno, "make a pipe");
     }
     pid = fork();
-    if (pid > 0) {
-        become_init(path, fds[1], pid);
-    }
-    (void)close(fds[1]);
     if (pid < 0) {
-        error = errno;
-        (void)close(fds[0]);
-        return boot_fail(b, error, "make a process");
+        return boot_fail(b, errno, "make a process");
     }
+    if (pid > 0) {
+        (void)close(go[1]);
+        (void)close(result[0]);
+        become_init(init->path, go[0], result[1], pid);
+    }
+    (void)close(go[0]);
+    (void)close(result[1]);
+    init->go_fd = go[1];
+    init->result_fd = result[0];
     /* Neither init's signals to its group nor a hang-up of the console are for us. */
     (void)setsid();
     (void)prctl(PR_SET_NAME, "banger-agent");
-    do {
-        n = read(fds[0], &error, sizeof(error));
-    } while (n < 0 && errno == EINTR);
-    (void)close(fds[0]);
-    return n == sizeof(error) ? boot_fail(b, error, "cannot run the image's init '%s'", path) : 0;
+    return 0;
+}
+
+int init_begin(struct init *init)
+{
+    int error = 0;
+    ssize_t n;
+
+    if (init->begun) {
+        return 0;
+    }
+    n = write(init->go_fd, "", 1);
+    while (n == 1 || (n < 0 && errno == EINTR)) {
+        n = read(init->result_fd, &error, sizeof(error));
+        if (n >= 0) {
+            break;
+        }
+    }
+    if (n < 0) {
+        return -errno;
+    }
+    if (n == sizeof(error)) {
+        return -error;
+    }
+    close_p(&init->go_fd);
+    close_p(&init->result_fd);
+    init->begun = true;
+    return 0;
 }
 
 static _noreturn_ void run_poweroff(const char *path)

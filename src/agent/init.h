@@ -1,17 +1,28 @@
 /*
- * The image's own init (`--init image`): PID 1 becomes it once the root is entered, and the agent
- * goes on as a child that init does not know. What it needs from init, a guest that goes down, it
- * asks for in the words of the init that is there.
- * Threads: one. Failures: -errno.
+ * The image's own init (`--init image`): PID 1 becomes it once the guest knows who it is, and the
+ * agent goes on as a child that init does not know. What it needs from init, a guest that goes
+ * down, it asks for in the words of the init that is there. Threads: one. Failures: -errno.
  */
 #pragma once
 
 #include "agent/boot.h"
 
-/* Makes PID 1 the program at path, and returns in a new process, the agent. There 0 once it runs,
- * or -errno with b->why when it cannot be run: then PID 1 waits for the agent's end, and ends the
- * machine. */
-int init_start(struct boot *b, const char *path) _must_check_;
+#define INIT_PATH_MAX 256
+
+struct init {
+    char path[INIT_PATH_MAX];
+    int go_fd;     /* to PID 1: a byte lets it become init */
+    int result_fd; /* from it: an errno, or the end once init runs */
+    bool begun;
+};
+
+/* Returns in a new process, the agent, for which PID 1 waits: until init is to begin, or, in the
+ * place of init, until the agent's end, and then it ends the machine. 0, or -errno with b->why, and
+ * then in PID 1. */
+int init_fork(struct boot *b, struct init *init) _must_check_;
+
+/* Makes PID 1 the program at init->path, unless it is that already. -errno: it cannot be run. */
+int init_begin(struct init *init) _must_check_;
 
 enum init_asked {
     INIT_TOLD,   /* it has the request, if it listens already */

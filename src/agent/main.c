@@ -51,41 +51,41 @@ static int test_main(int fd)
 
 /* To an image's own init, if there is to be one. Before anything is open or changed that it should
  * not have, and in the process that goes on: 0, or -errno with boot->why. */
-static int give_up_pid_1(struct boot *boot, bool *ret_own_init)
+static int give_up_pid_1(struct boot *boot, struct init *init)
 {
-    char path[256];
     int r;
 
-    boot_param(boot, "banger.init", path, sizeof(path));
-    *ret_own_init = path[0] == '/';
-    if (!*ret_own_init) {
+    boot_param(boot, "banger.init", init->path, sizeof(init->path));
+    if (init->path[0] != '/') {
         return 0;
     }
     r = boot_root(boot);
-    return r < 0 ? r : init_start(boot, path);
+    return r < 0 ? r : init_fork(boot, init);
 }
 
 static _noreturn_ void guest_main(void)
 {
     static struct agent a;
+    static struct init init;
     struct boot boot;
-    bool own_init = false;
-    int r, begun = 0;
+    bool own_init;
+    int r, forked = 0;
 
     boot_init(&boot);
     agent_set_descriptors();
     r = boot_port(&boot);
     (void)umask(022);
     if (r == 0) {
-        begun = give_up_pid_1(&boot, &own_init);
+        forked = give_up_pid_1(&boot, &init);
     }
-    if (agent_init(&a, &(struct agent_params){.live = true, .own_init = own_init}) < 0) {
+    own_init = init.path[0] == '/';
+    if (agent_init(&a, &(struct agent_params){.live = true, .init = own_init ? &init : NULL}) < 0) {
         dprintf(STDERR_FILENO, "banger-agent: cannot begin: %s\n", strerror(errno));
     } else if (r < 0) {
         dprintf(STDERR_FILENO, "banger-agent: %s\n", boot.why);
     } else {
         r = link_open(&a.link, &a.poller, STEAL_FD(boot.port_fd));
-        if (r == 0 && (own_init ? begun : boot_root(&boot)) < 0) {
+        if (r == 0 && (own_init ? forked : boot_root(&boot)) < 0) {
             dprintf(STDERR_FILENO, "banger-agent: %s\n", boot.why);
             link_fail(&a.link, boot.why);
         }

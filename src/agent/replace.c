@@ -19,11 +19,12 @@ static bool write_over(const char *path, const void *data, size_t len)
     struct stat st;
 
     if (len > IN_PLACE_MAX || lstat(path, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1 ||
-        st.st_size != (off_t)len) {
+        st.st_size < (off_t)len) {
         return false;
     }
     fd = open(path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    return fd >= 0 && write(fd, data, len) == (ssize_t)len;
+    return fd >= 0 && write(fd, data, len) == (ssize_t)len &&
+           (st.st_size == (off_t)len || ftruncate(fd, (off_t)len) == 0);
 }
 
 static int make_new(const char *path, const char *new_path, const void *data, size_t len,

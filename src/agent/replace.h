@@ -5,9 +5,9 @@
 #include <sys/types.h>
 
 /*
- * Gives path this content. Whoever reads it sees the old or the new: what is as long is written
- * over in place, which in a guest that was just restored is a third of the work, as it does each
- * step for the first time; anything else is a new file of that mode in its place (PATH.banger until
- * then).
+ * Gives path this content. Whoever reads it sees the old or the new: what is as long, or longer, is
+ * written over in place (and then cut: a reader in between sees the rest of the longer one), which
+ * in a guest that was just restored is a third of the work, as it does each step for the first
+ * time; anything else is a new file of that mode in its place (PATH.banger until then).
  */
 int replace_file(const char *path, const void *data, size_t len, mode_t mode);

@@ -3,7 +3,6 @@
 #include "agent/boot_id.h"
 #include "agent/data_disk.h"
 #include "agent/hostname.h"
-#include "agent/init.h"
 #include "agent/machine_id.h"
 
 #include <errno.h>
@@ -55,6 +54,7 @@ struct configuration {
     char hostname[HOSTNAME_LEN_MAX + 1];
     char machine_id[MACHINE_ID_LEN + 1];
     char boot_id[BOOT_ID_LEN + 1];
+    bool init;
 };
 
 static uint64_t mono_ns(void)
@@ -110,6 +110,8 @@ static int parse_configuration(const struct frame *f, struct configuration *c, c
                 return -EINVAL;
             }
             memcpy(c->boot_id, value, len);
+        } else if (tag == FRAME_TAG_INIT) {
+            c->init = true;
         }
     }
     *ret_bad = "format";
@@ -211,11 +213,34 @@ static void put_configuration(const struct configuration *c, uint32_t stream, st
     if (c->boot_id[0]) {
         full |= frame_put_tlv(&told, FRAME_TAG_BOOT_ID, c->boot_id, BOOT_ID_LEN) < 0;
     }
+    if (c->init) {
+        full |= frame_put_tlv(&told, FRAME_TAG_INIT, "", 0) < 0;
+    }
     if (full) {
         (void)put_reply(out, stream, ENOMEM, "configure: what is so");
         return;
     }
     (void)put_reply_bytes(out, stream, 0, buf_head(&told), told.len);
+}
+
+static int begin_init(struct requests *q, struct configuration *c, struct buf *out, uint32_t stream)
+{
+    char text[REQUEST_TEXT_MAX];
+    int r = q->init ? init_begin(q->init) : 0;
+
+    c->init = q->init && q->init->begun;
+    if (r < 0) {
+        (void)snprintf(text, sizeof(text), "cannot run the image's init '%.120s': %s",
+                       q->init->path, strerror(-r));
+        (void)put_reply(out, stream, -r, text);
+    }
+    return r;
+}
+
+/* It is asked to end the machine once it has begun. */
+static bool has_init(const struct requests *q)
+{
+    return q->init && q->init->begun;
 }
 
 static void on_configure(struct requests *q, const struct frame *f, struct buf *out)
@@ -230,6 +255,10 @@ static void on_configure(struct requests *q, const struct frame *f, struct buf *
     }
     if (r == 0 && q->live) {
         r = read_back(&c, &bad);
+    }
+    /* Last, and after what it might change again has been read. */
+    if (r == 0 && q->live && c.init && begin_init(q, &c, out, f->stream) < 0) {
+        return;
     }
     if (r == 0) {
         put_configuration(&c, f->stream, out);
@@ -323,7 +352,7 @@ static void arm(struct requests *q, unsigned ms)
  * does the same itself, or it might end when all its children do, which is a panic. */
 static void signal_all(struct requests *q, int sig)
 {
-    if (q->live && !q->own_init) {
+    if (q->live && !has_init(q)) {
         (void)kill(-1, sig);
     } else {
         sessions_signal(q->sessions, sig);
@@ -400,7 +429,7 @@ static void on_poweroff(struct requests *q, const struct frame *f)
         return;
     }
     q->asks = 0;
-    if (q->own_init) {
+    if (has_init(q)) {
         ask_init(q);
     } else {
         go_down(q);

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "agent/init.h"
 #include "agent/poller.h"
 #include "agent/session.h"
 
@@ -37,11 +38,11 @@ struct job {
 struct requests {
     struct poller *poller;
     struct sessions *sessions;
-    bool live;     /* a guest; else a test, which must change nothing */
-    bool own_init; /* PID 1 is the image's */
-    bool by_init;  /* it ends all processes, and then the machine */
-    int data_fd;   /* a directory of the data disk, or -1; borrowed, as the next */
-    int disk_fd;   /* its block device, or -1 */
+    bool live;         /* a guest; else a test, which must change nothing */
+    struct init *init; /* the image's, or NULL; borrowed */
+    bool by_init;      /* it ends all processes, and then the machine */
+    int data_fd;       /* a directory of the data disk, or -1; borrowed, as the next */
+    int disk_fd;       /* its block device, or -1 */
     enum power power;
     uint32_t power_stream;
     bool power_silent; /* nobody waits for the answer */

@@ -150,7 +150,8 @@ static struct frame_doc frame_doc(enum frame_type type)
     case FRAME_CONFIGURE:
         return (struct frame_doc){
             "CONFIGURE", "host",
-            "TLVs: host name, machine-id, boot_id (since version 3), time, entropy"};
+            "TLVs: host name, machine-id, boot_id (since version 3), time, entropy, init begins "
+            "(since version 4)"};
     case FRAME_SYNC:
         return (struct frame_doc){"SYNC", "host", "empty"};
     case FRAME_GROW:

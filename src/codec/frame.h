@@ -45,10 +45,11 @@
 
 /* Protocol range that this build speaks; HELLO picks the highest common one. */
 #define FRAME_PROTO_MIN 1
-#define FRAME_PROTO_MAX 3
+#define FRAME_PROTO_MAX 4
 #define FRAME_PROTO_GROW 2      /* the first that knows GROW */
 #define FRAME_PROTO_READ_BACK 2 /* the first that answers CONFIGURE with what is so */
 #define FRAME_PROTO_BOOT_ID 3   /* the first that takes a boot_id in CONFIGURE */
+#define FRAME_PROTO_INIT 4      /* the first whose init waits for FRAME_TAG_INIT */
 
 #define FRAME_NONCE_SIZE 16
 #define FRAME_HELLO_MAX 256 /* most payload of a HELLO or HELLO_OK */
@@ -72,9 +73,9 @@ enum frame_type {
     FRAME_PONG = 5,
 
     /* Requests host -> agent, each answered by REPLY. */
-    /* TLVs FRAME_TAG_HOSTNAME, _MACHINE_ID, _TIME, _ENTROPY, and from version 3 on _BOOT_ID. From
-     * version 2 on a REPLY with errno 0 has TLVs with what the guest reads back of all but
-     * _ENTROPY; _MACHINE_ID is missing where it could not be written. */
+    /* TLVs FRAME_TAG_HOSTNAME, _MACHINE_ID, _TIME, _ENTROPY, from version 3 on _BOOT_ID, and from
+     * version 4 on _INIT. From version 2 on a REPLY with errno 0 has TLVs with what the guest reads
+     * back of all but _ENTROPY; _MACHINE_ID is missing where it could not be written. */
     FRAME_CONFIGURE = 8,
     FRAME_SYNC = 9,      /* sync(2) */
     FRAME_POWEROFF = 10, /* end sessions, sync, REPLY, GOING_DOWN, reset the machine */
@@ -165,6 +166,9 @@ enum frame_tag {
     /* 36 characters, a lower-case UUID as the kernel prints one: in the place of that in
      * /proc/sys/kernel/random/boot_id. Only in CONFIGURE, and only when it is to be another. */
     FRAME_TAG_BOOT_ID = 20,
+    /* No value. The image's own init (banger.init= on the kernel's command line) begins once all
+     * else in this CONFIGURE is so; until then PID 1 waits. Of no effect where it has begun. */
+    FRAME_TAG_INIT = 21,
 };
 
 enum frame_files {

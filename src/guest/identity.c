@@ -22,6 +22,7 @@ static const char *find_difference(const struct guest_configure *c, const struct
 {
     struct frame_reader r = {.p = buf_head(told), .left = told->len};
     bool has_name = false, has_time = false, has_boot_id = !c->boot_id;
+    bool has_init = !c->begin_init;
     const uint8_t *value;
     uint64_t time_ns;
     uint32_t len;
@@ -43,6 +44,8 @@ static const char *find_difference(const struct guest_configure *c, const struct
                 return "its boot_id";
             }
             has_boot_id = true;
+        } else if (tag == FRAME_TAG_INIT) {
+            has_init = true;
         } else if (tag == FRAME_TAG_TIME && frame_take_u64(&v, &time_ns) == 0) {
             has_time = time_ns >= c->time_ns &&
                        time_ns - c->time_ns <= ((uint64_t)took_ms + CLOCK_SLACK_MS) * 1000000;
@@ -52,6 +55,7 @@ static const char *find_difference(const struct guest_configure *c, const struct
            : !has_name    ? "its name"
            : !has_time    ? "its clock"
            : !has_boot_id ? "its boot_id"
+           : !has_init    ? "its init"
                           : NULL;
 }
 
@@ -74,9 +78,17 @@ static int check_identity(const struct guest_link *link, const struct guest_conf
     return 0;
 }
 
-static bool knows_boot_id(const struct guest_link *link)
+static int check_known(const struct guest_link *link, const struct guest_configure *c,
+                       struct err *err)
 {
-    return latch_is_set(&link->hello) && link->proto >= FRAME_PROTO_BOOT_ID;
+    unsigned proto = latch_is_set(&link->hello) ? link->proto : 0;
+    const char *what = c->boot_id && proto < FRAME_PROTO_BOOT_ID   ? "be given a boot_id"
+                       : c->begin_init && proto < FRAME_PROTO_INIT ? "begin an init"
+                                                                   : NULL;
+
+    return what ? err_set(err, ERR_UNSUPPORTED, "configure: the guest's agent is too old to %s",
+                          what)
+                : 0;
 }
 
 int guest_link_configure(struct guest_link *link, const struct guest_configure *params,
@@ -89,9 +101,8 @@ int guest_link_configure(struct guest_link *link, const struct guest_configure *
 
     buf_init(&told, GUEST_TOLD_MAX);
     buf_init(&body, 1024);
-    if (params->boot_id && !knows_boot_id(link)) {
-        return err_set(err, ERR_UNSUPPORTED,
-                       "configure: the guest's agent is too old to be given a boot_id");
+    if (check_known(link, params, err) < 0) {
+        return -1;
     }
     link->random(entropy, sizeof(entropy));
     for (int i = 0; i < 8; i++) {
@@ -103,6 +114,7 @@ int guest_link_configure(struct guest_link *link, const struct guest_configure *
                                              strlen(params->machine_id)) < 0) ||
         (params->boot_id &&
          frame_put_tlv(&body, FRAME_TAG_BOOT_ID, params->boot_id, strlen(params->boot_id)) < 0) ||
+        (params->begin_init && frame_put_tlv(&body, FRAME_TAG_INIT, "", 0) < 0) ||
         frame_put_tlv(&body, FRAME_TAG_HOSTNAME, params->hostname, strlen(params->hostname)) < 0) {
         return err_set(err, ERR_INVALID, "host name '%s' is too long", params->hostname);
     }

@@ -281,7 +281,7 @@ static void on_reply(struct guest_link *link, const struct frame *f)
     }
     r->errnum = errnum;
     if (f->type == FRAME_REPLY) {
-        _cleanup_free_ char *text = str_escape((const char *)reader.p, reader.left, 60);
+        _cleanup_free_ char *text = str_escape((const char *)reader.p, reader.left, 200);
 
         (void)snprintf(r->text, sizeof(r->text), "%s", text);
         r->told_len = reader.left < sizeof(r->told) ? reader.left : sizeof(r->told);

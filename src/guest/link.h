@@ -70,12 +70,13 @@ struct guest_configure {
     const char *machine_id; /* 32 hex digits; NULL = as it is */
     const char *boot_id;    /* as the kernel prints one; NULL = as it is */
     uint64_t time_ns;       /* CLOCK_REALTIME */
+    bool begin_init;        /* the image's, which waits until the guest knows who it is */
 };
 
 /* Gives the guest its identity, the time, and fresh entropy, and makes sure that it has them: what
  * it reads back is compared, unless its agent is too old for that. A machine-id that the guest
- * could not write, its disk being full, is said in the log. A boot_id that its agent is too old for
- * is ERR_UNSUPPORTED, and then nothing was sent: call it once HELLO_OK came. */
+ * could not write, its disk being full, is said in the log. A boot_id or an init that its agent is
+ * too old for is ERR_UNSUPPORTED, and then nothing was sent: call it once HELLO_OK came. */
 int guest_link_configure(struct guest_link *link, const struct guest_configure *params,
                          struct cancel *cancel, int64_t deadline_ms, struct err *err);
 

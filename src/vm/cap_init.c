@@ -4,13 +4,6 @@
 #include "base/str.h"
 #include "vm/vm_priv.h"
 
-#include <stdio.h>
-
-/* Words of the kernel's command line. */
-struct init {
-    char init[IMAGE_INIT_SIZE + 32], hostname[96], machine_id[64];
-};
-
 static int find(const struct vm_hook *h, char ret_path[IMAGE_INIT_SIZE], struct err *err)
 {
     return image_find_init(h->vms->params.images, h->row->image_digest, h->row->image_name,
@@ -35,7 +28,6 @@ static int check(const struct vm_hook *h, struct err *err)
 static int prepare(const struct vm_hook *h, struct err *err)
 {
     char path[IMAGE_INIT_SIZE];
-    struct init *i;
 
     if (!h->row->own_init || !(h->ops->features & VMM_BOOTS_KERNEL)) {
         return 0;
@@ -43,25 +35,25 @@ static int prepare(const struct vm_hook *h, struct err *err)
     if (find(h, path, err) < 0) {
         return -1;
     }
-    i = x_calloc(1, sizeof(*i));
-    (void)snprintf(i->init, sizeof(i->init), "banger.init=%s", path);
-    /* For systemd, which looks before the agent is asked to write them. */
-    (void)snprintf(i->hostname, sizeof(i->hostname), "systemd.hostname=%s", h->row->name);
-    (void)snprintf(i->machine_id, sizeof(i->machine_id), "systemd.machine_id=%s", h->row->id);
-    *h->state = i;
+    *h->state = x_asprintf("banger.init=%s", path);
     return 0;
 }
 
-static int add_words(const struct vm_hook *h, struct vm_machine *m, struct err *err)
+static int add_word(const struct vm_hook *h, struct vm_machine *m, struct err *err)
 {
-    const struct init *i = *h->state;
-
     (void)err;
-    if (i) {
-        vm_machine_add_word(m, i->init);
-        vm_machine_add_word(m, i->hostname);
-        vm_machine_add_word(m, i->machine_id);
+    if (*h->state) {
+        vm_machine_add_word(m, *h->state);
     }
+    return 0;
+}
+
+/* In a template, and in what is kept ready of it, init is yet to begin: so it finds a guest that
+ * knows who it is, and nobody has to tell it later. */
+static int begin(const struct vm_hook *h, struct guest_configure *c, struct err *err)
+{
+    (void)err;
+    c->begin_init = h->row->own_init && h->row->role == VM_ROLE_USER;
     return 0;
 }
 
@@ -81,7 +73,8 @@ const struct vm_capability vm_cap_init = {
     .name = "init",
     .create_preflight = check,
     .prepare_host = prepare,
-    .machine_config = add_words,
+    .machine_config = add_word,
+    .guest_config = begin,
     .post_start = is_booted,
     .cleanup = forget,
 };

@@ -100,16 +100,11 @@ static int put_machine(json_t *o, struct vms *v, const struct vm_row *row,
 }
 
 /* What has not been seen to work is left alone. */
-static int check_supported(const struct vms *v, const struct vmm_ops *ops, const struct vm_row *row,
-                           struct err *err)
+static int check_supported(const struct vms *v, const struct vmm_ops *ops, struct err *err)
 {
     if (!(ops->features & VMM_RESTORES)) {
         err_set(err, ERR_UNSUPPORTED, "VMs of '%s' cannot be saved", ops->name);
         return err_hint(err, "use --vmm %s", v->params.vmm->name);
-    }
-    if (row->own_init) {
-        err_set(err, ERR_UNSUPPORTED, "no forks of machines with an init of their own yet");
-        return err_hint(err, "such VMs boot; a template is for those with --init agent");
     }
     return 0;
 }
@@ -122,7 +117,7 @@ int vms_ingredients(struct vms *v, const struct vm_row *row, struct cancel *canc
     const struct vmm_ops *ops;
     enum vmm_accel accel;
 
-    if (vm_find_vmm(v, row->vmm, &ops, err) < 0 || check_supported(v, ops, row, err) < 0 ||
+    if (vm_find_vmm(v, row->vmm, &ops, err) < 0 || check_supported(v, ops, err) < 0 ||
         vm_accel_know(v, ops, row->kernel_digest, cancel, &accel, err) < 0) {
         return -1;
     }

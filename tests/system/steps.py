@@ -221,11 +221,18 @@ def configure_guest(banger, vm, body):
     banger.ok("daemon", "stop")
     client = frames.connect(banger.runtime_dir / "vms" / vm_id / "agent.sock", 60 * SLOWNESS)
     try:
-        client.hello(low=1, high=3)
-        assert client.version == 3
+        client.hello(low=1, high=4)
+        assert client.version == 4
         return client.request(frames.CONFIGURE, body)
     finally:
         client.close()
+
+
+def await_ready(banger, number):
+    """Until the pool of the one template has so many."""
+    with banger.rpc() as rpc:
+        while rpc.call("template.list", {})["result"][0]["ready"] != number:
+            pass
 
 
 def kill_daemon(banger):

@@ -77,9 +77,9 @@ def test_frames_before_hello_are_ignored(agent):
 
 def test_hello_without_a_common_version_is_answered_with_the_reason(agent):
     with pytest.raises(RuntimeError, match="no common protocol version"):
-        agent.client.hello(low=4, high=9)
+        agent.client.hello(low=5, high=9)
     agent.client.hello(low=1, high=9)
-    assert agent.client.version == 3
+    assert agent.client.version == 4
 
 
 def test_ping_is_echoed_and_too_long_ones_are_not(host):
@@ -731,13 +731,15 @@ def test_configure_checks_its_values(host):
     tlv = frames.tlv
     good = (tlv(frames.TAG_ENTROPY, bytes(64)) + tlv(frames.TAG_TIME, struct.pack("<Q", 10**18)) +
             tlv(frames.TAG_HOSTNAME, b"my-vm.example") + tlv(200, b"from the future") +
-            tlv(frames.TAG_MACHINE_ID, b"0123456789abcdef" * 2) + tlv(frames.TAG_BOOT_ID, BOOT_ID))
+            tlv(frames.TAG_MACHINE_ID, b"0123456789abcdef" * 2) + tlv(frames.TAG_BOOT_ID, BOOT_ID) +
+            tlv(frames.TAG_INIT, b""))
     error, told = host.request(frames.CONFIGURE, good)
     # Without the entropy. Here it is no guest, and changes nothing.
     assert (error, told.encode("latin-1")) == (
         0, tlv(frames.TAG_TIME, struct.pack("<Q", 10**18)) +
         tlv(frames.TAG_HOSTNAME, b"my-vm.example") +
-        tlv(frames.TAG_MACHINE_ID, b"0123456789abcdef" * 2) + tlv(frames.TAG_BOOT_ID, BOOT_ID))
+        tlv(frames.TAG_MACHINE_ID, b"0123456789abcdef" * 2) + tlv(frames.TAG_BOOT_ID, BOOT_ID) +
+        tlv(frames.TAG_INIT, b""))
     assert host.request(frames.CONFIGURE, b"") == (0, "")
     name = socket.gethostname()
     for bad in (tlv(frames.TAG_ENTROPY, bytes(31)), tlv(frames.TAG_ENTROPY, bytes(513)),

@@ -8,7 +8,7 @@ import frames
 import pytest
 
 from banger import ROOT
-from steps import assert_error, configure_guest, sh, sh_ok, vms, wait_vm
+from steps import assert_error, await_ready, configure_guest, sh, sh_ok, vms, wait_vm
 
 CACHE = ROOT / ".cache"
 IMAGE = "own-init"
@@ -94,6 +94,55 @@ def test_an_images_init_is_process_1_and_the_agent_serves(banger, make_image, tm
     assert "reboot: Power down" in banger.ok("logs", "x").out
 
 
+# Written by init itself, before anything that the agent is asked to do later.
+WHO = ("cat /etc/hostname /etc/machine-id /proc/sys/kernel/random/boot_id /proc/sys/kernel/hostname; "
+       "head -c 16 /dev/urandom | md5sum")
+
+
+def begun_as(banger, name):
+    """Who the guest was when its init began: name, machine-id, boot_id, random number."""
+    sh_ok(banger, "until [ -p /run/up ]; do usleep 10000; done", vm=name)
+    file_name, machine_id, boot_id, kernel_name, number = sh_ok(
+        banger, "cat /root/who", vm=name).splitlines()
+    assert file_name == kernel_name == name
+    assert machine_id == vms(banger)[name]["id"]
+    assert boot_id == sh_ok(banger, "cat /proc/sys/kernel/random/boot_id", vm=name).strip()
+    return boot_id, number
+
+
+def test_init_of_a_fork_begins_in_it_and_finds_who_it_is(banger, make_image):
+    """It is saved before its init begins."""
+    make_image({**FILES, "etc/rc": f"#!/bin/sh\n({WHO}) >/root/who\nmkfifo /run/up\n",
+                "etc/hostname": "of-the-image\n"}, BUSYBOX)
+    assert create(banger, "booted").returncode == 0
+    people = [begun_as(banger, "booted")]
+    made = banger.ok("template", "create", "--image", IMAGE, "--init", "image").out.strip()
+    for name, how in (("restored", "fork"), ("claimed", "pool"), ("claimed-too", "pool")):
+        if how == "pool":
+            banger.ok("template", "pool", made, "--size", "1")
+            await_ready(banger, 1)
+        assert create(banger, name).returncode == 0
+        start = vms(banger)[name]["start"]
+        assert (start["how"], start["template"]) == (how, made)
+        people.append(begun_as(banger, name))
+    assert all(len(set(what)) == 4 for what in zip(*people))
+    # Without --init image it is another machine.
+    banger.ok("vm", "create", "--name", "other", "--image", IMAGE)
+    assert vms(banger)["other"]["start"]["how"] == "boot"
+    # Init has its say in what follows.
+    banger.ok("vm", "rename", "restored", "renamed")
+    assert sh_ok(banger, "hostname; cat /etc/hostname", vm="renamed") == "renamed\nrenamed\n"
+    banger.ok("stop", "renamed")
+    assert vms(banger)["renamed"]["reason"] == "user"
+    banger.ok("start", "renamed")
+    assert begun_as(banger, "renamed") not in people
+    assert sh_ok(banger, "test -s /root/rc.stop; head -n 2 /root/service",
+                 vm="renamed").splitlines() == ["begun", "ended"]
+    sh(banger, "poweroff; exec sleep 1000", vm="claimed")
+    wait_vm(banger, "claimed", "stopped")
+    assert vms(banger)["claimed"]["reason"] == "guest_poweroff"
+
+
 def test_an_image_without_init_is_told_before_anything_is_made(banger):
     assert_error(banger.run("vm", "create", "--init", "image"),
                  "image 'debian' has no init", hint="--init agent")
@@ -157,7 +206,24 @@ def test_systemd_boots_serves_and_goes_down_both_ways(banger):
     if not tar.exists():
         subprocess.run([ROOT / "tools/build-image.sh", tar], check=True, stdin=subprocess.DEVNULL)
     banger.ok("image", "register", IMAGE, str(tar), timeout=120)
-    assert create(banger, "x", "--memory", "1G").returncode == 0
+    made = banger.ok("template", "create", "--image", IMAGE, "--init", "image", "--memory", "1G",
+                     timeout=300).out.strip()
+    # A fork begins as who it is: what systemd and its journal take an id for is asked once.
+    for name in ("fork-0", "fork-1"):
+        assert create(banger, name, "--memory", "1G").returncode == 0
+        assert vms(banger)[name]["start"]["template"] == made
+    for name in ("fork-0", "fork-1"):
+        machine_id = vms(banger)[name]["id"]
+        said = sh_ok(banger, "until systemctl is-system-running --wait 2>&1 | grep -qE 'running|degraded'; do sleep 0.2; "
+                     "done; cat /etc/machine-id; hostname; "
+                     "systemd-id128 boot-id -u; cat /proc/sys/kernel/random/boot_id; "
+                     "ls -d /run/log/journal/* /var/log/journal/* 2>/dev/null; "
+                     "journalctl -b -n 1 -o export _PID=1 | grep -a _MACHINE_ID", vm=name, timeout=300).splitlines()
+        assert said[:2] == [machine_id, name] and said[2] == said[3]
+        assert {line.rsplit("/", 1)[1] for line in said[4:-1]} == {machine_id}
+        assert said[-1] == f"_MACHINE_ID={machine_id}"
+    banger.ok("rm", "--force", "fork-0", "fork-1")
+    assert create(banger, "x", "--memory", "1G", "--cold").returncode == 0
     sh_ok(banger, 'printf %s "$1" >/etc/systemd/system/say.service; cd /etc/systemd/system; '
           "mkdir -p multi-user.target.wants; ln -s ../say.service multi-user.target.wants; sync",
           UNIT, vm="x")

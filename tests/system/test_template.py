@@ -13,7 +13,7 @@ import time
 
 import pytest
 from banger import SLOWNESS
-from steps import assert_error, call, edit_store, kill_daemon, sh_ok, vms
+from steps import assert_error, await_ready, call, edit_store, kill_daemon, sh_ok, vms
 
 pytestmark = pytest.mark.deadline(300)
 
@@ -301,12 +301,6 @@ def test_making_one_can_be_cancelled_and_leaves_nothing(banger):
     assert os.listdir(banger.state_dir / "vms") == []
     assert os.listdir(banger.runtime_dir / "vms") == []
     banger.ok("template", "create")
-
-
-def await_ready(banger, number):
-    with banger.rpc() as rpc:
-        while rpc.call("template.list", {})["result"][0]["ready"] != number:
-            pass
 
 
 def qemus(banger):

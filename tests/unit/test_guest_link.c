@@ -128,8 +128,8 @@ static void the_agents_last_words_later_are_told(void **state)
 }
 
 /* NULL or 0: not told. */
-static void agent_send_identity(struct fixture *f, uint32_t stream, const char *name,
-                                const char *id, uint64_t time_ns, const char *boot_id)
+static void agent_send_all(struct fixture *f, uint32_t stream, const char *name, const char *id,
+                           uint64_t time_ns, const char *boot_id, bool has_init)
 {
     _cleanup_buf_ struct buf b;
     uint8_t time[8];
@@ -151,11 +151,20 @@ static void agent_send_identity(struct fixture *f, uint32_t stream, const char *
     if (boot_id) {
         assert_int_equal(frame_put_tlv(&b, FRAME_TAG_BOOT_ID, boot_id, strlen(boot_id)), 0);
     }
+    if (has_init) {
+        assert_int_equal(frame_put_tlv(&b, FRAME_TAG_INIT, "", 0), 0);
+    }
     assert_int_equal(frame_put_tlv(&b, 200, "of a newer agent", 16), 0);
     peer_send(&f->agent, &(struct frame){.type = FRAME_REPLY,
                                          .stream = stream,
                                          .payload = buf_head(&b),
                                          .length = (uint32_t)b.len});
+}
+
+static void agent_send_identity(struct fixture *f, uint32_t stream, const char *name,
+                                const char *id, uint64_t time_ns, const char *boot_id)
+{
+    agent_send_all(f, stream, name, id, time_ns, boot_id, false);
 }
 
 static void requests_are_answered(void **state)
@@ -259,8 +268,17 @@ static int do_configure_fork(struct task *t)
                                 t->cancel, t->deadline_ms, &t->err);
 }
 
-/* Whether a CONFIGURE has our boot_id, and no other. */
-static bool has_boot_id(const struct frame *req)
+static int do_configure_init(struct task *t)
+{
+    return guest_link_configure(t->f->link,
+                                &(struct guest_configure){.hostname = "vm",
+                                                          .begin_init = true,
+                                                          .time_ns = 0x0102030405060708},
+                                t->cancel, t->deadline_ms, &t->err);
+}
+
+/* Whether a CONFIGURE has this, and once. */
+static bool has_tlv(const struct frame *req, enum frame_tag wanted, const char *text)
 {
     struct frame_reader r = frame_reader(req);
     const uint8_t *value;
@@ -270,15 +288,42 @@ static bool has_boot_id(const struct frame *req)
     int n;
 
     while ((n = frame_take_tlv(&r, &tag, &value, &len)) > 0) {
-        if (tag == FRAME_TAG_BOOT_ID) {
+        if (tag == wanted) {
             assert_false(has);
-            assert_int_equal(len, strlen(BOOT_ID));
-            assert_memory_equal(value, BOOT_ID, len);
+            assert_int_equal(len, strlen(text));
+            assert_memory_equal(value, text, len);
             has = true;
         }
     }
     assert_int_equal(n, 0);
     return has;
+}
+
+static bool has_boot_id(const struct frame *req)
+{
+    return has_tlv(req, FRAME_TAG_BOOT_ID, BOOT_ID);
+}
+
+static void an_init_has_begun_when_the_guest_says_so(void **state)
+{
+    struct fixture *f = *state;
+
+    for (int says = 0; says < 2; says++) {
+        struct task t = {0};
+        struct frame req;
+
+        task_begin(&t, f, do_configure_init);
+        req = peer_expect(&f->agent, FRAME_CONFIGURE);
+        assert_true(has_tlv(&req, FRAME_TAG_INIT, ""));
+        agent_send_all(f, req.stream, "vm", NULL, 0x0102030405060708, NULL, says);
+        assert_int_equal(task_end(&t), says ? 0 : -1);
+        if (!says) {
+            assert_int_equal(t.err.code, ERR_GUEST);
+            assert_string_equal(t.err.message,
+                                "configure: the guest is not who it is to be: its init");
+        }
+    }
+    assert_link_up(f);
 }
 
 static void a_guest_has_the_boot_id_that_it_is_given_or_does_not_come_up(void **state)
@@ -379,6 +424,18 @@ static void an_agent_that_knows_no_boot_id_is_given_none(void **state)
     assert_false(has_boot_id(&req));
     agent_send_identity(f, req.stream, "vm", CONFIGURED_ID, 0x0102030405060708, NULL);
     assert_int_equal(task_end(&t), 0);
+}
+
+static void an_agent_that_does_not_wait_with_init_is_not_asked_to_begin_it(void **state)
+{
+    struct fixture *f = *state;
+    struct task t = {0};
+
+    agent_hello_of_version(f, FRAME_PROTO_INIT - 1);
+    task_begin(&t, f, do_configure_init);
+    assert_int_equal(task_end(&t), -1);
+    assert_int_equal(t.err.code, ERR_UNSUPPORTED);
+    assert_string_equal(t.err.message, "configure: the guest's agent is too old to begin an init");
 }
 
 static void a_request_ends_at_deadline_or_cancel_and_its_late_answer_is_dropped(void **state)
@@ -504,9 +561,11 @@ int main(void)
         TEST(requests_are_answered),
         TEST(a_guest_is_who_it_is_told_to_be_or_does_not_come_up),
         TEST(a_guest_has_the_boot_id_that_it_is_given_or_does_not_come_up),
+        TEST(an_init_has_begun_when_the_guest_says_so),
         TEST(a_disk_grows_where_the_agent_knows_how),
         TEST_FRESH(an_agent_of_the_first_version_is_not_asked_for_more),
         TEST_FRESH(an_agent_that_knows_no_boot_id_is_given_none),
+        TEST_FRESH(an_agent_that_does_not_wait_with_init_is_not_asked_to_begin_it),
         TEST(a_request_ends_at_deadline_or_cancel_and_its_late_answer_is_dropped),
         TEST(a_ping_is_forgotten_once_or_answered_once),
         TEST(a_guest_that_answers_none_is_asked_no_more),
