@@ -1,0 +1,73 @@
+/*
+ * What VMs' networks need of the host, in the terms of ARCHITECTURE.md, "Network": one TAP per VM,
+ * routed; the gateway's addresses on lo; two nft tables. Part of struct host_ops: as for those, any
+ * thread, and no lock is held over a call. One daemon has the network of a network namespace: the
+ * first that opened it, until its helper ends.
+ */
+#pragma once
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct host;
+
+/* TAPs are numbered, and called HOST_TAP_PREFIX and the number. */
+#define HOST_TAPS_MAX 16384U
+#define HOST_TAP_PREFIX "bgr-"
+#define HOST_TAP_NAME_SIZE 16
+/* The same on every TAP, and on every guest's card: a link of two has nobody else. */
+#define HOST_TAP_MAC "02:ba:17:00:00:01"
+#define HOST_GUEST_MAC "02:ba:17:00:00:02"
+
+/* The subnets that guests' addresses are of; the first address of each is the gateway's. */
+struct host_subnet {
+    uint32_t ipv4;      /* host byte order, such as 0x0AC90000 */
+    unsigned ipv4_bits; /* 8 to 24 */
+    uint8_t ipv6[16];   /* of /64, unique local (RFC 4193) */
+};
+
+/* A guest's place in it. */
+struct host_nic {
+    unsigned tap;
+    uint32_t ipv4; /* host byte order */
+    uint8_t ipv6[16];
+    bool nat; /* may reach what is beyond the host */
+};
+
+/* Makes what all VMs share: the gateway's addresses, the rule for the subnet, the tables, the
+ * forwarding of uplinks; what a daemon that died has left of it is taken over, and its guests'
+ * elements are gone from the tables, so each is attached again. Idempotent. ERR_UNSUPPORTED, with
+ * a hint: no rights, no nft, no /dev/net/tun; ERR_CONFLICT: another daemon has it, or the subnet is
+ * somebody's. *ret_mtu: of the uplinks, the least; 1500 without any. */
+int host_net_open(struct host *host, const struct host_subnet *subnet, unsigned *ret_mtu,
+                  struct err *err);
+
+/* The uplinks, which are the interfaces of default routes, may be others now. */
+int host_net_refresh(struct host *host, unsigned *ret_mtu, struct err *err);
+
+/* Removes all that open, tap_open and attach have made, and sets each sysctl back. Guests that run
+ * lose their network. 0 when there was nothing. */
+int host_net_close(struct host *host, struct err *err);
+
+/* Makes the TAP, or opens one that is there and that no VMM has: up, without addresses of guests.
+ * *ret_fd is the caller's, for one queue with vnet headers, as QEMU's -netdev tap,fd= takes it.
+ * ERR_BUSY: a VMM has it. */
+int host_tap_open(struct host *host, unsigned tap, int *ret_fd, struct err *err);
+
+/* Deletes TAPs; those that are not there are no failure. At most HOST_TAPS_AT_ONCE. */
+#define HOST_TAPS_AT_ONCE 1024U
+int host_tap_delete(struct host *host, const unsigned *taps, size_t count, struct err *err);
+
+/* The numbers of the TAPs that there are, ascending; the caller frees *ret_taps. */
+int host_tap_list(struct host *host, unsigned **ret_taps, size_t *ret_count, struct err *err);
+
+/* From then on packets go: routes and neighbours of the guest, and its elements in the tables. Once
+ * more with another value of nat changes that. */
+int host_nic_attach(struct host *host, const struct host_nic *nic, struct err *err);
+
+/* Nothing goes any more, and what the kernel remembers of its connections is forgotten. 0 when it
+ * was not attached. */
+int host_nic_detach(struct host *host, const struct host_nic *nic, struct err *err);
