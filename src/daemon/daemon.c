@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,12 +26,14 @@
 #define CREATES_MAX 512
 #define IMAGE_OPS_MAX 16
 #define HOLDER_END_MS 10000
+/* A pid, and the path of a socket. */
+#define LOCK_TEXT_SIZE (32 + PATH_MAX)
 
 /* Whether the lock's holder, who does not listen any more, has ended. It takes a moment to let go
  * of everything, and who starts a daemon in that moment is not to be told that one runs. */
-static bool holder_has_ended(const struct daemon *d, const char *pid_text)
+static bool holder_has_ended(const char *pid_text, const char *socket)
 {
-    _cleanup_close_ int socket_fd = fs_unix_connect(AT_FDCWD, d->params.paths->socket);
+    _cleanup_close_ int socket_fd = fs_unix_connect(AT_FDCWD, socket);
     _cleanup_close_ int pidfd = -1;
     uint64_t pid;
 
@@ -44,12 +47,44 @@ static bool holder_has_ended(const struct daemon *d, const char *pid_text)
     return cancel_wait_fd(NULL, pidfd, POLLIN, clock_mono_ms() + HOLDER_END_MS) == 0;
 }
 
-/* A kernel lock, which dies with its holder; the pid inside is for finding and naming it. */
+/* What the lock's holder has written: text becomes its pid, and where it listens is returned, which
+ * may be elsewhere than we are to. Before it has written, or if its version does not, that is taken
+ * to be the same. */
+static const char *read_holder(const struct daemon *d, char text[LOCK_TEXT_SIZE])
+{
+    ssize_t n = pread(d->lock_fd, text, LOCK_TEXT_SIZE - 1, 0);
+    char *socket = text;
+
+    text[n > 0 ? n : 0] = '\0';
+    (void)strsep(&socket, "\n");
+    if (socket) {
+        socket[strcspn(socket, "\n")] = '\0';
+    }
+    return socket && socket[0] ? socket : d->params.paths->socket;
+}
+
+static int refuse(const struct daemon *d, const char *pid_text, const char *socket, struct err *err)
+{
+    const struct paths *p = d->params.paths;
+
+    /* One that has just begun has not written it yet. */
+    if (!pid_text[0]) {
+        return err_set(err, ERR_BUSY, "a daemon for '%s' is already starting", p->state_dir);
+    }
+    return str_eq(socket, p->socket)
+               ? err_set(err, ERR_BUSY, "a daemon for '%s' is already running (pid %s)",
+                         p->state_dir, pid_text)
+               : err_set(err, ERR_BUSY,
+                         "a daemon for '%s' is already running (pid %s), and listens on '%s'",
+                         p->state_dir, pid_text, socket);
+}
+
+/* A kernel lock, which dies with its holder; what is inside is for finding and naming it. */
 static int take_lock(struct daemon *d, struct err *err)
 {
-    char text[32];
-    ssize_t n;
-    int r;
+    _cleanup_free_ char *ours = NULL;
+    char text[LOCK_TEXT_SIZE];
+    size_t len;
 
     d->lock_fd = openat(d->state_fd, "daemon.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (d->lock_fd < 0) {
@@ -57,23 +92,17 @@ static int take_lock(struct daemon *d, struct err *err)
                       d->params.paths->state_dir);
         return err_hint(err, "the state directory must be writable and have free space");
     }
-    r = flock(d->lock_fd, LOCK_EX | LOCK_NB);
-    if (r < 0) {
-        n = pread(d->lock_fd, text, sizeof(text) - 1, 0);
-        text[n > 0 ? n : 0] = '\0';
-        text[strcspn(text, "\n")] = '\0';
-        r = holder_has_ended(d, text) ? flock(d->lock_fd, LOCK_EX | LOCK_NB) : r;
+    if (flock(d->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+        const char *socket = read_holder(d, text);
+
+        if (!holder_has_ended(text, socket) || flock(d->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+            return refuse(d, text, socket, err);
+        }
     }
-    if (r < 0) {
-        /* One that has just begun has not written it yet. */
-        return text[0] ? err_set(err, ERR_BUSY, "a daemon for '%s' is already running (pid %s)",
-                                 d->params.paths->state_dir, text)
-                       : err_set(err, ERR_BUSY, "a daemon for '%s' is already starting",
-                                 d->params.paths->state_dir);
-    }
-    n = snprintf(text, sizeof(text), "%d\n", getpid());
+    ours = x_asprintf("%d\n%s\n", getpid(), d->params.paths->socket);
+    len = strlen(ours);
     /* Written over, and then cut: a full disk has no room for it once it is empty. */
-    if (pwrite(d->lock_fd, text, (size_t)n, 0) != n || ftruncate(d->lock_fd, n) < 0) {
+    if (pwrite(d->lock_fd, ours, len, 0) != (ssize_t)len || ftruncate(d->lock_fd, (off_t)len) < 0) {
         return err_set_errno(err, ERR_IO, errno, "cannot write the lock of '%s'",
                              d->params.paths->state_dir);
     }
