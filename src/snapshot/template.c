@@ -279,6 +279,10 @@ int template_open_fork(struct templates *t, struct template *one, struct cancel 
     if (f.devices_fd < 0) {
         return -1;
     }
+    leaf_lock(&t->table);
+    f.disk_bytes = one->loaded.disk.st_size;
+    f.disk_mtime = one->loaded.disk.st_mtim;
+    leaf_unlock(&t->table);
     memcpy(f.id, one->row.id, ID_SIZE);
     *ret = f;
     f = VM_FORK_NONE;

@@ -77,6 +77,9 @@ struct vm_fork {
     int memory_fd;        /* a sealed memfd */
     int devices_fd;       /* this fork's own, at its beginning */
     int disk_fd;          /* O_RDONLY: the data disk as it was when the machine was saved */
+    off_t disk_bytes;     /* its size and time when it was compared with its digest: as long as they
+                           * are so it has not changed */
+    struct timespec disk_mtime;
 };
 #define VM_FORK_NONE ((struct vm_fork){.memory_fd = -1, .devices_fd = -1, .disk_fd = -1})
 void vm_fork_done(struct vm_fork *f);

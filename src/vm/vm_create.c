@@ -41,6 +41,7 @@ struct create {
     struct vm_fork fork; /* what it is forked from */
     bool claims;         /* it takes over the pool's member, whose id it has */
     bool unfit;          /* which could not be used */
+    bool spoilt;         /* the template's disk was not what it had been */
     char session_id[ID_SIZE];
 };
 
@@ -293,6 +294,22 @@ static int make_hole(int dir_fd, uint64_t bytes, struct err *err)
                : 0;
 }
 
+/* One that has changed while it was copied is not what was compared with its digest. */
+static int copy_disk(struct create *c, int dir_fd, struct err *err)
+{
+    const struct vm_fork *f = &c->fork;
+    int r = data_disk_copy(f->disk_fd, dir_fd, "data.ext4", err);
+    struct stat now;
+
+    if (fstat(f->disk_fd, &now) == 0 && now.st_size == f->disk_bytes &&
+        now.st_mtim.tv_sec == f->disk_mtime.tv_sec &&
+        now.st_mtim.tv_nsec == f->disk_mtime.tv_nsec) {
+        return r;
+    }
+    c->spoilt = true;
+    return err_set(err, ERR_IO, "its disk has changed while it was copied");
+}
+
 static int make_disk(struct create *c, struct cancel *cancel, struct err *err)
 {
     struct vms *v = c->v;
@@ -307,7 +324,7 @@ static int make_disk(struct create *c, struct cancel *cancel, struct err *err)
     if (!(c->vmm->features & VMM_BOOTS_KERNEL)) {
         return make_hole(dir, c->row.disk_bytes, err);
     }
-    return c->fork.disk_fd >= 0 ? data_disk_copy(c->fork.disk_fd, dir, "data.ext4", err)
+    return c->fork.disk_fd >= 0 ? copy_disk(c, dir, err)
                                 : data_disk_create(v->params.cache_fd, dir, "data.ext4",
                                                    c->row.disk_bytes, v->seams.spawn, cancel, err);
 }
@@ -532,6 +549,37 @@ static int create_once(struct create *c, struct op *op, json_t **ret_result, str
     return r;
 }
 
+/* As it was before it was created. */
+static void begin_again(struct create *c, const char *id)
+{
+    memcpy(c->row.id, id, ID_SIZE);
+    c->row.state = VM_CREATED;
+    c->row.incarnation = 0;
+    c->row.template_id[0] = '\0';
+    c->row.object_count = 0;
+}
+
+/* When there is something wrong with the template's disk it boots. */
+static int create_new(struct create *c, struct op *op, json_t **ret_result, struct err *err)
+{
+    const struct vm_templates *t = &c->v->templates;
+    char id[ID_SIZE];
+
+    if (create_once(c, op, ret_result, err) == 0) {
+        return 0;
+    }
+    if (!c->spoilt || err->code == ERR_CANCELLED) {
+        return -1;
+    }
+    t->broken(t->arg, c->fork.id, err);
+    (void)snprintf(c->row.start_why, sizeof(c->row.start_why), "template %.12s: %.120s", c->fork.id,
+                   err->message);
+    vm_fork_done(&c->fork);
+    id_generate_from(c->v->seams.random, id);
+    begin_again(c, id);
+    return create_once(c, op, ret_result, err);
+}
+
 /* By the pool's member that is ready; when that is not fit for it, of its own. */
 static int create_any(struct create *c, struct op *op, json_t **ret_result, struct err *err)
 {
@@ -539,7 +587,7 @@ static int create_any(struct create *c, struct op *op, json_t **ret_result, stru
     struct err left;
 
     if (!c->fork.member[0]) {
-        return create_once(c, op, ret_result, err);
+        return create_new(c, op, ret_result, err);
     }
     memcpy(id, c->row.id, ID_SIZE);
     memcpy(c->row.id, c->fork.member, ID_SIZE);
@@ -556,13 +604,9 @@ static int create_any(struct create *c, struct op *op, json_t **ret_result, stru
     }
     log_warn("a member of template %.12s's pool could not be used: %s", c->fork.id, err->message);
     c->claims = false;
-    memcpy(c->row.id, id, ID_SIZE);
-    c->row.state = VM_CREATED;
-    c->row.incarnation = 0;
-    c->row.template_id[0] = '\0';
+    begin_again(c, id);
     (void)snprintf(c->row.start_why, sizeof(c->row.start_why), "template %.12s", c->fork.id);
-    c->row.object_count = 0;
-    return create_once(c, op, ret_result, err);
+    return create_new(c, op, ret_result, err);
 }
 
 static int create_run(struct op *op, void *arg, json_t **ret_result, struct err *err)
