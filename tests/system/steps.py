@@ -1,11 +1,13 @@
 """Steps that several system tests take, and what they look at."""
 
+import math
 import os
 import re
 import shutil
 import signal
 import sqlite3
 import subprocess
+import time
 
 import frames
 import pytest
@@ -261,3 +263,75 @@ def store_of_version_2(banger):
 def never_boots(make_banger):
     """One whose guests boot as long as a test likes."""
     return broken_agent(make_banger, "silent", silence=300, timeout=300)
+
+
+# Templates -----------------------------------------------------------------------------------------
+
+# What no two guests may have in common.
+WHO = ("hostname; cat /etc/machine-id /proc/sys/kernel/random/boot_id /proc/sys/kernel/random/uuid;"
+       " head -c 16 /dev/urandom | md5sum; mktemp -u")
+
+
+def templates(banger):
+    return {t["id"]: t for t in banger.json("template", "list")}
+
+
+def origin(banger, name):
+    """How a VM was started, of what, why."""
+    start = vms(banger)[name]["start"]
+    return start["how"], start["template"], start["why"]
+
+
+def who_is(banger, name):
+    return sh_ok(banger, WHO, vm=name).splitlines()
+
+
+def assert_all_differ(people):
+    for what in zip(*people):
+        assert len(set(what)) == len(what), what
+
+
+def look_at_clock(banger, vm):
+    """Between which two values the guest's clock is ahead of ours, in seconds: it was read at some
+    moment between the command's beginning and its end."""
+    before = time.time()
+    said = dict(re.findall(r"time\.tv_(\w+): +(\d+)", sh_ok(banger, "busybox adjtimex", vm=vm)))
+    after = time.time()
+    guest = int(said["sec"]) + int(said["usec"]) / 1e6
+    return guest - after, guest - before
+
+
+def assert_clock_is_right(banger, vm):
+    """Within 50 ms, whatever a command takes: each look leaves less of what it may be, and what all of
+    them leave has to lie within that."""
+    within = 0.05 * SLOWNESS
+    low, high = -math.inf, math.inf
+    for _ in range(20):
+        ahead = look_at_clock(banger, vm)
+        assert ahead[0] <= within and ahead[1] >= -within, ahead
+        low, high = max(low, ahead[0]), min(high, ahead[1])
+        if -within <= low and high <= within:
+            return
+    pytest.fail(f"the clock of '{vm}' is between {low} and {high} s ahead")
+
+
+def flip(path, at):
+    with path.open("r+b") as file:
+        file.seek(at)
+        old = file.read(1)
+        file.seek(at)
+        file.write(bytes([old[0] ^ 0xFF]))
+
+
+def data_offsets(path):
+    """Of bytes that are data, at the beginning and further on."""
+    size = path.stat().st_size
+    if size < 1 << 20:
+        return [0, size // 2, size - 1]
+    fd, found = os.open(path, os.O_RDONLY), [0]
+    try:
+        for _ in range(3):
+            found.append(os.lseek(fd, found[-1] + 16384, os.SEEK_DATA))
+    finally:
+        os.close(fd)
+    return found[1:]

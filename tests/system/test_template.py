@@ -5,7 +5,6 @@ import concurrent.futures
 import hashlib
 import json
 import os
-import re
 import shutil
 import signal
 import sqlite3
@@ -13,13 +12,10 @@ import time
 
 import pytest
 from banger import SLOWNESS
-from steps import assert_error, await_ready, call, edit_store, kill_daemon, sh_ok, vms
+from steps import (assert_all_differ, assert_clock_is_right, assert_error, await_ready, call,
+                   data_offsets, edit_store, flip, kill_daemon, origin, sh_ok, templates, vms, who_is)
 
 pytestmark = pytest.mark.deadline(300)
-
-# What no two guests may have in common.
-WHO = ("hostname; cat /etc/machine-id /proc/sys/kernel/random/boot_id /proc/sys/kernel/random/uuid;"
-       " head -c 16 /dev/urandom | md5sum; mktemp -u")
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +36,6 @@ def banger_with_template(banger):
     return banger
 
 
-def templates(banger):
-    return {t["id"]: t for t in banger.json("template", "list")}
-
-
-def origin(banger, name):
-    """How a VM was started, of what, why."""
-    start = vms(banger)[name]["start"]
-    return start["how"], start["template"], start["why"]
-
-
 def boots(banger, name, *flags):
     """Creates a VM that is no fork, and returns the reason."""
     banger.ok("vm", "create", "-q", "--name", name, *flags)
@@ -62,23 +48,6 @@ def boots(banger, name, *flags):
 def forks(banger, name, *flags):
     banger.ok("vm", "create", "-q", "--name", name, *flags)
     assert origin(banger, name) == ("fork", banger.made, f"template {banger.made[:12]}")
-
-
-def who_is(banger, name):
-    return sh_ok(banger, WHO, vm=name).splitlines()
-
-
-def assert_all_differ(people):
-    for what in zip(*people):
-        assert len(set(what)) == len(what), what
-
-
-def assert_clock_is_right(banger, name):
-    before = time.time()
-    said = dict(re.findall(r"time\.tv_(\w+): +(\d+)", sh_ok(banger, "busybox adjtimex", vm=name)))
-    after = time.time()
-    guest = int(said["sec"]) + int(said["usec"]) / 1e6
-    assert before - 0.25 * SLOWNESS <= guest <= after + 0.25 * SLOWNESS
 
 
 def test_forks_are_somebody_else_each(shared_template):
@@ -184,28 +153,6 @@ def test_templates_can_be_off(make_banger):
     banger = make_banger(config='accel = "tcg"\ntemplates = "off"\n')
     assert_error(banger.run("template", "list"), "templates are off")
     assert boots(banger, "x") is None
-
-
-def flip(path, at):
-    with path.open("r+b") as file:
-        file.seek(at)
-        old = file.read(1)
-        file.seek(at)
-        file.write(bytes([old[0] ^ 0xFF]))
-
-
-def data_offsets(path):
-    """Of bytes that are data, at the beginning and further on."""
-    size = path.stat().st_size
-    if size < 1 << 20:
-        return [0, size // 2, size - 1]
-    fd, found = os.open(path, os.O_RDONLY), [0]
-    try:
-        for _ in range(3):
-            found.append(os.lseek(fd, found[-1] + 16384, os.SEEK_DATA))
-    finally:
-        os.close(fd)
-    return found[1:]
 
 
 def each_damage(whole):
