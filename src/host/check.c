@@ -4,6 +4,7 @@
  */
 #include "base/str.h"
 #include "host/host_priv.h"
+#include "host/net.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -15,7 +16,7 @@
 enum kind {
     KIND_FLAG,    /* has no value */
     KIND_EXACT,   /* the value is the text */
-    KIND_BEGINS,  /* it begins with one of the texts, '|'-separated */
+    KIND_BEGINS,  /* it begins with one of the texts, '|'-separated; is one that ends with '$' */
     KIND_RUN_DIR, /* it is the run directory */
     KIND_TEXT,    /* anything: it is for the guest */
 };
@@ -50,7 +51,9 @@ static const struct option {
     {"-append", KIND_TEXT, NULL, false},
     {"-add-fd", KIND_BEGINS, "fd=", false},
     {"-blockdev", KIND_BEGINS, "driver=raw,", false},
-    {"-device", KIND_BEGINS, "virtio-blk-device,|virtio-serial-device,|virtserialport,", false},
+    {"-device", KIND_BEGINS,
+     "virtio-blk-device,|virtio-serial-device,|virtserialport,|" HOST_QEMU_CARD "$", false},
+    {"-netdev", KIND_EXACT, HOST_QEMU_NETDEV, false},
     {"-chardev", KIND_BEGINS, "file,id=console,|socket,id=qmp,fd=|socket,id=agent,fd=", false},
     {"-serial", KIND_EXACT, "chardev:console", false},
     {"-mon", KIND_EXACT, "chardev=qmp,mode=control", false},
@@ -75,9 +78,11 @@ static bool has_no_path(const char *value)
 static bool begins(const char *value, const char *texts)
 {
     for (;;) {
-        size_t n = strcspn(texts, "|");
+        size_t n = strcspn(texts, "|"), len = n;
+        bool whole = n > 0 && texts[n - 1] == '$';
 
-        if (strncmp(value, texts, n) == 0) {
+        len -= whole;
+        if (strncmp(value, texts, len) == 0 && (!whole || value[len] == '\0')) {
             return has_no_path(value);
         }
         if (texts[n] == '\0') {

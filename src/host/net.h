@@ -21,6 +21,11 @@ struct host;
 /* The same on every TAP, and on every guest's card: a link of two has nobody else. */
 #define HOST_TAP_MAC "02:ba:17:00:00:01"
 #define HOST_GUEST_MAC "02:ba:17:00:00:02"
+/* As QEMU is told of the TAP, which is this descriptor of its, and of the card. The host's kernel
+ * is not to take packets out of a guest's memory by itself. */
+#define HOST_QEMU_TAP_FD 12
+#define HOST_QEMU_NETDEV "tap,id=net,fd=12,vhost=off"
+#define HOST_QEMU_CARD "virtio-net-device,netdev=net,mac=" HOST_GUEST_MAC
 
 /* The subnets that guests' addresses are of; the first address of each is the gateway's. */
 struct host_subnet {

@@ -144,6 +144,7 @@ static int prepare(struct boot *b, struct err *err)
         .data_disk_fd = -1,
         .memory_fd = b->memory_fd,
         .state_fd = -1,
+        .tap_fd = -1,
         .console_fd = -1,
         .log_fd = -1,
         .program = b->v->params.fakevmm_path,

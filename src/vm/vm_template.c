@@ -84,7 +84,8 @@ static int put_machine(json_t *o, struct vms *v, const struct vm_row *row,
                                     .memory_mib = row->memory_mib,
                                     .kernel_fd = -1,
                                     .initramfs_fd = -1,
-                                    .state_fd = -1}};
+                                    .state_fd = -1,
+                                    .tap_fd = -1}};
     _cleanup_free_ char *machine = NULL, *all = NULL;
     char cmdline[CMDLINE_SIZE], digest[SHA256_HEX_SIZE];
 

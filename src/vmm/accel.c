@@ -229,6 +229,7 @@ static int probe(struct loop *loop, const struct vmm_ops *ops,
             .data_disk_fd = -1,
             .memory_fd = -1,
             .state_fd = -1,
+            .tap_fd = -1,
             .console_fd = console_fd,
             .log_fd = log_fd,
         };

@@ -54,6 +54,9 @@ struct vmm_spec {
     const char *cmdline;
     int root_disk_fd; /* O_RDONLY raw image, serial "banger-root" in the guest; -1 = none */
     int data_disk_fd; /* O_RDWR raw image, serial "banger-data"; -1 = none */
+    int tap_fd; /* of a TAP with vnet headers, as host_tap_open gives one (host/net.h): the card,
+                 * whose address is HOST_GUEST_MAC, is at its other end. The caller's; -1 = no card
+                 */
     /* Of a machine that is going to be saved, or was. -1: of one that is neither. */
     int memory_fd; /* a memfd of memory_mib: to be saved, it has what the guest writes; of a
                     * restored one it is sealed, and what the guest writes stays with it */

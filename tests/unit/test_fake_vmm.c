@@ -80,6 +80,7 @@ static struct vmm *launch(struct fixture *f, const char *faults)
         .data_disk_fd = -1,
         .memory_fd = -1,
         .state_fd = -1,
+        .tap_fd = -1,
         .console_fd = f->console_fd,
         .log_fd = f->log_fd,
     };

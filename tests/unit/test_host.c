@@ -42,6 +42,7 @@ static struct qemu_cmdline cmdline_of(enum vmm_accel accel, int memory_fd, int s
         .data_disk_fd = 6,
         .memory_fd = memory_fd,
         .state_fd = state_fd,
+        .tap_fd = 7,
     };
     struct qemu_cmdline c;
     struct err err;
@@ -239,6 +240,15 @@ static void other_options_and_values_are_refused(void **state)
         {"-chardev", "pty,id=console"},
         {"-chardev", "file,id=console,path=/tmp/x"},
         {"-device", "vfio-pci,host=0"},
+        {"-device", "virtio-net-device,netdev=net,mac=02:ba:17:00:00:01"},
+        {"-device", "virtio-net-device,netdev=net,mac=02:ba:17:00:00:02,romfile=x"},
+        {"-device", "virtio-net-device,netdev=net"},
+        {"-netdev", "tap,id=net,fd=12"},
+        {"-netdev", "tap,id=net,fd=12,vhost=on"},
+        {"-netdev", "tap,id=net,fd=12,vhost=off,script=x"},
+        {"-netdev", "tap,id=net,ifname=eth0,vhost=off"},
+        {"-netdev", "user,id=net"},
+        {"-netdev", "bridge,id=net,br=x"},
         {"-serial", "tcp:10.0.0.1:80"},
         {"-mon", "chardev=agent,mode=control"},
         {"-add-fd", "set=1,opaque=/x"},
@@ -369,7 +379,8 @@ static void pair_init(struct pair *p, const char *script, const struct err *fail
                             .root_disk_fd = -1,
                             .data_disk_fd = -1,
                             .memory_fd = -1,
-                            .state_fd = -1};
+                            .state_fd = -1,
+                            .tap_fd = -1};
     _cleanup_free_ char *text = x_asprintf("#!/bin/sh\n%s\n", script);
     struct err err;
     int ends[2];

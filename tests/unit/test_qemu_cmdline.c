@@ -23,6 +23,7 @@ static const struct vmm_spec base_spec = {
     .data_disk_fd = 43,
     .memory_fd = -1,
     .state_fd = -1,
+    .tap_fd = -1,
     .console_fd = 44,
 };
 
@@ -70,6 +71,9 @@ static char *build(const struct vmm_spec *spec)
     "-chardev\nsocket,id=agent,fd=9,server=on,wait=off\n"                                          \
     "-device\nvirtio-serial-device,max_ports=2\n"                                                  \
     "-device\nvirtserialport,chardev=agent,name=banger.0,id=agent\n"
+#define CARD                                                                                       \
+    "-netdev\ntap,id=net,fd=12,vhost=off\n"                                                        \
+    "-device\nvirtio-net-device,netdev=net,mac=02:ba:17:00:00:02\n"
 
 static void the_whole_line_under_tcg(void **state)
 {
@@ -105,6 +109,24 @@ static void absent_disks_are_not_named(void **state)
     text = build(&spec);
     assert_string_equal(
         text, BEGIN "-accel\ntcg,tb-size=32\n-cpu\nmax,-erms\n-smp\n1\n-m\n256M\n" BOOT CHANNELS);
+}
+
+/* The places of all others on the bus are as without it. */
+static void a_card_is_the_last_device(void **state)
+{
+    struct vmm_spec spec = base_spec;
+    _cleanup_free_ char *text = NULL, *without = qemu_cmdline_describe(&spec), *with = NULL;
+
+    (void)state;
+    spec.tap_fd = 45;
+    text = build(&spec);
+    assert_string_equal(
+        text, BEGIN
+        "-accel\ntcg,tb-size=32\n-cpu\nmax,-erms\n-smp\n1\n-m\n256M\n" BOOT DISKS CHANNELS CARD);
+    with = qemu_cmdline_describe(&spec);
+    assert_string_not_equal(with, without);
+    assert_non_null(strstr(with, CARD));
+    assert_null(strstr(without, "net"));
 }
 
 static void memory_is_a_file_that_is_shared_with_who_saves_it_only(void **state)
@@ -200,6 +222,7 @@ int main(void)
         cmocka_unit_test(the_whole_line_under_tcg),
         cmocka_unit_test(kvm_takes_the_hosts_cpu),
         cmocka_unit_test(absent_disks_are_not_named),
+        cmocka_unit_test(a_card_is_the_last_device),
         cmocka_unit_test(memory_is_a_file_that_is_shared_with_who_saves_it_only),
         cmocka_unit_test(larger_guests_get_a_larger_translation_buffer),
         cmocka_unit_test(what_qemu_would_misread_is_refused),

@@ -261,6 +261,7 @@ static struct vmm_spec spec_of(struct fixture *f, const uint8_t *code, size_t le
         .data_disk_fd = f->data_fd,
         .memory_fd = -1,
         .state_fd = -1,
+        .tap_fd = -1,
         .console_fd = f->console_fd,
         .log_fd = f->log_fd,
     };

@@ -150,6 +150,15 @@ static void add_channels(struct qemu_cmdline *c)
     option(c, "-device", "virtserialport,chardev=agent,name=banger.0,id=agent");
 }
 
+/* Behind all others, whose places on the bus are the same without it. */
+static void add_card(struct qemu_cmdline *c, const struct vmm_spec *spec)
+{
+    if (spec->tap_fd >= 0) {
+        option(c, "-netdev", HOST_QEMU_NETDEV);
+        option(c, "-device", HOST_QEMU_CARD);
+    }
+}
+
 int qemu_cmdline_build(const struct vmm_spec *spec, struct qemu_cmdline *ret, struct err *err)
 {
     struct qemu_cmdline c = {0};
@@ -172,6 +181,7 @@ int qemu_cmdline_build(const struct vmm_spec *spec, struct qemu_cmdline *ret, st
     add_boot(&c, spec);
     add_disks(&c, spec);
     add_channels(&c);
+    add_card(&c, spec);
     *ret = c;
     return 0;
 }
@@ -186,6 +196,7 @@ char *qemu_cmdline_describe(const struct vmm_spec *spec)
     add_machine(&c, spec);
     add_disks(&c, spec);
     add_channels(&c);
+    add_card(&c, spec);
     for (size_t i = 0; i < c.count; i++) {
         /* All of it is ours, and short. */
         if (buf_append_str(&text, c.argv[i]) < 0 || buf_append_str(&text, "\n") < 0) {

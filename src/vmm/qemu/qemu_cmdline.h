@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "host/net.h"
 #include "vmm/vmm.h"
 
 #define QEMU_PROGRAM HOST_QEMU_PROGRAM
@@ -21,6 +22,7 @@ enum qemu_fd {
     QEMU_FD_AGENT = 9, /* listening */
     QEMU_FD_MEMORY = 10,
     QEMU_FD_STATE = 11,
+    QEMU_FD_TAP = HOST_QEMU_TAP_FD,
 };
 
 struct qemu_cmdline {

@@ -128,6 +128,7 @@ static int launch(const struct vmm_spec *spec, const struct launching *l,
         {.fd = l->agent_listen_fd, .as = QEMU_FD_AGENT},
         {.fd = spec->memory_fd, .as = QEMU_FD_MEMORY},
         {.fd = spec->state_fd, .as = QEMU_FD_STATE},
+        {.fd = spec->tap_fd, .as = QEMU_FD_TAP},
     };
     struct spawn_fd fds[ARRAY_LEN(all)];
     struct host_launch params = {
