@@ -4,6 +4,8 @@
 #include "agent/data_disk.h"
 #include "agent/hostname.h"
 #include "agent/machine_id.h"
+#include "agent/network.h"
+#include "agent/resolver.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,12 +27,12 @@
 static bool put_reply_bytes(struct buf *out, uint32_t stream, int error, const void *data,
                             size_t len)
 {
-    uint8_t payload[4 + REQUEST_TEXT_MAX];
+    uint8_t payload[4 + REQUEST_TOLD_MAX];
 
     for (int i = 0; i < 4; i++) {
         payload[i] = (uint8_t)((uint32_t)error >> (8 * i));
     }
-    len = len < REQUEST_TEXT_MAX ? len : REQUEST_TEXT_MAX;
+    len = len < REQUEST_TOLD_MAX ? len : REQUEST_TOLD_MAX;
     memcpy(payload + 4, data, len);
     return frame_put(out, &(struct frame){.type = FRAME_REPLY,
                                           .stream = stream,
@@ -54,6 +56,9 @@ struct configuration {
     char hostname[HOSTNAME_LEN_MAX + 1];
     char machine_id[MACHINE_ID_LEN + 1];
     char boot_id[BOOT_ID_LEN + 1];
+    bool has_network;
+    struct frame_network network;
+    struct resolvers resolvers;
     bool init;
 };
 
@@ -63,6 +68,53 @@ static uint64_t mono_ns(void)
 
     (void)clock_gettime(CLOCK_MONOTONIC, &ts);
     return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+/* What is wrong with it, or NULL. */
+static const char *parse_item(struct configuration *c, uint8_t tag, const uint8_t *value,
+                              uint32_t len)
+{
+    struct frame_reader v = {.p = value, .left = len};
+
+    switch (tag) {
+    case FRAME_TAG_ENTROPY:
+        c->entropy = value;
+        c->entropy_len = len;
+        return len < ENTROPY_MIN || len > ENTROPY_MAX ? "entropy" : NULL;
+    case FRAME_TAG_TIME:
+        c->has_time = len == 8 && frame_take_u64(&v, &c->time_ns) == 0 && c->time_ns <= INT64_MAX;
+        return c->has_time ? NULL : "time";
+    case FRAME_TAG_HOSTNAME:
+        if (!hostname_valid(value, len)) {
+            return "hostname";
+        }
+        memcpy(c->hostname, value, len);
+        c->hostname[len] = 0;
+        return NULL;
+    case FRAME_TAG_MACHINE_ID:
+        if (!machine_id_valid(value, len)) {
+            return "machine-id";
+        }
+        memcpy(c->machine_id, value, len);
+        return NULL;
+    case FRAME_TAG_BOOT_ID:
+        if (!boot_id_valid(value, len)) {
+            return "boot_id";
+        }
+        memcpy(c->boot_id, value, len);
+        return NULL;
+    case FRAME_TAG_NETWORK:
+        c->has_network =
+            frame_take_network(value, len, &c->network) == 0 && network_valid(&c->network);
+        return c->has_network ? NULL : "network";
+    case FRAME_TAG_RESOLVER:
+        return resolvers_add(&c->resolvers, value, len) ? NULL : "resolver";
+    case FRAME_TAG_INIT:
+        c->init = true;
+        return NULL;
+    default: /* of a newer host */
+        return NULL;
+    }
 }
 
 /* Everything is checked before anything is changed. */
@@ -76,42 +128,9 @@ static int parse_configuration(const struct frame *f, struct configuration *c, c
 
     *c = (struct configuration){.received_ns = mono_ns()};
     while ((n = frame_take_tlv(&r, &tag, &value, &len)) > 0) {
-        struct frame_reader v = {.p = value, .left = len};
-
-        if (tag == FRAME_TAG_ENTROPY) {
-            *ret_bad = "entropy";
-            if (len < ENTROPY_MIN || len > ENTROPY_MAX) {
-                return -EINVAL;
-            }
-            c->entropy = value;
-            c->entropy_len = len;
-        } else if (tag == FRAME_TAG_TIME) {
-            *ret_bad = "time";
-            if (len != 8 || frame_take_u64(&v, &c->time_ns) < 0 || c->time_ns > INT64_MAX) {
-                return -EINVAL;
-            }
-            c->has_time = true;
-        } else if (tag == FRAME_TAG_HOSTNAME) {
-            *ret_bad = "hostname";
-            if (!hostname_valid(value, len)) {
-                return -EINVAL;
-            }
-            memcpy(c->hostname, value, len);
-            c->hostname[len] = 0;
-        } else if (tag == FRAME_TAG_MACHINE_ID) {
-            *ret_bad = "machine-id";
-            if (!machine_id_valid(value, len)) {
-                return -EINVAL;
-            }
-            memcpy(c->machine_id, value, len);
-        } else if (tag == FRAME_TAG_BOOT_ID) {
-            *ret_bad = "boot_id";
-            if (!boot_id_valid(value, len)) {
-                return -EINVAL;
-            }
-            memcpy(c->boot_id, value, len);
-        } else if (tag == FRAME_TAG_INIT) {
-            c->init = true;
+        *ret_bad = parse_item(c, tag, value, len);
+        if (*ret_bad) {
+            return -EINVAL;
         }
     }
     *ret_bad = "format";
@@ -145,7 +164,19 @@ static int set_time(const struct configuration *c)
     return clock_settime(CLOCK_REALTIME, &ts) < 0 ? -errno : 0;
 }
 
-static int apply_configuration(const struct configuration *c, const char **ret_bad)
+/* What comes of it is known at once, and stands in its place. */
+static int apply_network(struct requests *q, struct configuration *c, const char **ret_bad)
+{
+    const struct frame_network wanted = c->network;
+    int r = network_set(&wanted, q->gateway4, &c->network, ret_bad);
+
+    if (r == 0) {
+        memcpy(q->gateway4, wanted.gateway4, sizeof(q->gateway4));
+    }
+    return r;
+}
+
+static int apply_configuration(struct requests *q, struct configuration *c, const char **ret_bad)
 {
     int r = 0;
 
@@ -169,6 +200,13 @@ static int apply_configuration(const struct configuration *c, const char **ret_b
         /* A guest whose disk is full has to come up all the same; the host is told. */
         (void)machine_id_set(c->machine_id);
     }
+    if (r == 0 && c->has_network) {
+        r = apply_network(q, c, ret_bad);
+    }
+    /* The same: it will be missing in what is read back. */
+    if (r == 0 && c->resolvers.count > 0 && resolvers_set(RESOLVER_PATH, &c->resolvers) < 0) {
+        c->resolvers.count = 0;
+    }
     return r;
 }
 
@@ -187,6 +225,9 @@ static int read_back(struct configuration *c, const char **ret_bad)
     if (c->boot_id[0] && boot_id_get(c->boot_id) < 0) {
         c->boot_id[0] = 0;
     }
+    if (c->resolvers.count > 0 && resolvers_get(RESOLVER_PATH, &c->resolvers) < 0) {
+        c->resolvers.count = 0;
+    }
     *ret_bad = "hostname";
     return c->hostname[0] && gethostname(c->hostname, sizeof(c->hostname)) < 0 ? -errno : 0;
 }
@@ -197,7 +238,7 @@ static void put_configuration(const struct configuration *c, uint32_t stream, st
     uint8_t time[8];
     bool full = false;
 
-    buf_init(&told, REQUEST_TEXT_MAX);
+    buf_init(&told, REQUEST_TOLD_MAX);
     for (int i = 0; i < 8; i++) {
         time[i] = (uint8_t)(c->time_ns >> (8 * i));
     }
@@ -212,6 +253,14 @@ static void put_configuration(const struct configuration *c, uint32_t stream, st
     }
     if (c->boot_id[0]) {
         full |= frame_put_tlv(&told, FRAME_TAG_BOOT_ID, c->boot_id, BOOT_ID_LEN) < 0;
+    }
+    if (c->has_network) {
+        full |= frame_put_network(&told, &c->network) < 0;
+    }
+    for (unsigned i = 0; i < c->resolvers.count; i++) {
+        const char *address = c->resolvers.address[i];
+
+        full |= frame_put_tlv(&told, FRAME_TAG_RESOLVER, address, strlen(address)) < 0;
     }
     if (c->init) {
         full |= frame_put_tlv(&told, FRAME_TAG_INIT, "", 0) < 0;
@@ -251,7 +300,7 @@ static void on_configure(struct requests *q, const struct frame *f, struct buf *
     int r = parse_configuration(f, &c, &bad);
 
     if (r == 0 && q->live) {
-        r = apply_configuration(&c, &bad);
+        r = apply_configuration(q, &c, &bad);
     }
     if (r == 0 && q->live) {
         r = read_back(&c, &bad);

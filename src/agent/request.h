@@ -13,6 +13,7 @@
 #define REQUEST_KILL_MS 1000 /* from SIGKILL to going on without them */
 #define REQUEST_FLUSH_MS 500 /* for the host to take the last frames */
 #define REQUEST_TEXT_MAX 256
+#define REQUEST_TOLD_MAX 512 /* of what is so, in an answer to CONFIGURE */
 /* An init that has just begun may not listen yet. */
 #define REQUEST_ASK_MS 3000
 #define REQUEST_ASKS 5
@@ -38,11 +39,12 @@ struct job {
 struct requests {
     struct poller *poller;
     struct sessions *sessions;
-    bool live;         /* a guest; else a test, which must change nothing */
-    struct init *init; /* the image's, or NULL; borrowed */
-    bool by_init;      /* it ends all processes, and then the machine */
-    int data_fd;       /* a directory of the data disk, or -1; borrowed, as the next */
-    int disk_fd;       /* its block device, or -1 */
+    bool live;           /* a guest; else a test, which must change nothing */
+    struct init *init;   /* the image's, or NULL; borrowed */
+    bool by_init;        /* it ends all processes, and then the machine */
+    int data_fd;         /* a directory of the data disk, or -1; borrowed, as the next */
+    int disk_fd;         /* its block device, or -1 */
+    uint8_t gateway4[4]; /* that the guest was told of last, or 0; of a fork, as its template */
     enum power power;
     uint32_t power_stream;
     bool power_silent; /* nobody waits for the answer */

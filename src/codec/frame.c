@@ -278,3 +278,31 @@ int frame_put_body(struct buf *out, uint8_t type, uint32_t stream, const uint8_t
     } while (len > 0);
     return 0;
 }
+
+int frame_put_network(struct buf *out, const struct frame_network *n)
+{
+    uint8_t value[FRAME_NETWORK_SIZE];
+
+    memcpy(value, n->ipv4, 4);
+    memcpy(value + 4, n->gateway4, 4);
+    memcpy(value + 8, n->ipv6, 16);
+    memcpy(value + 24, n->mac, 6);
+    memcpy(value + 30, n->gateway_mac, 6);
+    value[36] = (uint8_t)n->mtu;
+    value[37] = (uint8_t)(n->mtu >> 8);
+    return frame_put_tlv(out, FRAME_TAG_NETWORK, value, sizeof(value));
+}
+
+int frame_take_network(const uint8_t *value, uint32_t len, struct frame_network *ret)
+{
+    if (len != FRAME_NETWORK_SIZE) {
+        return -EPROTO;
+    }
+    memcpy(ret->ipv4, value, 4);
+    memcpy(ret->gateway4, value + 4, 4);
+    memcpy(ret->ipv6, value + 8, 16);
+    memcpy(ret->mac, value + 24, 6);
+    memcpy(ret->gateway_mac, value + 30, 6);
+    ret->mtu = get16(value + 36);
+    return 0;
+}

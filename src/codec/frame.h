@@ -50,6 +50,7 @@
 #define FRAME_PROTO_READ_BACK 2 /* the first that answers CONFIGURE with what is so */
 #define FRAME_PROTO_BOOT_ID 3   /* the first that takes a boot_id in CONFIGURE */
 #define FRAME_PROTO_INIT 4      /* the first whose init waits for FRAME_TAG_INIT */
+#define FRAME_PROTO_NETWORK 4   /* the first that takes a network in CONFIGURE */
 
 #define FRAME_NONCE_SIZE 16
 #define FRAME_HELLO_MAX 256 /* most payload of a HELLO or HELLO_OK */
@@ -74,8 +75,9 @@ enum frame_type {
 
     /* Requests host -> agent, each answered by REPLY. */
     /* TLVs FRAME_TAG_HOSTNAME, _MACHINE_ID, _TIME, _ENTROPY, from version 3 on _BOOT_ID, and from
-     * version 4 on _INIT. From version 2 on a REPLY with errno 0 has TLVs with what the guest reads
-     * back of all but _ENTROPY; _MACHINE_ID is missing where it could not be written. */
+     * version 4 on _NETWORK, _RESOLVER and _INIT. From version 2 on a REPLY with errno 0 has TLVs
+     * with what the guest reads back of all but _ENTROPY; _MACHINE_ID and _RESOLVER are missing
+     * where they could not be written. */
     FRAME_CONFIGURE = 8,
     FRAME_SYNC = 9,      /* sync(2) */
     FRAME_POWEROFF = 10, /* end sessions, sync, REPLY, GOING_DOWN, reset the machine */
@@ -169,6 +171,35 @@ enum frame_tag {
     /* No value. The image's own init (banger.init= on the kernel's command line) begins once all
      * else in this CONFIGURE is so; until then PID 1 waits. Of no effect where it has begun. */
     FRAME_TAG_INIT = 21,
+    /* struct frame_network: what the guest's card has from now on, and nothing else. In an answer
+     * it is what the kernel says that the card has: gateway4 and gateway_mac are not told, and 0;
+     * ipv6 is 0 where the kernel has no IPv6, or the guest wants none on this card. */
+    FRAME_TAG_NETWORK = 22,
+    /* The address of a nameserver as text (inet_pton(3)), without NUL; repeated, in order,
+     * FRAME_RESOLVERS_MAX at most: /etc/resolv.conf has these and nothing else. */
+    FRAME_TAG_RESOLVER = 23,
+};
+
+/* resolv.conf(5): more are not looked at. */
+#define FRAME_RESOLVERS_MAX 3
+#define FRAME_RESOLVER_SIZE 46 /* with a NUL: INET6_ADDRSTRLEN */
+
+/*
+ * What a guest is told of its network. The link has two ends, and each knows the other's address:
+ * both of the guest's are the only ones of their prefix (/32, /128), and the gateway is reached by
+ * them alone. Its IPv6 address on the link is always fe80::1. On the wire, FRAME_NETWORK_SIZE
+ * bytes; addresses as on any wire, first byte first:
+ *
+ *     0  u8[4]   ipv4                    24  u8[6]  mac, of the card, by which it is found
+ *     4  u8[4]   gateway4                30  u8[6]  gateway_mac
+ *     8  u8[16]  ipv6                    36  u16    mtu, in bytes
+ */
+#define FRAME_NETWORK_SIZE 38
+struct frame_network {
+    uint8_t ipv4[4], gateway4[4];
+    uint8_t ipv6[16];
+    uint8_t mac[6], gateway_mac[6];
+    uint16_t mtu;
 };
 
 enum frame_files {
@@ -256,3 +287,7 @@ int frame_put_tlv(struct buf *out, uint8_t tag, const void *value, size_t len) _
 /* Sends a TLV body as one or more frames of the type, FRAME_MORE on all but the last. */
 int frame_put_body(struct buf *out, uint8_t type, uint32_t stream, const uint8_t *body,
                    size_t len) _must_check_;
+
+/* FRAME_TAG_NETWORK. take: -EPROTO when the length is another; what it says is not checked. */
+int frame_put_network(struct buf *out, const struct frame_network *network) _must_check_;
+int frame_take_network(const uint8_t *value, uint32_t len, struct frame_network *ret) _must_check_;

@@ -11,7 +11,7 @@ static const char *const modes[] = {
     "deaf",       "garbage", "fatal",     "malformed", "unknown",  "dumb",       "greedy",
     "backwards",  "flood",   "gap",       "early-end", "late",     "early-exit", "inward",
     "endless",    "short",   "shrinking", "status",    "stranger", "old",        "name",
-    "machine-id", "clock",   "nobody",    "half",      "boot-id",
+    "machine-id", "clock",   "nobody",    "half",      "boot-id",  "network",
 };
 
 struct liar {
@@ -190,7 +190,7 @@ static void on_listener(struct liar *l, uint32_t stream)
 /* A good guest reads back what it was given; here it is the same bytes. */
 static void on_configure(struct liar *l, const struct frame *f)
 {
-    uint8_t reply[4 + 256] = {0};
+    uint8_t reply[4 + 512] = {0};
     struct frame_reader r = frame_reader(f);
     size_t len = 4;
     const uint8_t *value;
@@ -201,6 +201,7 @@ static void on_configure(struct liar *l, const struct frame *f)
         bool other = (is(l, "name") && tag == FRAME_TAG_HOSTNAME) ||
                      (is(l, "machine-id") && tag == FRAME_TAG_MACHINE_ID) ||
                      (is(l, "boot-id") && tag == FRAME_TAG_BOOT_ID) ||
+                     (is(l, "network") && tag == FRAME_TAG_NETWORK) ||
                      (is(l, "clock") && tag == FRAME_TAG_TIME);
 
         if (tag == FRAME_TAG_ENTROPY || (is(l, "nobody") && tag != FRAME_TAG_TIME)) {

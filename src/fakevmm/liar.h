@@ -9,8 +9,8 @@
  *   flood      sends states of sessions that are not there, without end
  *   old        is one from before file transfers: finds no command in what it is asked to start
  *
- * Told who it is, it reads back another `name`, `machine-id`, `boot-id` or `clock`; `nobody` reads
- * back no more than the clock, and `half` leaves out the last byte.
+ * Told who it is, it reads back another `name`, `machine-id`, `boot-id`, `network` or `clock`;
+ * `nobody` reads back no more than the clock, and `half` leaves out the last byte.
  *
  * Once a client listens to a session's output:
  *   gap        leaves bytes out                     early-end    ends it before its end

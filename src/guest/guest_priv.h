@@ -73,7 +73,7 @@ struct guest_link {
 };
 
 /* Most that an answer says beside its errno. */
-#define GUEST_TOLD_MAX 256
+#define GUEST_TOLD_MAX 512
 
 /* Sends a request and waits for its answer. what: for errors. told: gets what came with the answer,
  * GUEST_TOLD_MAX bytes at most; or NULL. */

@@ -65,18 +65,31 @@ bool guest_link_is_up(struct guest_link *link);
 #define GUEST_VERSION_SIZE 64
 void guest_link_agent_version(const struct guest_link *link, char ret[GUEST_VERSION_SIZE]);
 
+/* What a guest has at its card's end of the link, and where the other end is. */
+#define GUEST_RESOLVERS_MAX 3
+struct guest_network {
+    uint32_t ipv4, gateway4; /* host byte order */
+    uint8_t ipv6[16];        /* its gateway is fe80::1 */
+    uint8_t mac[6];          /* of the card, which is found by it */
+    uint8_t gateway_mac[6];
+    uint16_t mtu;                               /* bytes, 1280 or more */
+    const char *resolvers[GUEST_RESOLVERS_MAX]; /* addresses as text, the first NULL ends them */
+};
+
 struct guest_configure {
     const char *hostname;
     const char *machine_id; /* 32 hex digits; NULL = as it is */
     const char *boot_id;    /* as the kernel prints one; NULL = as it is */
     uint64_t time_ns;       /* CLOCK_REALTIME */
     bool begin_init;        /* the image's, which waits until the guest knows who it is */
+    const struct guest_network *network; /* NULL: none, or as it is */
 };
 
 /* Gives the guest its identity, the time, and fresh entropy, and makes sure that it has them: what
  * it reads back is compared, unless its agent is too old for that. A machine-id that the guest
- * could not write, its disk being full, is said in the log. A boot_id or an init that its agent is
- * too old for is ERR_UNSUPPORTED, and then nothing was sent: call it once HELLO_OK came. */
+ * could not write, its disk being full, is said in the log, and so are resolvers, and an IPv6
+ * address where it has no IPv6. A boot_id, a network or an init that its agent is too old for is
+ * ERR_UNSUPPORTED, and then nothing was sent: call it once HELLO_OK came. */
 int guest_link_configure(struct guest_link *link, const struct guest_configure *params,
                          struct cancel *cancel, int64_t deadline_ms, struct err *err);
 

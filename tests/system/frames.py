@@ -4,6 +4,7 @@ Client drives an agent over any connected stream socket: of a socketpair, or of 
 """
 
 import fcntl
+import ipaddress
 import os
 import select
 import socket
@@ -30,6 +31,7 @@ MORE = 1
 
 TAG_ARG, TAG_ENV, TAG_CWD, TAG_USER, TAG_STDIN, TAG_TTY, TAG_RECORD = 1, 2, 3, 4, 5, 6, 7
 TAG_HOSTNAME, TAG_TIME, TAG_ENTROPY, TAG_MACHINE_ID, TAG_BOOT_ID, TAG_INIT = 16, 17, 18, 19, 20, 21
+TAG_NETWORK, TAG_RESOLVER = 22, 23
 
 WINDOW_BYTES = 256 * 1024
 ACK_EVERY = 65536
@@ -71,6 +73,16 @@ def decode(data):
 
 def tlv(tag, value):
     return struct.pack("<BI", tag, len(value)) + value
+
+
+def network(ipv4, gateway4, ipv6, mac, gateway_mac, mtu):
+    """The value of a TAG_NETWORK; None: zeros."""
+    def packed(address, size):
+        return bytes(size) if address is None else ipaddress.ip_address(address).packed
+
+    return (packed(ipv4, 4) + packed(gateway4, 4) + packed(ipv6, 16) +
+            bytes.fromhex((mac or "00" * 6).replace(":", "")) +
+            bytes.fromhex((gateway_mac or "00" * 6).replace(":", "")) + struct.pack("<H", mtu))
 
 
 def exec_body(argv, env=(), cwd=None, user=None, stdin=False, tty=None, record=None):

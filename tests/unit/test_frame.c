@@ -148,7 +148,7 @@ static void short_forms_have_their_bytes(void **state)
         16,
         1,
         0,
-        3,
+        FRAME_PROTO_MAX,
         0,
         TRAILER_BYTES,
     };
@@ -287,6 +287,39 @@ static void tlvs_are_taken_whole(void **state)
     assert_int_equal(frame_take_tlv(&r, &tag, &value, &len), 0);
 }
 
+static void a_network_has_its_bytes_and_no_other_number_of_them(void **state)
+{
+    static const uint8_t wire[5 + FRAME_NETWORK_SIZE] = {
+        22, 38, 0, 0, 0, 10, 201, 1, 7,    10, 201, 0, 1, 0xfd, 0,    2,  1, 0, 0, 0,    0, 0,
+        0,  0,  0, 0, 0, 1,  7,   2, 0xba, 23, 0,   0, 2, 2,    0xba, 23, 0, 0, 1, 0xdc, 5};
+    struct frame_network network = {.ipv4 = {10, 201, 1, 7},
+                                    .gateway4 = {10, 201, 0, 1},
+                                    .ipv6 = {0xfd, 0, 2, 1, [14] = 1, 7},
+                                    .mac = {2, 0xba, 23, 0, 0, 2},
+                                    .gateway_mac = {2, 0xba, 23, 0, 0, 1},
+                                    .mtu = 1500},
+                         taken;
+    struct buf out;
+
+    (void)state;
+    buf_init(&out, sizeof(wire) - 1);
+    assert_int_equal(frame_put_network(&out, &network), -ENOBUFS);
+    assert_int_equal(out.len, 0);
+    buf_done(&out);
+    buf_init(&out, sizeof(wire));
+    assert_int_equal(frame_put_network(&out, &network), 0);
+    assert_int_equal(out.len, sizeof(wire));
+    assert_memory_equal(buf_head(&out), wire, sizeof(wire));
+    memset(&taken, 0x55, sizeof(taken));
+    assert_int_equal(frame_take_network(wire + 5, FRAME_NETWORK_SIZE - 1, &taken), -EPROTO);
+    assert_int_equal(frame_take_network(wire + 5, FRAME_NETWORK_SIZE + 1, &taken), -EPROTO);
+    assert_int_equal(frame_take_network(wire + 5, 0, &taken), -EPROTO);
+    assert_int_equal(taken.mtu, 0x5555);
+    assert_int_equal(frame_take_network(wire + 5, FRAME_NETWORK_SIZE, &taken), 0);
+    assert_memory_equal(&taken, &network, sizeof(network));
+    buf_done(&out);
+}
+
 static void scan_finds_a_hello_and_what_may_become_one(void **state)
 {
     static const uint8_t nonce[FRAME_NONCE_SIZE] = {0xB5, 1};
@@ -345,6 +378,7 @@ int main(void)
         cmocka_unit_test(a_body_is_cut_into_frames),
         cmocka_unit_test(readers_stop_at_the_end),
         cmocka_unit_test(tlvs_are_taken_whole),
+        cmocka_unit_test(a_network_has_its_bytes_and_no_other_number_of_them),
         cmocka_unit_test(scan_finds_a_hello_and_what_may_become_one),
         cmocka_unit_test(zeros_end_any_half_frame),
     };

@@ -361,6 +361,181 @@ static void a_guest_has_the_boot_id_that_it_is_given_or_does_not_come_up(void **
     assert_link_up(f);
 }
 
+static const struct guest_network network = {
+    .ipv4 = 0x0AC90107,
+    .gateway4 = 0x0AC90001,
+    .ipv6 = {0xfd, 0, 2, 1, [14] = 1, 7},
+    .mac = {2, 0xba, 0x17, 0, 0, 2},
+    .gateway_mac = {2, 0xba, 0x17, 0, 0, 1},
+    .mtu = 1500,
+    .resolvers = {"10.201.0.1", "fd00:201::1"},
+};
+static const struct frame_network network_on_wire = {
+    .ipv4 = {10, 201, 1, 7},
+    .gateway4 = {10, 201, 0, 1},
+    .ipv6 = {0xfd, 0, 2, 1, [14] = 1, 7},
+    .mac = {2, 0xba, 0x17, 0, 0, 2},
+    .gateway_mac = {2, 0xba, 0x17, 0, 0, 1},
+    .mtu = 1500,
+};
+
+static int do_configure_network(struct task *t)
+{
+    return guest_link_configure(t->f->link,
+                                &(struct guest_configure){.hostname = "vm",
+                                                          .network = &network,
+                                                          .time_ns = 0x0102030405060708},
+                                t->cancel, t->deadline_ms, &t->err);
+}
+
+/* What a CONFIGURE says of the network, or false. */
+static bool take_network(const struct frame *req, struct frame_network *ret,
+                         const char *const resolvers[])
+{
+    struct frame_reader r = frame_reader(req);
+    const uint8_t *value;
+    bool has = false;
+    uint32_t len;
+    uint8_t tag;
+
+    while (frame_take_tlv(&r, &tag, &value, &len) > 0) {
+        if (tag == FRAME_TAG_NETWORK) {
+            assert_int_equal(frame_take_network(value, len, ret), 0);
+            has = true;
+        } else if (tag == FRAME_TAG_RESOLVER) {
+            assert_non_null(*resolvers);
+            assert_int_equal(len, strlen(*resolvers));
+            assert_memory_equal(value, *resolvers, len);
+            resolvers++;
+        }
+    }
+    assert_true(!has || *resolvers == NULL);
+    return has;
+}
+
+/* NULL: not told; resolvers end with NULL. */
+static void agent_send_network(struct fixture *f, uint32_t stream, const struct frame_network *n,
+                               const char *const resolvers[])
+{
+    static const uint8_t time[8] = {8, 7, 6, 5, 4, 3, 2, 1};
+    _cleanup_buf_ struct buf b;
+
+    buf_init(&b, 512);
+    assert_int_equal(buf_append_le32(&b, 0), 0);
+    assert_int_equal(frame_put_tlv(&b, FRAME_TAG_TIME, time, sizeof(time)), 0);
+    assert_int_equal(frame_put_tlv(&b, FRAME_TAG_HOSTNAME, "vm", 2), 0);
+    if (n) {
+        assert_int_equal(frame_put_network(&b, n), 0);
+    }
+    for (; *resolvers; resolvers++) {
+        assert_int_equal(frame_put_tlv(&b, FRAME_TAG_RESOLVER, *resolvers, strlen(*resolvers)), 0);
+    }
+    peer_send(&f->agent, &(struct frame){.type = FRAME_REPLY,
+                                         .stream = stream,
+                                         .payload = buf_head(&b),
+                                         .length = (uint32_t)b.len});
+}
+
+static void a_guest_has_the_network_that_it_is_given_or_does_not_come_up(void **state)
+{
+    static const struct {
+        size_t offset;
+        uint8_t byte;
+        bool good;
+    } cases[] = {
+#define AT(member, i) offsetof(struct frame_network, member) + (i)
+        {AT(ipv4, 0), 10, true},       {AT(ipv4, 3), 8, false}, {AT(ipv6, 15), 8, false},
+        {AT(ipv6, 0), 0, false},       {AT(mac, 5), 1, false},  {AT(mtu, 0), 0, false},
+        {AT(gateway4, 3), 9, true}, /* what is said of the other end is not read back */
+        {AT(gateway_mac, 5), 9, true},
+    };
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct frame_network told = network_on_wire, asked = {0};
+        struct task t = {0};
+        struct frame req;
+
+        ((uint8_t *)&told)[cases[i].offset] = cases[i].byte;
+        task_begin(&t, f, do_configure_network);
+        req = peer_expect(&f->agent, FRAME_CONFIGURE);
+        assert_true(
+            take_network(&req, &asked, (const char *const[]){"10.201.0.1", "fd00:201::1", NULL}));
+        assert_memory_equal(&asked, &network_on_wire, sizeof(asked));
+        agent_send_network(f, req.stream, &told, network.resolvers);
+        assert_int_equal(task_end(&t), cases[i].good ? 0 : -1);
+        if (!cases[i].good) {
+            assert_int_equal(t.err.code, ERR_GUEST);
+            assert_string_equal(t.err.message,
+                                "configure: the guest is not who it is to be: its network");
+        }
+    }
+    assert_link_up(f);
+}
+
+/* Resolvers, and IPv6, are things that a guest may keep to itself. */
+static void a_guest_may_lack_ipv6_and_resolvers_but_not_have_others(void **state)
+{
+    static const char *const none[] = {NULL};
+    static const char *const one[] = {"10.201.0.1", NULL};
+    static const char *const swapped[] = {"fd00:201::1", "10.201.0.1", NULL};
+    static const char *const three[] = {"10.201.0.1", "fd00:201::1", "::1", NULL};
+    static const struct {
+        const char *const *resolvers;
+        bool has_network, has_ipv6;
+        const char *said; /* NULL: that will do */
+    } cases[] = {
+        {network.resolvers, true, true, NULL},
+        {network.resolvers, true, false, NULL},
+        {none, true, true, NULL},
+        {none, true, false, NULL},
+        {one, true, true, "its resolvers"},
+        {swapped, true, true, "its resolvers"},
+        {three, true, true, "its resolvers"},
+        {network.resolvers, false, false, "its network"},
+    };
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct frame_network told = network_on_wire;
+        struct task t = {0};
+
+        if (!cases[i].has_ipv6) {
+            memset(told.ipv6, 0, sizeof(told.ipv6));
+        }
+        task_begin(&t, f, do_configure_network);
+        agent_send_network(f, peer_expect(&f->agent, FRAME_CONFIGURE).stream,
+                           cases[i].has_network ? &told : NULL, cases[i].resolvers);
+        assert_int_equal(task_end(&t), cases[i].said ? -1 : 0);
+        if (cases[i].said) {
+            assert_int_equal(t.err.code, ERR_GUEST);
+            assert_non_null(strstr(t.err.message, cases[i].said));
+        }
+    }
+    assert_link_up(f);
+}
+
+static void a_guest_that_was_given_no_network_has_none(void **state)
+{
+    static const char *const none[] = {NULL};
+    static const char *const one[] = {"10.201.0.1", NULL};
+    struct fixture *f = *state;
+
+    for (int i = 0; i < 2; i++) {
+        struct frame_network asked;
+        struct task t = {0};
+        struct frame req;
+
+        task_begin(&t, f, do_configure);
+        req = peer_expect(&f->agent, FRAME_CONFIGURE);
+        assert_false(take_network(&req, &asked, none));
+        agent_send_network(f, req.stream, i ? NULL : &network_on_wire, i ? one : none);
+        assert_int_equal(task_end(&t), -1);
+        assert_non_null(strstr(t.err.message, i ? "its resolvers" : "its network"));
+    }
+    assert_link_up(f);
+}
+
 static int do_grow(struct task *t)
 {
     return guest_link_grow_disk(t->f->link, 3ULL << 40, t->cancel, t->deadline_ms, &t->err);
@@ -436,6 +611,18 @@ static void an_agent_that_does_not_wait_with_init_is_not_asked_to_begin_it(void 
     assert_int_equal(task_end(&t), -1);
     assert_int_equal(t.err.code, ERR_UNSUPPORTED);
     assert_string_equal(t.err.message, "configure: the guest's agent is too old to begin an init");
+}
+
+static void an_agent_that_knows_no_network_is_given_none(void **state)
+{
+    struct fixture *f = *state;
+    struct task t = {0};
+
+    agent_hello_of_version(f, FRAME_PROTO_NETWORK - 1);
+    task_begin(&t, f, do_configure_network);
+    assert_int_equal(task_end(&t), -1);
+    assert_int_equal(t.err.code, ERR_UNSUPPORTED);
+    assert_string_equal(t.err.message, "configure: the guest's agent is too old to have a network");
 }
 
 static void a_request_ends_at_deadline_or_cancel_and_its_late_answer_is_dropped(void **state)
@@ -562,9 +749,13 @@ int main(void)
         TEST(a_guest_is_who_it_is_told_to_be_or_does_not_come_up),
         TEST(a_guest_has_the_boot_id_that_it_is_given_or_does_not_come_up),
         TEST(an_init_has_begun_when_the_guest_says_so),
+        TEST(a_guest_has_the_network_that_it_is_given_or_does_not_come_up),
+        TEST(a_guest_may_lack_ipv6_and_resolvers_but_not_have_others),
+        TEST(a_guest_that_was_given_no_network_has_none),
         TEST(a_disk_grows_where_the_agent_knows_how),
         TEST_FRESH(an_agent_of_the_first_version_is_not_asked_for_more),
         TEST_FRESH(an_agent_that_knows_no_boot_id_is_given_none),
+        TEST_FRESH(an_agent_that_knows_no_network_is_given_none),
         TEST_FRESH(an_agent_that_does_not_wait_with_init_is_not_asked_to_begin_it),
         TEST(a_request_ends_at_deadline_or_cancel_and_its_late_answer_is_dropped),
         TEST(a_ping_is_forgotten_once_or_answered_once),
