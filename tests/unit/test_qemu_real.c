@@ -18,7 +18,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <linux/if_ether.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netpacket/packet.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -352,40 +359,56 @@ static void kill_vmm(struct fixture *f)
     f->vmm = NULL;
 }
 
+/* The machine, which runs restored_code, goes on from now on when it is launched. */
+static void save(struct fixture *f, struct vmm_spec *spec)
+{
+    uint8_t flag = 1;
+    struct err err;
+
+    spec->memory_fd = memory_new(spec);
+    f->vmm = launch(f, f->loop, spec);
+    assert_int_equal(ops->wait_started(f->vmm, NULL, soon(), &err), 0);
+    spec->state_fd = memfd_create("state", MFD_CLOEXEC);
+    if (ops->save(f->vmm, spec->state_fd, NULL, soon(), &err) < 0) {
+        fail_msg("save: %s", err.message);
+    }
+    kill_vmm(f);
+    assert_int_equal(pwrite(spec->memory_fd, &flag, 1, FLAG_ADDRESS), 1);
+    assert_int_equal(
+        fcntl(spec->memory_fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW), 0);
+    spec->kernel_fd = spec->initramfs_fd = -1;
+}
+
+/* To its end. */
+static void restore(struct fixture *f, const struct vmm_spec *spec)
+{
+    struct vmm_exit end;
+    struct err err;
+
+    assert_int_equal(ftruncate(f->console_fd, 0), 0);
+    assert_int_equal(lseek(spec->state_fd, 0, SEEK_SET), 0);
+    f->vmm = launch(f, f->loop, spec);
+    if (ops->wait_started(f->vmm, NULL, soon(), &err) < 0) {
+        fail_msg("restore: %s", err.message);
+    }
+    assert_int_equal(ops->wait_exit(f->vmm, NULL, soon(), &end), 0);
+    assert_int_equal(end.code, 0);
+    ops->free(f->vmm);
+    f->vmm = NULL;
+}
+
 /* From the same files again and again: what one writes to its memory no other sees. */
 static void a_machine_goes_on_where_it_was_saved_as_often_as_one_likes(void **state)
 {
     struct fixture *f = *state;
-    uint8_t flag[2] = {1, 0};
+    uint8_t flag[2];
     struct vmm_spec spec;
-    struct vmm_exit end;
-    struct err err;
 
     skip_without_qemu();
     spec = SPEC(f, restored_code);
-    spec.memory_fd = memory_new(&spec);
-    f->vmm = launch(f, f->loop, &spec);
-    assert_int_equal(ops->wait_started(f->vmm, NULL, soon(), &err), 0);
-    spec.state_fd = memfd_create("state", MFD_CLOEXEC);
-    if (ops->save(f->vmm, spec.state_fd, NULL, soon(), &err) < 0) {
-        fail_msg("save: %s", err.message);
-    }
-    kill_vmm(f);
-    assert_int_equal(pwrite(spec.memory_fd, flag, 1, FLAG_ADDRESS), 1);
-    assert_int_equal(fcntl(spec.memory_fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW),
-                     0);
-    spec.kernel_fd = spec.initramfs_fd = -1;
+    save(f, &spec);
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(ftruncate(f->console_fd, 0), 0);
-        assert_int_equal(lseek(spec.state_fd, 0, SEEK_SET), 0);
-        f->vmm = launch(f, f->loop, &spec);
-        if (ops->wait_started(f->vmm, NULL, soon(), &err) < 0) {
-            fail_msg("restore: %s", err.message);
-        }
-        assert_int_equal(ops->wait_exit(f->vmm, NULL, soon(), &end), 0);
-        assert_int_equal(end.code, 0);
-        ops->free(f->vmm);
-        f->vmm = NULL;
+        restore(f, &spec);
         /* What it had yet to say when it was saved, if anything, and then this. */
         assert_int_equal(pread(f->log_fd, flag, 1, 0), 0);
         assert_int_equal(pread(spec.memory_fd, flag, 2, FLAG_ADDRESS), 2);
@@ -394,6 +417,56 @@ static void a_machine_goes_on_where_it_was_saved_as_often_as_one_likes(void **st
     }
     close_p(&spec.memory_fd);
     close_p(&spec.state_fd);
+}
+
+/* In the namespace of this thread, and up; *ret_ear_fd hears the RARP packets that come out of the
+ * machine. False: none can be made here. */
+static bool make_tap(int *ret_fd, int *ret_ear_fd)
+{
+    struct ifreq tap = {.ifr_name = "card", .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+    struct sockaddr_ll from = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_RARP)};
+
+    *ret_fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+    if (*ret_fd < 0) {
+        return false;
+    }
+    assert_int_equal(ioctl(*ret_fd, TUNSETIFF, &tap), 0);
+    *ret_ear_fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, htons(ETH_P_RARP));
+    assert_true(*ret_ear_fd >= 0);
+    tap.ifr_flags = IFF_UP;
+    assert_int_equal(ioctl(*ret_ear_fd, SIOCSIFFLAGS, &tap), 0);
+    from.sll_ifindex = (int)if_nametoindex(tap.ifr_name);
+    assert_int_equal(bind(*ret_ear_fd, (struct sockaddr *)&from, sizeof(from)), 0);
+    return true;
+}
+
+/* The address is that of others, too, and who has it now the host knows already. */
+static void a_machine_with_a_card_goes_on_and_does_not_announce_itself(void **state)
+{
+    _cleanup_close_ int before_fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    _cleanup_close_ int tap_fd = -1, ear_fd = -1;
+    struct fixture *f = *state;
+    struct vmm_spec spec;
+    char packet[64];
+
+    skip_without_qemu();
+    if (unshare(CLONE_NEWNET) < 0 || !make_tap(&tap_fd, &ear_fd)) {
+        (void)setns(before_fd, CLONE_NEWNET);
+        print_message("needs root and /dev/net/tun\n");
+        skip();
+    }
+    spec = SPEC(f, restored_code);
+    spec.tap_fd = tap_fd;
+    save(f, &spec);
+    for (int i = 0; i < 2; i++) {
+        restore(f, &spec);
+        assert_file(f, "vmm.log", "");
+        assert_int_equal(recv(ear_fd, packet, sizeof(packet), 0), -1);
+        assert_int_equal(errno, EAGAIN);
+    }
+    close_p(&spec.memory_fd);
+    close_p(&spec.state_fd);
+    assert_int_equal(setns(before_fd, CLONE_NEWNET), 0);
 }
 
 static void a_machine_whose_devices_are_garbage_does_not_start(void **state)
@@ -672,6 +745,7 @@ int main(void)
         WITH(a_reset_ends_the_machine_and_exit_comes_last),
         WITH(pause_and_resume_are_answered),
         WITH(a_machine_goes_on_where_it_was_saved_as_often_as_one_likes),
+        WITH(a_machine_with_a_card_goes_on_and_does_not_announce_itself),
         WITH(a_machine_whose_devices_are_garbage_does_not_start),
         WITH(a_stuck_vmm_delays_nobody_past_the_deadline),
         WITH(a_later_handle_takes_over),
