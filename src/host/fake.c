@@ -5,6 +5,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
 #include <sys/pidfd.h>
 
 struct fake {
@@ -88,6 +90,133 @@ static int fake_status(struct host *host, struct host_status *ret_status, struct
     return 0;
 }
 
+/* The network of a fake, for a verb that is not to fail; NULL with err set. */
+static struct host_fake_net *net_for(struct host *host, const char *verb, struct err *err)
+{
+    struct host_fake_net *net = ((struct fake *)host)->params.net;
+
+    if (!net) {
+        (void)err_set(err, ERR_UNSUPPORTED, "this fake has no network");
+        return NULL;
+    }
+    net->calls++;
+    if (str_eq(net->fail_verb, verb)) {
+        *err = net->fail;
+        return NULL;
+    }
+    return net;
+}
+
+static int fake_net_open(struct host *host, const struct host_subnet *subnet, unsigned *ret_mtu,
+                         struct err *err)
+{
+    struct host_fake_net *net = net_for(host, "net_open", err);
+
+    if (!net) {
+        return -1;
+    }
+    net->is_open = true;
+    net->subnet = *subnet;
+    memset(net->nics, 0, sizeof(net->nics));
+    *ret_mtu = net->mtu;
+    return 0;
+}
+
+static int fake_net_refresh(struct host *host, unsigned *ret_mtu, struct err *err)
+{
+    struct host_fake_net *net = net_for(host, "net_refresh", err);
+
+    if (!net) {
+        return -1;
+    }
+    *ret_mtu = net->mtu;
+    return 0;
+}
+
+static int fake_net_close(struct host *host, struct err *err)
+{
+    struct host_fake_net *net = net_for(host, "net_close", err);
+
+    if (!net) {
+        return -1;
+    }
+    net->is_open = false;
+    memset(net->nics, 0, sizeof(net->nics));
+    memset(net->taps, 0, sizeof(net->taps));
+    return 0;
+}
+
+/* A descriptor that nothing comes from. */
+static int fake_tap_open(struct host *host, unsigned tap, int *ret_fd, struct err *err)
+{
+    struct host_fake_net *net = net_for(host, "tap_open", err);
+    int fd;
+
+    if (!net) {
+        return -1;
+    }
+    fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0) {
+        return err_set_errno(err, ERR_IO, errno, "cannot make a TAP that is none");
+    }
+    net->taps[tap] = true;
+    *ret_fd = fd;
+    return 0;
+}
+
+static int fake_tap_delete(struct host *host, const unsigned *taps, size_t count, struct err *err)
+{
+    struct host_fake_net *net = net_for(host, "tap_delete", err);
+
+    for (size_t i = 0; i < count && net; i++) {
+        net->taps[taps[i]] = false;
+    }
+    return net ? 0 : -1;
+}
+
+static int fake_tap_list(struct host *host, unsigned **ret_taps, size_t *ret_count, struct err *err)
+{
+    struct host_fake_net *net = net_for(host, "tap_list", err);
+    unsigned *taps;
+    size_t count = 0;
+
+    if (!net) {
+        return -1;
+    }
+    taps = x_calloc(HOST_TAPS_MAX, sizeof(*taps));
+    for (unsigned i = 0; i < HOST_TAPS_MAX; i++) {
+        if (net->taps[i]) {
+            taps[count++] = i;
+        }
+    }
+    *ret_taps = taps;
+    *ret_count = count;
+    return 0;
+}
+
+static int fake_nic_attach(struct host *host, const struct host_nic *nic, struct err *err)
+{
+    struct host_fake_net *net = net_for(host, "nic_attach", err);
+
+    if (!net) {
+        return -1;
+    }
+    net->nics[nic->tap] = net->last = *nic;
+    return 0;
+}
+
+static int fake_nic_detach(struct host *host, const struct host_nic *nic, struct err *err)
+{
+    struct host_fake_net *net = net_for(host, "nic_detach", err);
+
+    if (!net) {
+        return -1;
+    }
+    memset(&net->nics[nic->tap], 0, sizeof(net->nics[nic->tap]));
+    net->last = *nic;
+    return 0;
+}
+
 static int fake_watch_fd(struct host *host)
 {
     (void)host;
@@ -106,6 +235,14 @@ static const struct host_ops fake_ops = {
     .allow_disk = fake_allow_disk,
     .pss = fake_pss,
     .status = fake_status,
+    .net_open = fake_net_open,
+    .net_refresh = fake_net_refresh,
+    .net_close = fake_net_close,
+    .tap_open = fake_tap_open,
+    .tap_delete = fake_tap_delete,
+    .tap_list = fake_tap_list,
+    .nic_attach = fake_nic_attach,
+    .nic_detach = fake_nic_detach,
     .watch_fd = fake_watch_fd,
     .free = fake_free,
 };

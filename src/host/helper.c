@@ -28,6 +28,8 @@ struct helper {
     int signal_fd;
     struct child *children;
     size_t count, room;
+    bool net_is_open;
+    struct host_subnet subnet; /* of which guests' addresses must be */
 };
 
 static void helper_done(struct helper *h)
@@ -144,21 +146,93 @@ static void do_launch(struct helper *h, const struct wire_request *q, int reply_
     (void)close(ends[0]);
 }
 
-/* All but LAUNCH. */
-static void do_other(struct helper *h, const struct wire_request *q, int reply_fd)
+static void do_tap_open(struct helper *h, const struct wire_request *q, int reply_fd)
+{
+    struct wire_reply r = {0};
+    _cleanup_close_ int fd = -1;
+
+    r.result = host_tap_open(h->params->host, q->taps[0], &fd, &r.err);
+    (void)answer(reply_fd, &r, &fd, r.result == 0);
+}
+
+static int list_taps(struct host *host, struct wire_reply *r)
+{
+    _cleanup_free_ unsigned *taps = NULL;
+    size_t count;
+
+    if (host_tap_list(host, &taps, &count, &r->err) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < count; i++) {
+        r->taps[taps[i] / 8] |= (uint8_t)(1U << (taps[i] % 8));
+    }
+    return 0;
+}
+
+static int open_net(struct helper *h, const struct wire_request *q, struct wire_reply *r)
+{
+    h->net_is_open = host_net_open(h->params->host, &q->subnet, &r->mtu, &r->err) == 0;
+    h->subnet = q->subnet;
+    return h->net_is_open ? 0 : -1;
+}
+
+/* All that is neither LAUNCH nor TAP_OPEN. */
+static int do_verb(struct helper *h, const struct wire_request *q, struct wire_reply *r)
 {
     struct host *host = h->params->host;
+
+    switch (q->verb) {
+    case WIRE_KILL:
+        return host_kill(host, &q->process, q->run_dir, &r->err);
+    case WIRE_ALLOW_DISK:
+        return host_allow_disk(host, &q->process, q->run_dir, q->disk_bytes, &r->err);
+    case WIRE_PSS:
+        return host_pss(host, &q->process, q->run_dir, &r->pss_bytes, &r->err);
+    case WIRE_NET_OPEN:
+        return open_net(h, q, r);
+    case WIRE_NET_REFRESH:
+        return host_net_refresh(host, &r->mtu, &r->err);
+    case WIRE_NET_CLOSE:
+        h->net_is_open = false;
+        return host_net_close(host, &r->err);
+    case WIRE_TAP_DELETE:
+        return host_tap_delete(host, q->taps, q->tap_count, &r->err);
+    case WIRE_TAP_LIST:
+        return list_taps(host, r);
+    case WIRE_NIC_ATTACH:
+        return host_nic_attach(host, &q->nic, &r->err);
+    case WIRE_NIC_DETACH:
+        return host_nic_detach(host, &q->nic, &r->err);
+    default:
+        return 0; /* STATUS is in every reply */
+    }
+}
+
+static void do_other(struct helper *h, const struct wire_request *q, int reply_fd)
+{
     struct wire_reply r = {.status = h->params->status};
 
     r.status.vmms = (uint32_t)h->count;
-    if (q->verb == WIRE_KILL) {
-        r.result = host_kill(host, &q->process, q->run_dir, &r.err);
-    } else if (q->verb == WIRE_ALLOW_DISK) {
-        r.result = host_allow_disk(host, &q->process, q->run_dir, q->disk_bytes, &r.err);
-    } else if (q->verb == WIRE_PSS) {
-        r.result = host_pss(host, &q->process, q->run_dir, &r.pss_bytes, &r.err);
-    }
+    r.result = do_verb(h, q, &r);
     (void)answer(reply_fd, &r, NULL, 0);
+}
+
+/* What is wrong with a request about networks, or NULL. While none is open the answer to one about
+ * a guest is an error like others: it may have crossed with a close. */
+static const char *check_net(const struct helper *h, const struct wire_request *q)
+{
+    for (size_t i = 0; i < q->tap_count; i++) {
+        if (host_check_tap(q->taps[i])) {
+            return host_check_tap(q->taps[i]);
+        }
+    }
+    if (q->verb == WIRE_NET_OPEN) {
+        return host_check_subnet(&q->subnet);
+    }
+    if (q->verb == WIRE_NIC_ATTACH || q->verb == WIRE_NIC_DETACH) {
+        return h->net_is_open ? host_check_nic(&q->nic, &h->subnet) : host_check_tap(q->nic.tap);
+    }
+    return NULL;
 }
 
 /* What is wrong with a request, or NULL. */
@@ -174,7 +248,8 @@ static const char *check(const struct helper *h, const struct wire_request *q,
     if (q->verb == WIRE_LAUNCH) {
         return host_check_launch(&q->launch, runtime_dir);
     }
-    return q->run_dir ? host_check_vmm(&q->process, q->run_dir, q->disk_bytes, runtime_dir) : NULL;
+    return q->run_dir ? host_check_vmm(&q->process, q->run_dir, q->disk_bytes, runtime_dir)
+                      : check_net(h, q);
 }
 
 static void serve_request(struct helper *h, struct wire_request *q, const struct received *got)
@@ -184,6 +259,8 @@ static void serve_request(struct helper *h, struct wire_request *q, const struct
     }
     if (q->verb == WIRE_LAUNCH) {
         do_launch(h, q, got->fds[0]);
+    } else if (q->verb == WIRE_TAP_OPEN) {
+        do_tap_open(h, q, got->fds[0]);
     } else {
         do_other(h, q, got->fds[0]);
     }

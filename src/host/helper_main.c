@@ -27,11 +27,12 @@ BANGER_VERSION_MARK;
 #define SOCKET_FD 3
 
 /* For banger-launch: namespaces and mounts; another uid; an empty bounding set; /dev/kvm for that
- * uid. To be able to start it where it lies in somebody's home. And to end what runs as that uid.
+ * uid. To be able to start it where it lies in somebody's home. To end what runs as that uid. And
+ * for networks: interfaces, addresses, routes, rules, and the kernel's switches of all that.
  */
 static const int capabilities[] = {
-    CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID,          CAP_SETPCAP,
-    CAP_MKNOD,     CAP_CHOWN,  CAP_DAC_READ_SEARCH, CAP_KILL,
+    CAP_SYS_ADMIN, CAP_SETUID,          CAP_SETGID, CAP_SETPCAP,   CAP_MKNOD,
+    CAP_CHOWN,     CAP_DAC_READ_SEARCH, CAP_KILL,   CAP_NET_ADMIN,
 };
 
 /* It lies beside this program. */
@@ -68,16 +69,14 @@ static int parse_uid(const char *text, uint64_t most, uid_t *ret)
 /* What root says, so the only thing here that is believed. */
 static int parse(int argc, char **argv, struct host_local_params *ret)
 {
-    uid_t owner;
-
-    if (argc != 5 || argv[2][0] != '/' || parse_uid(argv[1], UINT32_MAX - 2, &owner) < 0 ||
+    if (argc != 5 || argv[2][0] != '/' || parse_uid(argv[1], UINT32_MAX - 2, &ret->owner) < 0 ||
         parse_uid(argv[3], UINT32_MAX - 2, &ret->uid_first) < 0 || ret->uid_first == 0 ||
         parse_uid(argv[4], UINT32_MAX - 1 - ret->uid_first, &ret->uid_count) < 0 ||
         ret->uid_count == 0) {
         return -1;
     }
     ret->name = argv[2];
-    return owner < ret->uid_first || owner - ret->uid_first >= ret->uid_count ? 0 : -1;
+    return ret->owner < ret->uid_first || ret->owner - ret->uid_first >= ret->uid_count ? 0 : -1;
 }
 
 static int become_helper(void)

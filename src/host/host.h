@@ -10,6 +10,7 @@
 #include "base/cancel.h"
 #include "base/err.h"
 #include "base/spawn.h"
+#include "host/net.h"
 #include "host/process.h"
 
 #include <stdbool.h>
@@ -85,6 +86,17 @@ struct host_ops {
     /* Asks whether it is there at all. */
     int (*status)(struct host *host, struct host_status *ret_status, struct err *err);
 
+    /* The network: see net.h. NULL where there is none. */
+    int (*net_open)(struct host *host, const struct host_subnet *subnet, unsigned *ret_mtu,
+                    struct err *err);
+    int (*net_refresh)(struct host *host, unsigned *ret_mtu, struct err *err);
+    int (*net_close)(struct host *host, struct err *err);
+    int (*tap_open)(struct host *host, unsigned tap, int *ret_fd, struct err *err);
+    int (*tap_delete)(struct host *host, const unsigned *taps, size_t count, struct err *err);
+    int (*tap_list)(struct host *host, unsigned **ret_taps, size_t *ret_count, struct err *err);
+    int (*nic_attach)(struct host *host, const struct host_nic *nic, struct err *err);
+    int (*nic_detach)(struct host *host, const struct host_nic *nic, struct err *err);
+
     /* Becomes readable, and says EPOLLHUP, when the privileged side is gone for good; -1 when that
      * cannot be. Borrowed. */
     int (*watch_fd)(struct host *host);
@@ -98,8 +110,8 @@ struct host {
     const struct host_ops *ops;
 };
 
-/* The verbs that may fail, each with a fault point of its name (base/test_point.h): nobody calls
- * the back ends' by themselves. */
+/* The verbs that may fail (with those of net.h), each with a fault point of its name
+ * (base/test_point.h): nobody calls the back ends' by themselves. */
 int host_launch(struct host *host, const struct host_launch *params, struct host_vmm *ret_vmm,
                 struct err *err);
 int host_kill(struct host *host, const struct vmm_process *process, const char *run_dir,
@@ -124,6 +136,7 @@ struct host_local_params {
     uid_t uid_first;         /* each VMM gets a uid (and gid) of this range of its own, for which */
     uid_t uid_count;         /* root is needed; 0 = all run as who we are */
     const char *name;        /* tells daemons apart: their runtime directory */
+    uid_t owner;             /* whose that is */
     const char *cgroup_root; /* of cgroup v2; NULL = where it is mounted */
     spawn_fn spawn;          /* NULL = spawn_process */
 };
@@ -141,6 +154,22 @@ struct host_fake_params {
     const char *program;
     const struct err *fail;
     unsigned *kills;
+    struct host_fake_net *net; /* NULL: it has no network */
+};
+
+/* The network of the fake: what it was asked for, and what there would be. Borrowed; one thread at
+ * a time, and the test reads and writes it in between. */
+struct host_fake_net {
+    const char *fail_verb; /* "tap_open" and so on fails with `fail`; NULL: none does */
+    struct err fail;
+    unsigned mtu; /* what open and refresh say */
+
+    bool is_open;
+    struct host_subnet subnet;
+    bool taps[HOST_TAPS_MAX];            /* are there */
+    struct host_nic nics[HOST_TAPS_MAX]; /* attached, by TAP; ipv4 0: nobody */
+    unsigned calls;                      /* of all verbs, failed ones too */
+    struct host_nic last;                /* of attach or detach */
 };
 struct host *host_fake_new(const struct host_fake_params *params);
 

@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "host/cgroup.h"
 #include "host/host_priv.h"
+#include "host/net_local.h"
 #include "launch/launch.h"
 
 #include <assert.h>
@@ -56,6 +57,7 @@ struct local {
     char *launcher, *cgroup;
     uid_t uid_first, uid_count;
     spawn_fn spawn;
+    struct net *net;
 
     atomic_bool no_user_namespace; /* one was refused, and that was said */
 };
@@ -418,6 +420,48 @@ static int local_status(struct host *host, struct host_status *ret_status, struc
     return 0;
 }
 
+static int local_net_open(struct host *host, const struct host_subnet *subnet, unsigned *ret_mtu,
+                          struct err *err)
+{
+    return net_open(((struct local *)host)->net, subnet, ret_mtu, err);
+}
+
+static int local_net_refresh(struct host *host, unsigned *ret_mtu, struct err *err)
+{
+    return net_refresh(((struct local *)host)->net, ret_mtu, err);
+}
+
+static int local_net_close(struct host *host, struct err *err)
+{
+    return net_close(((struct local *)host)->net, err);
+}
+
+static int local_tap_open(struct host *host, unsigned tap, int *ret_fd, struct err *err)
+{
+    return net_tap_open(((struct local *)host)->net, tap, ret_fd, err);
+}
+
+static int local_tap_delete(struct host *host, const unsigned *taps, size_t count, struct err *err)
+{
+    return net_tap_delete(((struct local *)host)->net, taps, count, err);
+}
+
+static int local_tap_list(struct host *host, unsigned **ret_taps, size_t *ret_count,
+                          struct err *err)
+{
+    return net_tap_list(((struct local *)host)->net, ret_taps, ret_count, err);
+}
+
+static int local_nic_attach(struct host *host, const struct host_nic *nic, struct err *err)
+{
+    return net_attach(((struct local *)host)->net, nic, err);
+}
+
+static int local_nic_detach(struct host *host, const struct host_nic *nic, struct err *err)
+{
+    return net_detach(((struct local *)host)->net, nic, err);
+}
+
 static int local_watch_fd(struct host *host)
 {
     (void)host;
@@ -428,6 +472,7 @@ static void local_free(struct host *host)
 {
     struct local *l = (struct local *)host;
 
+    net_free(l->net);
     cgroup_close(l->cgroup);
     free(l->launcher);
     free(l);
@@ -440,6 +485,14 @@ static const struct host_ops local_ops = {
     .allow_disk = local_allow_disk,
     .pss = local_pss,
     .status = local_status,
+    .net_open = local_net_open,
+    .net_refresh = local_net_refresh,
+    .net_close = local_net_close,
+    .tap_open = local_tap_open,
+    .tap_delete = local_tap_delete,
+    .tap_list = local_tap_list,
+    .nic_attach = local_nic_attach,
+    .nic_detach = local_nic_detach,
     .watch_fd = local_watch_fd,
     .free = local_free,
 };
@@ -454,6 +507,8 @@ struct host *host_local_new(const struct host_local_params *params)
     l->uid_first = params->uid_first;
     l->uid_count = params->uid_count;
     l->spawn = params->spawn ? params->spawn : spawn_process;
+    l->net = net_new(&(struct net_params){
+        .runtime_dir = params->name, .owner = params->owner, .spawn = l->spawn});
     atomic_init(&l->no_user_namespace, false);
     l->cgroup = cgroup_open(params->cgroup_root, params->name, why);
     if (!l->cgroup) {

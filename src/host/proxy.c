@@ -146,18 +146,140 @@ static int proxy_pss(struct host *host, const struct vmm_process *process, const
     return 0;
 }
 
-static int proxy_status(struct host *host, struct host_status *ret, struct err *err)
+/* With no descriptor, either way. */
+static int ask_plain(struct host *host, const struct buf *request, struct wire_reply *ret,
+                     struct err *err)
 {
-    _cleanup_buf_ struct buf request = {.max = WIRE_REQUEST_MAX};
-    struct wire_reply reply;
     size_t none = 0;
 
-    if (wire_put_status(&request) < 0 ||
-        ask((struct proxy *)host, &request, NULL, 0, &reply, NULL, &none, err) < 0) {
+    return ask((struct proxy *)host, request, NULL, 0, ret, NULL, &none, err);
+}
+
+static int ask_verb(struct host *host, enum wire_verb verb, struct wire_reply *ret, struct err *err)
+{
+    _cleanup_buf_ struct buf request = {.max = WIRE_REQUEST_MAX};
+
+    /* A head has room. */
+    return wire_put_plain(&request, verb) < 0 ? err_set(err, ERR_INTERNAL, "no room")
+                                              : ask_plain(host, &request, ret, err);
+}
+
+static int proxy_status(struct host *host, struct host_status *ret, struct err *err)
+{
+    struct wire_reply reply;
+
+    if (ask_verb(host, WIRE_STATUS, &reply, err) < 0) {
         return -1;
     }
     *ret = reply.status;
     return 0;
+}
+
+/* Networks ------------------------------------------------------------------------------------- */
+
+static int proxy_net_open(struct host *host, const struct host_subnet *subnet, unsigned *ret_mtu,
+                          struct err *err)
+{
+    _cleanup_buf_ struct buf request = {.max = WIRE_REQUEST_MAX};
+    struct wire_reply reply;
+
+    if (wire_put_subnet(&request, subnet) < 0) {
+        return err_set(err, ERR_INTERNAL, "no room");
+    }
+    if (ask_plain(host, &request, &reply, err) < 0) {
+        return -1;
+    }
+    *ret_mtu = reply.mtu;
+    return 0;
+}
+
+static int proxy_net_refresh(struct host *host, unsigned *ret_mtu, struct err *err)
+{
+    struct wire_reply reply;
+
+    if (ask_verb(host, WIRE_NET_REFRESH, &reply, err) < 0) {
+        return -1;
+    }
+    *ret_mtu = reply.mtu;
+    return 0;
+}
+
+static int proxy_net_close(struct host *host, struct err *err)
+{
+    struct wire_reply reply;
+
+    return ask_verb(host, WIRE_NET_CLOSE, &reply, err);
+}
+
+static int proxy_tap_open(struct host *host, unsigned tap, int *ret_fd, struct err *err)
+{
+    _cleanup_buf_ struct buf request = {.max = WIRE_REQUEST_MAX};
+    struct wire_reply reply;
+    size_t count = 1;
+    int fd = -1;
+
+    if (wire_put_taps(&request, WIRE_TAP_OPEN, &tap, 1) < 0) {
+        return err_set(err, ERR_INTERNAL, "no room");
+    }
+    if (ask((struct proxy *)host, &request, NULL, 0, &reply, &fd, &count, err) < 0) {
+        return -1;
+    }
+    if (count != 1) {
+        return err_set(err, ERR_INTERNAL, "the helper that has root sent no TAP");
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+static int proxy_tap_delete(struct host *host, const unsigned *taps, size_t count, struct err *err)
+{
+    _cleanup_buf_ struct buf request = {.max = WIRE_REQUEST_MAX};
+    struct wire_reply reply;
+
+    if (wire_put_taps(&request, WIRE_TAP_DELETE, taps, count) < 0) {
+        return err_set(err, ERR_INVALID, "%zu TAPs are too many at once", count);
+    }
+    return ask_plain(host, &request, &reply, err);
+}
+
+static int proxy_tap_list(struct host *host, unsigned **ret_taps, size_t *ret_count,
+                          struct err *err)
+{
+    _cleanup_free_ unsigned *taps = x_calloc(HOST_TAPS_MAX, sizeof(*taps));
+    struct wire_reply reply;
+    size_t count = 0;
+
+    if (ask_verb(host, WIRE_TAP_LIST, &reply, err) < 0) {
+        return -1;
+    }
+    for (unsigned i = 0; i < HOST_TAPS_MAX; i++) {
+        if (reply.taps[i / 8] & (1U << (i % 8))) {
+            taps[count++] = i;
+        }
+    }
+    *ret_taps = STEAL_PTR(taps);
+    *ret_count = count;
+    return 0;
+}
+
+static int ask_nic(struct host *host, enum wire_verb verb, const struct host_nic *nic,
+                   struct err *err)
+{
+    _cleanup_buf_ struct buf request = {.max = WIRE_REQUEST_MAX};
+    struct wire_reply reply;
+
+    return wire_put_nic(&request, verb, nic) < 0 ? err_set(err, ERR_INTERNAL, "no room")
+                                                 : ask_plain(host, &request, &reply, err);
+}
+
+static int proxy_nic_attach(struct host *host, const struct host_nic *nic, struct err *err)
+{
+    return ask_nic(host, WIRE_NIC_ATTACH, nic, err);
+}
+
+static int proxy_nic_detach(struct host *host, const struct host_nic *nic, struct err *err)
+{
+    return ask_nic(host, WIRE_NIC_DETACH, nic, err);
 }
 
 static int proxy_watch_fd(struct host *host)
@@ -181,6 +303,14 @@ static const struct host_ops proxy_ops = {
     .allow_disk = proxy_allow_disk,
     .pss = proxy_pss,
     .status = proxy_status,
+    .net_open = proxy_net_open,
+    .net_refresh = proxy_net_refresh,
+    .net_close = proxy_net_close,
+    .tap_open = proxy_tap_open,
+    .tap_delete = proxy_tap_delete,
+    .tap_list = proxy_tap_list,
+    .nic_attach = proxy_nic_attach,
+    .nic_detach = proxy_nic_detach,
     .watch_fd = proxy_watch_fd,
     .free = proxy_free,
 };

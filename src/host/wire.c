@@ -20,9 +20,9 @@ static int put_head(struct buf *b, enum wire_verb verb)
     return buf_append_le32(b, MAGIC) ?: buf_append_le32(b, verb);
 }
 
-int wire_put_status(struct buf *b)
+int wire_put_plain(struct buf *b, enum wire_verb verb)
 {
-    return put_head(b, WIRE_STATUS);
+    return put_head(b, verb);
 }
 
 static int put_places(struct buf *b, const struct host_launch *p)
@@ -69,6 +69,37 @@ int wire_put_vmm(struct buf *b, enum wire_verb verb, const struct vmm_process *p
                ?: put_text(b, process->boot_id)
                ?: put_text(b, run_dir)
                ?: buf_append_le64(b, disk_bytes);
+}
+
+int wire_put_subnet(struct buf *b, const struct host_subnet *s)
+{
+    return put_head(b, WIRE_NET_OPEN)
+               ?: buf_append_le32(b, s->ipv4)
+               ?: buf_append_le32(b, s->ipv4_bits)
+               ?: buf_append(b, s->ipv6, sizeof(s->ipv6));
+}
+
+int wire_put_taps(struct buf *b, enum wire_verb verb, const unsigned *taps, size_t count)
+{
+    int r;
+
+    if (count > HOST_TAPS_AT_ONCE) {
+        return -ENOBUFS;
+    }
+    r = put_head(b, verb) ?: buf_append_le32(b, (uint32_t)count);
+    for (size_t i = 0; i < count && r == 0; i++) {
+        r = buf_append_le32(b, taps[i]);
+    }
+    return r;
+}
+
+int wire_put_nic(struct buf *b, enum wire_verb verb, const struct host_nic *nic)
+{
+    return put_head(b, verb)
+               ?: buf_append_le32(b, nic->tap)
+               ?: buf_append_le32(b, nic->ipv4)
+               ?: buf_append(b, nic->ipv6, sizeof(nic->ipv6))
+               ?: buf_append_u8(b, nic->nat);
 }
 
 /* Reading -------------------------------------------------------------------------------------- */
@@ -158,6 +189,50 @@ static void take_vmm(struct reader *r, struct wire_request *q)
     (void)snprintf(q->process.boot_id, sizeof(q->process.boot_id), "%s", boot_id);
 }
 
+static void take_bytes(struct reader *r, uint8_t *ret, size_t len)
+{
+    if (r->left < len) {
+        r->failed = true;
+        return;
+    }
+    memcpy(ret, r->at, len);
+    r->at += len;
+    r->left -= len;
+}
+
+static void take_subnet(struct reader *r, struct wire_request *q)
+{
+    q->subnet.ipv4 = (uint32_t)take_number(r, 4);
+    q->subnet.ipv4_bits = (unsigned)take_number(r, 4);
+    take_bytes(r, q->subnet.ipv6, sizeof(q->subnet.ipv6));
+}
+
+static void take_taps(struct reader *r, struct wire_request *q, bool one)
+{
+    uint64_t count = take_number(r, 4);
+
+    if (count > HOST_TAPS_AT_ONCE || (one && count != 1)) {
+        r->failed = true;
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        q->taps[i] = (unsigned)take_number(r, 4);
+    }
+    q->tap_count = count;
+}
+
+static void take_nic(struct reader *r, struct wire_request *q)
+{
+    uint64_t nat;
+
+    q->nic.tap = (unsigned)take_number(r, 4);
+    q->nic.ipv4 = (uint32_t)take_number(r, 4);
+    take_bytes(r, q->nic.ipv6, sizeof(q->nic.ipv6));
+    nat = take_number(r, 1);
+    r->failed |= nat > 1;
+    q->nic.nat = nat == 1;
+}
+
 int wire_parse(const uint8_t *packet, size_t len, struct wire_request *ret)
 {
     struct reader r = {.at = packet, .left = len};
@@ -171,6 +246,9 @@ int wire_parse(const uint8_t *packet, size_t len, struct wire_request *ret)
     verb = take_number(&r, 4);
     switch (verb) {
     case WIRE_STATUS:
+    case WIRE_NET_REFRESH:
+    case WIRE_NET_CLOSE:
+    case WIRE_TAP_LIST:
         break;
     case WIRE_LAUNCH:
         take_launch(&r, q);
@@ -179,6 +257,17 @@ int wire_parse(const uint8_t *packet, size_t len, struct wire_request *ret)
     case WIRE_ALLOW_DISK:
     case WIRE_PSS:
         take_vmm(&r, q);
+        break;
+    case WIRE_NET_OPEN:
+        take_subnet(&r, q);
+        break;
+    case WIRE_TAP_OPEN:
+    case WIRE_TAP_DELETE:
+        take_taps(&r, q, verb == WIRE_TAP_OPEN);
+        break;
+    case WIRE_NIC_ATTACH:
+    case WIRE_NIC_DETACH:
+        take_nic(&r, q);
         break;
     default:
         return -EPROTO;

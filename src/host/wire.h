@@ -21,6 +21,14 @@ enum wire_verb {
     WIRE_KILL,
     WIRE_ALLOW_DISK,
     WIRE_PSS,
+    WIRE_NET_OPEN,
+    WIRE_NET_REFRESH,
+    WIRE_NET_CLOSE,
+    WIRE_TAP_OPEN,
+    WIRE_TAP_DELETE,
+    WIRE_TAP_LIST,
+    WIRE_NIC_ATTACH,
+    WIRE_NIC_DETACH,
     WIRE_VERB_END,
 };
 
@@ -30,29 +38,41 @@ struct wire_request {
     struct host_launch launch; /* of LAUNCH: argv and fds point into what follows */
     const char *argv[HOST_ARGS_MAX + 1];
     struct spawn_fd fds[SPAWN_FDS_MAX]; /* `as` from the packet; `fd` is the caller's to fill in */
-    const char *run_dir;                /* of all but STATUS */
+    const char *run_dir;                /* of LAUNCH, KILL, ALLOW_DISK, PSS; else NULL */
     struct vmm_process process;         /* of these as well, but LAUNCH */
     uint64_t disk_bytes;                /* of ALLOW_DISK; else 0 */
+    struct host_subnet subnet;          /* of NET_OPEN */
+    struct host_nic nic;                /* of NIC_* */
+    unsigned taps[HOST_TAPS_AT_ONCE];   /* of TAP_OPEN (one) and TAP_DELETE */
+    size_t tap_count;
 };
 
-/* Appends a request; -ENOBUFS when it is too large. */
-int wire_put_status(struct buf *b);
+/* Appends a request; -ENOBUFS when it is too large. put_plain: of STATUS, NET_REFRESH, NET_CLOSE
+ * and TAP_LIST, which have no more to say. */
+int wire_put_plain(struct buf *b, enum wire_verb verb);
 int wire_put_launch(struct buf *b, const struct host_launch *params);
 /* KILL, PSS (disk_bytes is 0) or ALLOW_DISK. */
 int wire_put_vmm(struct buf *b, enum wire_verb verb, const struct vmm_process *process,
                  const char *run_dir, uint64_t disk_bytes);
+
+int wire_put_subnet(struct buf *b, const struct host_subnet *subnet);
+/* TAP_OPEN, with one, or TAP_DELETE. */
+int wire_put_taps(struct buf *b, enum wire_verb verb, const unsigned *taps, size_t count);
+int wire_put_nic(struct buf *b, enum wire_verb verb, const struct host_nic *nic);
 
 /* Reads a whole packet, of whose texts ret has pointers. -EPROTO for anything but exactly one
  * request. What it asks for is checked elsewhere (host_check). */
 int wire_parse(const uint8_t *packet, size_t len, struct wire_request *ret);
 
 /* The reply; with a started VMM come two descriptors: its pidfd, and a pipe that struct wire_exit
- * can be read from when it has ended. */
+ * can be read from when it has ended. With TAP_OPEN comes the TAP's. */
 struct wire_reply {
     int32_t result; /* 0, or -1 with err */
     struct host_status status;
     struct vmm_process process;
     uint64_t pss_bytes;
+    uint32_t mtu;                    /* of NET_OPEN, NET_REFRESH */
+    uint8_t taps[HOST_TAPS_MAX / 8]; /* of TAP_LIST: a bit each, the lowest first */
     struct err err;
 };
 

@@ -57,3 +57,12 @@ int privileges_set(const int *capabilities, size_t count)
     }
     return set_sets(mask_of(capabilities, count));
 }
+
+bool privileges_has(int capability)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+
+    return syscall(SYS_capget, &header, sets) == 0 &&
+           (sets[capability / 32].effective & (1U << (capability % 32)));
+}

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Drops all but these from the bounding set: with none of them there, not even a program that uid 0
@@ -14,3 +15,6 @@ int privileges_bound(const int *capabilities, size_t count);
 /* Drops all but these from the other sets (inheritable and ambient are left empty), and sets
  * no_new_privs. */
 int privileges_set(const int *capabilities, size_t count);
+
+/* Whether this thread has it now. */
+bool privileges_has(int capability);

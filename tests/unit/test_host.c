@@ -151,7 +151,7 @@ static void unknown_verbs_are_no_requests(void **state)
     for (uint32_t verb = 0; verb < 16; verb++) {
         _cleanup_buf_ struct buf b = {.max = WIRE_REQUEST_MAX};
 
-        assert_int_equal(wire_put_status(&b), 0);
+        assert_int_equal(wire_put_plain(&b, WIRE_STATUS), 0);
         b.data[4] = (uint8_t)verb;
         assert_int_equal(parse_copy(buf_head(&b), b.len), verb == WIRE_STATUS ? 0 : -EPROTO);
         b.data[0] ^= 1;
@@ -579,7 +579,7 @@ static void a_request_without_a_way_to_reply_ends_the_helper(void **state)
     int fds[3] = {0, 1, 2};
 
     (void)state;
-    assert_int_equal(wire_put_status(&b), 0);
+    assert_int_equal(wire_put_plain(&b, WIRE_STATUS), 0);
     for (size_t count = 0; count <= 3; count += 2) { /* none, and more than there should be */
         struct pair p;
 

@@ -1,0 +1,181 @@
+/* A guest's place in the network: routes, neighbours, elements of sets. */
+#include "base/log.h"
+#include "base/str.h"
+#include "host/host_priv.h"
+#include "host/net_priv.h"
+#include "sys/conntrack.h"
+
+#include <errno.h>
+#include <netinet/ether.h>
+#include <string.h>
+
+/* The four of a guest: routes from the gateway's addresses (else the kernel takes the uplink's),
+ * and neighbours that nobody has to learn. */
+static void put_paths(struct net *n, int index, const struct host_nic *nic, bool remove)
+{
+    struct rtnl_prefix four = rtnl_ipv4(nic->ipv4, 32), six = rtnl_ipv6(nic->ipv6, 128);
+    struct rtnl_prefix gateway4 = net_gateway4(&n->subnet), gateway6 = net_gateway6(&n->subnet);
+    struct ether_addr mac;
+
+    (void)ether_aton_r(HOST_GUEST_MAC, &mac);
+    rtnl_put_route(n->route, index, &four, &gateway4, remove);
+    rtnl_put_neighbour(n->route, index, &four, mac.ether_addr_octet, remove);
+    if (n->ipv6) {
+        rtnl_put_route(n->route, index, &six, &gateway6, remove);
+        rtnl_put_neighbour(n->route, index, &six, mac.ether_addr_octet, remove);
+    }
+}
+
+static int change_sets(struct net *n, const struct host_nic *nic, bool remove)
+{
+    struct rtnl_prefix four = rtnl_ipv4(nic->ipv4, 32);
+    struct nft_element elements[4];
+    char name[HOST_TAP_NAME_SIZE];
+
+    net_tap_name(nic->tap, name);
+    elements[0] = net_element(NFT_INET, "guard4", name, four.bytes, 4, remove);
+    elements[1] = net_element(NFT_INET, "guard6", name, nic->ipv6, 16, remove);
+    elements[2] = net_element(NFT_ARP, "guard4", name, four.bytes, 4, remove);
+    elements[3] = net_element(NFT_INET, "nat", name, NULL, 0, remove || !nic->nat);
+    return nft_change(n->filter, elements, ARRAY_LEN(elements));
+}
+
+/* Connections ---------------------------------------------------------------------------------- */
+
+/* only_beyond: those that the guest began, but not to the gateway. */
+static int forget_connections(struct net *n, const struct host_nic *nic, bool only_beyond)
+{
+    struct rtnl_prefix four = rtnl_ipv4(nic->ipv4, 32);
+    struct rtnl_prefix gateway4 = net_gateway4(&n->subnet), gateway6 = net_gateway6(&n->subnet);
+    int r = conntrack_forget(n->filter, AF_INET, four.bytes, CONNTRACK_BEGAN,
+                             only_beyond ? gateway4.bytes : NULL);
+
+    if (r >= 0) {
+        r = conntrack_forget(n->filter, AF_INET6, nic->ipv6, CONNTRACK_BEGAN,
+                             only_beyond ? gateway6.bytes : NULL);
+    }
+    if (r >= 0 && !only_beyond) {
+        r = conntrack_forget(n->filter, AF_INET, four.bytes, CONNTRACK_ANSWERS, NULL);
+    }
+    if (r >= 0 && !only_beyond) {
+        r = conntrack_forget(n->filter, AF_INET6, nic->ipv6, CONNTRACK_ANSWERS, NULL);
+    }
+    if (r == -EOPNOTSUPP) {
+        log_debug("connections cannot be forgotten: the kernel has no ctnetlink");
+        r = 0;
+    }
+    return r < 0 ? r : 0;
+}
+
+/* Attaching ------------------------------------------------------------------------------------ */
+
+static bool same_guest(const struct host_nic *a, const struct host_nic *b)
+{
+    return a->ipv4 == b->ipv4 && memcmp(a->ipv6, b->ipv6, sizeof(a->ipv6)) == 0;
+}
+
+static int check(const struct net *n, const struct host_nic *nic, struct err *err)
+{
+    const char *wrong;
+
+    if (net_need_open(n, err) < 0) {
+        return -1;
+    }
+    wrong = host_check_nic(nic, &n->subnet);
+    return wrong ? err_set(err, ERR_INVALID, "%s cannot be that of a VM", wrong) : 0;
+}
+
+static int attach_locked(struct net *n, const struct host_nic *nic, struct err *err)
+{
+    struct host_nic *known;
+    struct rtnl_link link;
+    bool lost_nat;
+    int r;
+
+    if (check(n, nic, err) < 0) {
+        return -1;
+    }
+    known = &n->nics[nic->tap];
+    if (known->ipv4 != 0 && !same_guest(known, nic) && net_detach_nic(n, known, err) < 0) {
+        return -1;
+    }
+    if (net_find_tap(n, nic->tap, &link, err) < 0) {
+        return -1;
+    }
+    lost_nat = !nic->nat && (known->ipv4 != 0 ? known->nat : n->inherited[nic->tap]);
+    put_paths(n, link.index, nic, false);
+    r = netlink_run(n->route);
+    if (r < 0) {
+        (void)net_refused(n->route, r, err, "cannot make the routes of '%s'", link.name);
+    } else {
+        r = change_sets(n, nic, false);
+        if (r < 0) {
+            (void)net_refused(n->filter, r, err, "cannot let '%s' in", link.name);
+        }
+    }
+    if (r < 0) {
+        struct err undoing;
+
+        if (net_detach_nic(n, nic, &undoing) < 0) {
+            log_warn("%s", undoing.message);
+        }
+        return -1;
+    }
+    *known = *nic;
+    n->inherited[nic->tap] = false;
+    r = lost_nat ? forget_connections(n, nic, true) : 0;
+    return r < 0 ? net_refused(n->filter, r, err, "cannot end the connections of '%s'", link.name)
+                 : 0;
+}
+
+int net_attach(struct net *n, const struct host_nic *nic, struct err *err)
+{
+    int r;
+
+    pthread_mutex_lock(&n->mutex);
+    r = attach_locked(n, nic, err);
+    pthread_mutex_unlock(&n->mutex);
+    return r;
+}
+
+/* The guard first: from then on nothing of it comes in. */
+int net_detach_nic(struct net *n, const struct host_nic *nic, struct err *err)
+{
+    struct host_nic gone = *nic; /* nic may be what is cleared below */
+    struct rtnl_link link;
+    struct err none;
+    int r = change_sets(n, &gone, true);
+
+    if (r < 0) {
+        return net_refused(n->filter, r, err, "cannot shut out TAP %u", gone.tap);
+    }
+    if (net_find_tap(n, gone.tap, &link, &none) == 0) {
+        put_paths(n, link.index, &gone, true);
+        r = netlink_run(n->route);
+    } else if (none.code != ERR_NOT_FOUND) {
+        *err = none;
+        return -1;
+    }
+    if (r < 0) {
+        return net_refused(n->route, r, err, "cannot remove the routes of TAP %u", gone.tap);
+    }
+    memset(&n->nics[gone.tap], 0, sizeof(n->nics[gone.tap]));
+    n->inherited[gone.tap] = false;
+    r = forget_connections(n, &gone, false);
+    return r < 0 ? net_refused(n->filter, r, err, "cannot end the connections of TAP %u", gone.tap)
+                 : 0;
+}
+
+int net_detach(struct net *n, const struct host_nic *nic, struct err *err)
+{
+    int r;
+
+    pthread_mutex_lock(&n->mutex);
+    r = check(n, nic, err);
+    /* A TAP that has another guest by now has not this one. */
+    if (r == 0 && (n->nics[nic->tap].ipv4 == 0 || same_guest(&n->nics[nic->tap], nic))) {
+        r = net_detach_nic(n, nic, err);
+    }
+    pthread_mutex_unlock(&n->mutex);
+    return r;
+}
