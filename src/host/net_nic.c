@@ -47,18 +47,13 @@ static int forget_connections(struct net *n, const struct host_nic *nic, bool on
 {
     struct rtnl_prefix four = rtnl_ipv4(nic->ipv4, 32);
     struct rtnl_prefix gateway4 = net_gateway4(&n->subnet), gateway6 = net_gateway6(&n->subnet);
-    int r = conntrack_forget(n->filter, AF_INET, four.bytes, CONNTRACK_BEGAN,
-                             only_beyond ? gateway4.bytes : NULL);
+    enum conntrack_side side = only_beyond ? CONNTRACK_BEGAN : CONNTRACK_ALL;
+    int r =
+        conntrack_forget(n->filter, AF_INET, four.bytes, side, only_beyond ? gateway4.bytes : NULL);
 
-    if (r >= 0) {
-        r = conntrack_forget(n->filter, AF_INET6, nic->ipv6, CONNTRACK_BEGAN,
+    if (r >= 0 && n->ipv6) {
+        r = conntrack_forget(n->filter, AF_INET6, nic->ipv6, side,
                              only_beyond ? gateway6.bytes : NULL);
-    }
-    if (r >= 0 && !only_beyond) {
-        r = conntrack_forget(n->filter, AF_INET, four.bytes, CONNTRACK_ANSWERS, NULL);
-    }
-    if (r >= 0 && !only_beyond) {
-        r = conntrack_forget(n->filter, AF_INET6, nic->ipv6, CONNTRACK_ANSWERS, NULL);
     }
     if (r == -EOPNOTSUPP) {
         log_debug("connections cannot be forgotten: the kernel has no ctnetlink");
