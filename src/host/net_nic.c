@@ -29,7 +29,7 @@ static void put_paths(struct net *n, int index, const struct host_nic *nic, bool
 static int change_sets(struct net *n, const struct host_nic *nic, bool remove)
 {
     struct rtnl_prefix four = rtnl_ipv4(nic->ipv4, 32);
-    struct nft_element elements[4];
+    struct nft_element elements[5];
     char name[HOST_TAP_NAME_SIZE];
 
     net_tap_name(nic->tap, name);
@@ -37,29 +37,22 @@ static int change_sets(struct net *n, const struct host_nic *nic, bool remove)
     elements[1] = net_element(NFT_INET, "guard6", name, nic->ipv6, 16, remove);
     elements[2] = net_element(NFT_ARP, "guard4", name, four.bytes, 4, remove);
     elements[3] = net_element(NFT_INET, "nat", name, NULL, 0, remove || !nic->nat);
+    elements[4] = net_element(NFT_INET, "marks", name, NULL, 0, remove);
+    elements[4].data = NET_MARK + nic->tap;
     return nft_change(n->filter, elements, ARRAY_LEN(elements));
 }
 
-/* Connections ---------------------------------------------------------------------------------- */
-
-/* only_beyond: those that the guest began, but not to the gateway. */
-static int forget_connections(struct net *n, const struct host_nic *nic, bool only_beyond)
+/* Those with what is beyond the host. Others are let be: a new guest gets nothing by them that the
+ * host's own retries would not bring, too. */
+static int forget_connections(struct net *n, unsigned tap)
 {
-    struct rtnl_prefix four = rtnl_ipv4(nic->ipv4, 32);
-    struct rtnl_prefix gateway4 = net_gateway4(&n->subnet), gateway6 = net_gateway6(&n->subnet);
-    enum conntrack_side side = only_beyond ? CONNTRACK_BEGAN : CONNTRACK_ALL;
-    int r =
-        conntrack_forget(n->filter, AF_INET, four.bytes, side, only_beyond ? gateway4.bytes : NULL);
+    int r = conntrack_forget(n->filter, NET_MARK + tap);
 
-    if (r >= 0 && n->ipv6) {
-        r = conntrack_forget(n->filter, AF_INET6, nic->ipv6, side,
-                             only_beyond ? gateway6.bytes : NULL);
-    }
     if (r == -EOPNOTSUPP) {
         log_debug("connections cannot be forgotten: the kernel has no ctnetlink");
-        r = 0;
+        return 0;
     }
-    return r < 0 ? r : 0;
+    return r;
 }
 
 /* Attaching ------------------------------------------------------------------------------------ */
@@ -118,7 +111,7 @@ static int attach_locked(struct net *n, const struct host_nic *nic, struct err *
     }
     *known = *nic;
     n->inherited[nic->tap] = false;
-    r = lost_nat ? forget_connections(n, nic, true) : 0;
+    r = lost_nat ? forget_connections(n, nic->tap) : 0;
     return r < 0 ? net_refused(n->filter, r, err, "cannot end the connections of '%s'", link.name)
                  : 0;
 }
@@ -156,7 +149,7 @@ int net_detach_nic(struct net *n, const struct host_nic *nic, struct err *err)
     }
     memset(&n->nics[gone.tap], 0, sizeof(n->nics[gone.tap]));
     n->inherited[gone.tap] = false;
-    r = forget_connections(n, &gone, false);
+    r = forget_connections(n, gone.tap);
     return r < 0 ? net_refused(n->filter, r, err, "cannot end the connections of TAP %u", gone.tap)
                  : 0;
 }

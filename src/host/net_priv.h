@@ -9,6 +9,8 @@
 #include <pthread.h>
 
 #define NET_TABLE "banger"
+/* And the TAP's number: the mark of connections of its guest. */
+#define NET_MARK 0x62670000U
 #define NET_ALIAS "banger"
 /* Of our TAPs; and of those that are about to be deleted, all in one go. */
 #define NET_GROUP 0x62677200U
@@ -17,10 +19,8 @@
 #define NET_RULE_PREF 60U
 #define NET_UPLINKS_MAX 12U
 /* Of one VM at once; a guest that opens more is refused. */
-#define NET_FLOWS_MAX 4096
-/* A set of as many names as there may be TAPs (HOST_TAPS_MAX), for a text. */
-#define NET_FLOWS_TAPS 16384
-#define NET_DNS_PORT 53
+#define NET_FLOWS_MAX 4096U
+#define NET_DNS_PORT 53U
 /* Every TAP's, and so every guest's gateway of IPv6. */
 #define NET_LINK_LOCAL "fe80::1"
 #define NET_SYSCTL_ROOT "/proc/sys"

@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static_assert(NET_FLOWS_TAPS == HOST_TAPS_MAX, "each TAP may have flows");
-
 void net_tap_name(unsigned tap, char ret_name[HOST_TAP_NAME_SIZE])
 {
     (void)snprintf(ret_name, HOST_TAP_NAME_SIZE, HOST_TAP_PREFIX "%u", tap);

@@ -32,7 +32,7 @@ static void put_element(struct netlink *n, const struct nft_element *e, uint16_t
                         uint16_t flags)
 {
     struct nlmsghdr *m = put_nft(n, message, flags, e->family);
-    struct nlattr *list, *element, *key;
+    struct nlattr *list, *element, *key, *data;
 
     mnl_attr_put_strz(m, NFTA_SET_ELEM_LIST_TABLE, e->table);
     mnl_attr_put_strz(m, NFTA_SET_ELEM_LIST_SET, e->set);
@@ -41,6 +41,11 @@ static void put_element(struct netlink *n, const struct nft_element *e, uint16_t
     key = mnl_attr_nest_start(m, NFTA_SET_ELEM_KEY);
     mnl_attr_put(m, NFTA_DATA_VALUE, e->key_len, e->key);
     mnl_attr_nest_end(m, key);
+    if (e->data != 0) {
+        data = mnl_attr_nest_start(m, NFTA_SET_ELEM_DATA);
+        mnl_attr_put_u32(m, NFTA_DATA_VALUE, e->data);
+        mnl_attr_nest_end(m, data);
+    }
     mnl_attr_nest_end(m, element);
     mnl_attr_nest_end(m, list);
 }

@@ -26,7 +26,8 @@ struct nft_element {
     const char *table, *set;
     uint8_t key[NFT_KEY_MAX]; /* as the set's type has it: of parts that are multiples of 4 bytes */
     size_t key_len;
-    bool remove; /* else added; both are fine when it is so already */
+    uint32_t data; /* of a map to a mark; 0: of a set */
+    bool remove;   /* else added; both are fine when it is so already */
 };
 
 /* All or nothing; n is of NETLINK_NETFILTER. 0 or -errno. */

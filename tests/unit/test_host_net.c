@@ -9,7 +9,7 @@
 
 #include "base/spawn.h"
 #include "base/str.h"
-#include "net_world.h"
+#include "net_site.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,68 +24,68 @@
 static void close_leaves_all_as_it_was(void **state)
 {
     _cleanup_free_ char *before = NULL, *during = NULL, *after = NULL;
-    WORLD(w, true)
+    SITE(w, true)
 
     net_run("ip link set up0 mtu 1400");
     before = net_state();
-    world_open(&w);
+    site_open(&w);
     assert_int_equal(w.mtu, 1400);
-    (void)close(world_tap(&w, 3));
-    (void)close(world_tap(&w, 16383));
-    world_attach(&w, 3, 5, true);
+    (void)close(site_tap(&w, 3));
+    (void)close(site_tap(&w, 16383));
+    site_attach(&w, 3, 5, true);
     during = net_state();
     assert_string_not_equal(before, during);
-    world_close(&w);
+    site_close(&w);
     after = net_state();
     assert_string_equal(before, after);
     assert_int_equal(faccessat(w.scratch.fd, "network.sysctls", F_OK, 0), -1);
-    world_close(&w); /* nothing is there, and that is fine */
-    world_done(&w);
+    site_close(&w); /* nothing is there, and that is fine */
+    site_done(&w);
 }
 
 static void a_helper_that_was_killed_is_cleaned_up_after(void **state)
 {
     _cleanup_free_ char *before = NULL, *after = NULL;
-    WORLD(w, true)
+    SITE(w, true)
 
     before = net_state();
-    world_open(&w);
-    (void)close(world_tap(&w, 1));
-    world_attach(&w, 1, 5, true);
+    site_open(&w);
+    (void)close(site_tap(&w, 1));
+    site_attach(&w, 1, 5, true);
     host_free(w.host); /* which leaves everything */
     assert_int_equal(faccessat(w.scratch.fd, "network.sysctls", F_OK, 0), 0);
-    w.host = world_host(&w);
-    world_close(&w);
+    w.host = site_host(&w);
+    site_close(&w);
     after = net_state();
     assert_string_equal(before, after);
-    world_done(&w);
+    site_done(&w);
 }
 
 static void a_next_helper_takes_over_and_guests_are_attached_again(void **state)
 {
     struct frame f = frame_udp(GUEST_A, GATEWAY, 53, "again");
     int fd, dns;
-    WORLD(w, true)
+    SITE(w, true)
 
-    world_open(&w);
-    fd = world_tap(&w, 1);
-    world_attach(&w, 1, 5, true);
+    site_open(&w);
+    fd = site_tap(&w, 1);
+    site_attach(&w, 1, 5, true);
     dns = net_socket(false, SOCK_DGRAM, GATEWAY, 53);
     host_free(w.host);
-    w.host = world_host(&w);
-    world_open(&w);
-    world_open(&w);
+    w.host = site_host(&w);
+    site_open(&w);
+    site_open(&w);
     assert_taps(&w, "1 ");
     f = frame_udp(GUEST_A, GATEWAY, 53, "not attached");
     tap_send(fd, &f);
-    world_attach(&w, 1, 5, true);
+    site_attach(&w, 1, 5, true);
     f = frame_udp(GUEST_A, GATEWAY, 53, "attached");
     tap_send(fd, &f);
     socket_expect(dns, "attached", GUEST_A, NULL);
     (void)close(fd);
     (void)close(dns);
-    world_close(&w);
-    world_done(&w);
+    site_close(&w);
+    site_done(&w);
 }
 
 static void another_subnet_takes_the_place_of_one_that_was_left(void **state)
@@ -93,20 +93,20 @@ static void another_subnet_takes_the_place_of_one_that_was_left(void **state)
     struct host_subnet other = {.ipv4 = 0x0AC91000, .ipv4_bits = 20, .ipv6 = {0xfd, 1}};
     _cleanup_free_ char *addresses = NULL;
     struct err err;
-    WORLD(w, true)
+    SITE(w, true)
 
-    world_open(&w);
+    site_open(&w);
     host_free(w.host);
-    w.host = world_host(&w);
+    w.host = site_host(&w);
     must(host_net_open(w.host, &other, &w.mtu, &err), &err);
     addresses = net_output("ip addr show dev lo");
     assert_null(strstr(addresses, GATEWAY "/"));
     assert_null(strstr(addresses, GATEWAY6 "/"));
     assert_non_null(strstr(addresses, "10.201.16.1/32"));
-    assert_int_equal(host_net_open(w.host, &world_subnet, &w.mtu, &err), -1);
+    assert_int_equal(host_net_open(w.host, &site_subnet, &w.mtu, &err), -1);
     assert_int_equal(err.code, ERR_CONFLICT);
-    world_close(&w);
-    world_done(&w);
+    site_close(&w);
+    site_done(&w);
 }
 
 static void a_subnet_that_is_somebodys_is_refused_with_whose_it_is(void **state)
@@ -126,14 +126,14 @@ static void a_subnet_that_is_somebodys_is_refused_with_whose_it_is(void **state)
          "fd00:201::/48 is routed to 'up0'"},
     };
     struct err err;
-    WORLD(w, true)
+    SITE(w, true)
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         _cleanup_free_ char *before = NULL, *after = NULL;
 
         net_run(cases[i].set_up);
         before = net_state();
-        assert_int_equal(host_net_open(w.host, &world_subnet, &w.mtu, &err), -1);
+        assert_int_equal(host_net_open(w.host, &site_subnet, &w.mtu, &err), -1);
         assert_int_equal(err.code, ERR_CONFLICT);
         if (!strstr(err.message, cases[i].says)) {
             fail_msg("%s", err.message);
@@ -144,9 +144,9 @@ static void a_subnet_that_is_somebodys_is_refused_with_whose_it_is(void **state)
     }
     /* The halves by which a VPN goes before the default route are no conflict. */
     net_run("ip route add 0.0.0.0/1 dev up0");
-    world_open(&w);
-    world_close(&w);
-    world_done(&w);
+    site_open(&w);
+    site_close(&w);
+    site_done(&w);
 }
 
 static void subnets_of_others_addresses_are_refused(void **state)
@@ -158,13 +158,13 @@ static void subnets_of_others_addresses_are_refused(void **state)
         {.ipv4 = 0x0AC90000, .ipv4_bits = 16, .ipv6 = {0xfc}},
     };
     struct err err;
-    WORLD(w, false)
+    SITE(w, false)
 
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
         assert_int_equal(host_net_open(w.host, &wrong[i], &w.mtu, &err), -1);
         assert_int_equal(err.code, ERR_INVALID);
     }
-    world_done(&w);
+    site_done(&w);
 }
 
 static void a_second_daemon_is_told_who_has_the_network(void **state)
@@ -172,29 +172,29 @@ static void a_second_daemon_is_told_who_has_the_network(void **state)
     _cleanup_free_ char *who = x_asprintf("process %d of user 0", getpid());
     struct host *second;
     struct err err;
-    WORLD(w, true)
+    SITE(w, true)
 
-    second = world_host(&w);
-    world_open(&w);
-    assert_int_equal(host_net_open(second, &world_subnet, &w.mtu, &err), -1);
+    second = site_host(&w);
+    site_open(&w);
+    assert_int_equal(host_net_open(second, &site_subnet, &w.mtu, &err), -1);
     assert_int_equal(err.code, ERR_CONFLICT);
     assert_non_null(strstr(err.message, who));
     assert_int_equal(host_net_close(second, &err), -1);
     assert_int_equal(err.code, ERR_CONFLICT);
-    world_close(&w);
-    must(host_net_open(second, &world_subnet, &w.mtu, &err), &err);
+    site_close(&w);
+    must(host_net_open(second, &site_subnet, &w.mtu, &err), &err);
     must(host_net_close(second, &err), &err);
     host_free(second);
-    world_done(&w);
+    site_done(&w);
 }
 
 static int open_without_rights(void *arg)
 {
-    struct world *w = arg;
+    struct site *w = arg;
     struct err err;
     unsigned mtu;
 
-    return host_net_open(w->host, &world_subnet, &mtu, &err) < 0 && err.code == ERR_UNSUPPORTED &&
+    return host_net_open(w->host, &site_subnet, &mtu, &err) < 0 && err.code == ERR_UNSUPPORTED &&
                    err.hint[0]
                ? 0
                : 1;
@@ -202,21 +202,21 @@ static int open_without_rights(void *arg)
 
 static void without_rights_there_is_no_network(void **state)
 {
-    WORLD(w, false)
+    SITE(w, false)
 
     assert_int_equal(test_child(open_without_rights, &w, true), 0);
-    world_done(&w);
+    site_done(&w);
 }
 
 static void nothing_is_done_while_it_is_not_open(void **state)
 {
-    struct host_nic n = world_nic(0, 5, false);
+    struct host_nic n = site_nic(0, 5, false);
     _cleanup_free_ unsigned *taps = NULL;
     unsigned mtu, tap = 0;
     struct err err;
     size_t count;
     int fd;
-    WORLD(w, false)
+    SITE(w, false)
 
     assert_int_equal(host_net_refresh(w.host, &mtu, &err), -1);
     assert_int_equal(err.code, ERR_CONFLICT);
@@ -225,7 +225,7 @@ static void nothing_is_done_while_it_is_not_open(void **state)
     assert_int_equal(host_tap_list(w.host, &taps, &count, &err), -1);
     assert_int_equal(host_nic_attach(w.host, &n, &err), -1);
     assert_int_equal(host_nic_detach(w.host, &n, &err), -1);
-    world_done(&w);
+    site_done(&w);
 }
 
 /* Uplinks -------------------------------------------------------------------------------------- */
@@ -236,12 +236,12 @@ static void an_uplink_that_is_none_any_more_is_set_back(void **state)
     static const char up1[] = "/proc/sys/net/ipv4/conf/up1/forwarding";
     _cleanup_free_ char *before = NULL, *after = NULL, *sets = NULL;
     struct err err;
-    WORLD(w, true)
+    SITE(w, true)
 
     net_run("ip link add up1 mtu 1300 type veth peer name up1-peer");
     net_run("ip link set up1 up");
     before = net_state();
-    world_open(&w);
+    site_open(&w);
     assert_int_equal(w.mtu, 1500);
     assert_switch(up0, "1\n");
     assert_switch(up1, "0\n");
@@ -256,15 +256,15 @@ static void an_uplink_that_is_none_any_more_is_set_back(void **state)
     assert_null(strstr(sets, "\"up0\""));
     net_run("ip route replace default via 192.0.2.2 dev up0");
     net_run("ip route add default via 2001:db8::2");
-    world_close(&w);
+    site_close(&w);
     after = net_state();
     assert_string_equal(before, after);
-    world_done(&w);
+    site_done(&w);
 }
 
 static void a_record_that_somebody_wrote_is_not_believed(void **state)
 {
-    WORLD(w, true)
+    SITE(w, true)
 
     scratch_write(&w.scratch, "network.sysctls",
                   "net/ipv4/conf/up0/forwarding 0\n"
@@ -276,12 +276,12 @@ static void a_record_that_somebody_wrote_is_not_believed(void **state)
                   "net/ipv6/conf/up0/accept_redirects 0\n"
                   "net/ipv6/conf/lo/forwarding x\nkernel/core_pattern 1\n\n \n");
     net_run("sysctl -q -w net.ipv4.conf.up0.forwarding=1");
-    world_open(&w);
-    world_close(&w);
+    site_open(&w);
+    site_close(&w);
     assert_switch("/proc/sys/net/ipv4/conf/up0/forwarding", "0\n");
     assert_switch("/proc/sys/net/ipv4/ip_forward", "0\n");
     assert_switch("/proc/sys/net/ipv4/conf/lo/forwarding", "0\n");
-    world_done(&w);
+    site_done(&w);
 }
 
 /* TAPs ----------------------------------------------------------------------------------------- */
@@ -292,15 +292,15 @@ static void taps_are_made_listed_opened_again_and_deleted(void **state)
     _cleanup_free_ char *link = NULL;
     struct err err;
     int fd, second;
-    WORLD(w, false)
+    SITE(w, false)
 
-    world_open(&w);
+    site_open(&w);
     assert_int_equal(w.mtu, 1500);
     assert_taps(&w, "");
-    fd = world_tap(&w, 7);
+    fd = site_tap(&w, 7);
     assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
-    (void)close(world_tap(&w, 2));
-    (void)close(world_tap(&w, 11));
+    (void)close(site_tap(&w, 2));
+    (void)close(site_tap(&w, 11));
     assert_taps(&w, "2 7 11 ");
     link = net_output("ip -d addr show dev bgr-7");
     assert_non_null(strstr(link, "alias banger"));
@@ -312,51 +312,51 @@ static void taps_are_made_listed_opened_again_and_deleted(void **state)
     assert_int_equal(host_tap_open(w.host, 7, &second, &err), -1);
     assert_int_equal(err.code, ERR_BUSY);
     (void)close(fd);
-    fd = world_tap(&w, 7);
+    fd = site_tap(&w, 7);
     must(host_tap_delete(w.host, several, ARRAY_LEN(several), &err), &err);
     assert_taps(&w, "");
     (void)close(fd);
-    (void)close(world_tap(&w, 2));
+    (void)close(site_tap(&w, 2));
     must(host_tap_delete(w.host, several, 1, &err), &err);
     must(host_tap_delete(w.host, several, 1, &err), &err);
     assert_taps(&w, "");
-    world_close(&w);
-    world_done(&w);
+    site_close(&w);
+    site_done(&w);
 }
 
 static void a_tap_that_is_opened_again_has_nothing_of_who_had_it(void **state)
 {
     _cleanup_free_ char *routes = NULL, *neighbours = NULL, *rules = NULL;
-    WORLD(w, false)
+    SITE(w, false)
 
-    world_open(&w);
-    (void)close(world_tap(&w, 1));
-    world_attach(&w, 1, 5, true);
-    (void)close(world_tap(&w, 1));
+    site_open(&w);
+    (void)close(site_tap(&w, 1));
+    site_attach(&w, 1, 5, true);
+    (void)close(site_tap(&w, 1));
     routes = net_output("ip route show dev bgr-1");
     neighbours = net_output("ip neigh show dev bgr-1");
     rules = net_output("nft list ruleset");
     assert_string_equal(routes, "");
     assert_string_equal(neighbours, "");
     assert_null(strstr(rules, "bgr-1\""));
-    world_close(&w);
-    world_done(&w);
+    site_close(&w);
+    site_done(&w);
 }
 
 static void interfaces_of_others_are_left_alone(void **state)
 {
     static const unsigned taps[] = {1, 2, 3};
-    struct host_nic n = world_nic(1, 5, false);
+    struct host_nic n = site_nic(1, 5, false);
     struct err err;
     int fd;
-    WORLD(w, false)
+    SITE(w, false)
 
     net_run("ip link add bgr-1 type veth peer name x1");
     net_run("ip tuntap add dev bgr-2 mode tap");
     net_run("ip link set bgr-2 alias banger");
     net_run("ip tuntap add dev bgr-3 mode tap");
     net_run("ip link set bgr-3 group 1651663360");
-    world_open(&w);
+    site_open(&w);
     assert_taps(&w, "");
     for (size_t i = 0; i < ARRAY_LEN(taps); i++) {
         assert_int_equal(host_tap_open(w.host, taps[i], &fd, &err), -1);
@@ -365,11 +365,11 @@ static void interfaces_of_others_are_left_alone(void **state)
     assert_int_equal(host_nic_attach(w.host, &n, &err), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
     must(host_tap_delete(w.host, taps, ARRAY_LEN(taps), &err), &err);
-    world_close(&w);
+    site_close(&w);
     net_run("ip link del bgr-1");
     net_run("ip link del bgr-2");
     net_run("ip link del bgr-3");
-    world_done(&w);
+    site_done(&w);
 }
 
 /* The real helper, with the rights that it keeps, of a daemon that is not root's -----------------
@@ -387,7 +387,7 @@ static char *helper_path(void)
     return x_asprintf("%s/banger-helper", dirname(self));
 }
 
-static void start_helper(struct world *w, pid_t *ret_pid)
+static void start_helper(struct site *w, pid_t *ret_pid)
 {
     _cleanup_free_ char *path = helper_path(), *owner = x_asprintf("%u", OWNER);
     const char *const argv[] = {path, owner, w->scratch.path, "200000", "1000", NULL};
@@ -406,7 +406,7 @@ static void start_helper(struct world *w, pid_t *ret_pid)
     w->host = host_proxy_new(ends[0]);
 }
 
-static void end_helper(struct world *w, pid_t pid)
+static void end_helper(struct site *w, pid_t pid)
 {
     host_free(STEAL_PTR(w->host));
     assert_int_equal(spawn_reap(pid), 0);
@@ -419,17 +419,17 @@ static void the_real_helper_has_the_rights_it_takes(void **state)
     struct stat st;
     int fd, dns;
     pid_t pid;
-    WORLD(w, true)
+    SITE(w, true)
 
     assert_int_equal(fchown(w.scratch.fd, OWNER, OWNER), 0); /* mode 0700 */
     before = net_state();
     start_helper(&w, &pid);
-    world_open(&w);
+    site_open(&w);
     assert_int_equal(fstatat(w.scratch.fd, "network.sysctls", &st, 0), 0);
     assert_int_equal(st.st_uid, OWNER);
     assert_int_equal(st.st_mode & 07777, 0600);
-    fd = world_tap(&w, 1);
-    world_attach(&w, 1, 5, true);
+    fd = site_tap(&w, 1);
+    site_attach(&w, 1, 5, true);
     dns = net_socket(false, SOCK_DGRAM, GATEWAY, 53);
     tap_send(fd, &f);
     socket_expect(dns, "query", GUEST_A, "reply");
@@ -437,14 +437,14 @@ static void the_real_helper_has_the_rights_it_takes(void **state)
     assert_taps(&w, "1 ");
     (void)close(fd);
     (void)close(dns);
-    world_detach(&w, 1, 5);
+    site_detach(&w, 1, 5);
     end_helper(&w, pid);
     start_helper(&w, &pid); /* the next daemon's */
-    world_close(&w);
+    site_close(&w);
     after = net_state();
     assert_string_equal(before, after);
     end_helper(&w, pid);
-    world_done(&w);
+    site_done(&w);
 }
 
 int main(void)

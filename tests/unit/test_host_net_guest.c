@@ -8,7 +8,7 @@
 
 #include "base/cancel.h"
 #include "base/str.h"
-#include "net_world.h"
+#include "net_site.h"
 
 #include <netinet/in.h>
 #include <poll.h>
@@ -25,25 +25,25 @@ static void a_guest_reaches_beyond_the_host_as_the_host(void **state)
 {
     struct frame f = frame_udp(GUEST_A, OUTSIDE, ECHO_PORT, "hello");
     int fd, far, far6;
-    WORLD(w, true)
+    SITE(w, true)
 
-    world_open(&w);
-    fd = world_tap(&w, 1);
-    world_attach(&w, 1, 5, true);
+    site_open(&w);
+    fd = site_tap(&w, 1);
+    site_attach(&w, 1, 5, true);
     far = net_socket(true, SOCK_DGRAM, OUTSIDE, ECHO_PORT);
     far6 = net_socket(true, SOCK_DGRAM, OUTSIDE6, ECHO_PORT);
     tap_send(fd, &f);
-    socket_expect(far, "hello", "192.0.2.1", "world");
-    tap_expect(fd, "udp " OUTSIDE " > " GUEST_A " 4000: world");
+    socket_expect(far, "hello", "192.0.2.1", "answer");
+    tap_expect(fd, "udp " OUTSIDE " > " GUEST_A " 4000: answer");
     f = frame_udp(GUEST_A6, OUTSIDE6, ECHO_PORT, "hello6");
     tap_send(fd, &f);
-    socket_expect(far6, "hello6", "2001:db8::1", "world6");
-    tap_expect(fd, "udp " OUTSIDE6 " > " GUEST_A6 " 4000: world6");
+    socket_expect(far6, "hello6", "2001:db8::1", "answer6");
+    tap_expect(fd, "udp " OUTSIDE6 " > " GUEST_A6 " 4000: answer6");
     (void)close(fd);
     (void)close(far);
     (void)close(far6);
-    world_close(&w);
-    world_done(&w);
+    site_close(&w);
+    site_done(&w);
 }
 
 static void forged_senders_are_dropped(void **state)
@@ -68,13 +68,13 @@ static void forged_senders_are_dropped(void **state)
     struct frame f;
     int fd, second, far, far6;
     _cleanup_free_ char *rules = NULL, *neighbours = NULL;
-    WORLD(w, true)
+    SITE(w, true)
 
-    world_open(&w);
-    fd = world_tap(&w, 1);
-    second = world_tap(&w, 2);
-    world_attach(&w, 1, 5, true);
-    world_attach(&w, 2, 6, true);
+    site_open(&w);
+    fd = site_tap(&w, 1);
+    second = site_tap(&w, 2);
+    site_attach(&w, 1, 5, true);
+    site_attach(&w, 2, 6, true);
     far = net_socket(true, SOCK_DGRAM, OUTSIDE, ECHO_PORT);
     far6 = net_socket(true, SOCK_DGRAM, OUTSIDE6, ECHO_PORT);
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -102,8 +102,8 @@ static void forged_senders_are_dropped(void **state)
     (void)close(second);
     (void)close(far);
     (void)close(far6);
-    world_close(&w);
-    world_done(&w);
+    site_close(&w);
+    site_done(&w);
 }
 
 static void what_a_guest_must_not_reach_is_refused_at_once(void **state)
@@ -112,13 +112,13 @@ static void what_a_guest_must_not_reach_is_refused_at_once(void **state)
     static const char *const refused6[] = {"2001:db8::1", "fd00:ec2::254", "fd00:201::6"};
     struct frame f;
     int fd, second, dns, any, listener, host;
-    WORLD(w, true)
+    SITE(w, true)
 
-    world_open(&w);
-    fd = world_tap(&w, 1);
-    second = world_tap(&w, 2);
-    world_attach(&w, 1, 5, true);
-    world_attach(&w, 2, 6, true);
+    site_open(&w);
+    fd = site_tap(&w, 1);
+    second = site_tap(&w, 2);
+    site_attach(&w, 1, 5, true);
+    site_attach(&w, 2, 6, true);
     any = net_socket(false, SOCK_DGRAM, "192.0.2.1", 53);
     dns = net_socket(false, SOCK_DGRAM, GATEWAY, 53);
     listener = net_socket(false, SOCK_STREAM, "0.0.0.0", 80);
@@ -157,8 +157,8 @@ static void what_a_guest_must_not_reach_is_refused_at_once(void **state)
     (void)close(dns);
     (void)close(any);
     (void)close(listener);
-    world_close(&w);
-    world_done(&w);
+    site_close(&w);
+    site_done(&w);
 }
 
 static void the_gateway_answers_dns_and_echo_and_who_it_is(void **state)
@@ -166,11 +166,11 @@ static void the_gateway_answers_dns_and_echo_and_who_it_is(void **state)
     _cleanup_free_ char *before = NULL, *after = NULL;
     struct frame f;
     int fd, dns, dns6, listener;
-    WORLD(w, true)
+    SITE(w, true)
 
-    world_open(&w);
-    fd = world_tap(&w, 1);
-    world_attach(&w, 1, 5, false);
+    site_open(&w);
+    fd = site_tap(&w, 1);
+    site_attach(&w, 1, 5, false);
     dns = net_socket(false, SOCK_DGRAM, GATEWAY, 53);
     dns6 = net_socket(false, SOCK_DGRAM, GATEWAY6, 53);
     listener = net_socket(false, SOCK_STREAM, GATEWAY, 53);
@@ -212,19 +212,19 @@ static void the_gateway_answers_dns_and_echo_and_who_it_is(void **state)
     (void)close(dns);
     (void)close(dns6);
     (void)close(listener);
-    world_close(&w);
-    world_done(&w);
+    site_close(&w);
+    site_done(&w);
 }
 
 static void a_change_of_nat_counts_for_what_is_open_too(void **state)
 {
     struct frame f = frame_udp(GUEST_A, OUTSIDE, ECHO_PORT, "one");
     int fd, far, host;
-    WORLD(w, true)
+    SITE(w, true)
 
-    world_open(&w);
-    fd = world_tap(&w, 1);
-    world_attach(&w, 1, 5, true);
+    site_open(&w);
+    fd = site_tap(&w, 1);
+    site_attach(&w, 1, 5, true);
     far = net_socket(true, SOCK_DGRAM, OUTSIDE, ECHO_PORT);
     host = net_socket(false, SOCK_DGRAM, "0.0.0.0", 0);
     socket_send(host, GUEST_A, GUEST_PORT, "in"); /* of the host: is let be */
@@ -232,57 +232,57 @@ static void a_change_of_nat_counts_for_what_is_open_too(void **state)
     tap_send(fd, &f);
     socket_expect(far, "one", "192.0.2.1", "back");
     tap_expect(fd, "udp " OUTSIDE " > " GUEST_A " 4000: back");
-    world_attach(&w, 1, 5, false);
+    site_attach(&w, 1, 5, false);
     tap_send(fd, &f);
     tap_expect(fd, "icmp " GATEWAY " > " GUEST_A " 3/13");
-    world_attach(&w, 1, 5, true);
+    site_attach(&w, 1, 5, true);
     tap_send(fd, &f);
     socket_expect(far, "one", "192.0.2.1", NULL);
     (void)close(fd);
     (void)close(far);
     (void)close(host);
-    world_close(&w);
-    world_done(&w);
+    site_close(&w);
+    site_done(&w);
 }
 
 static void a_guest_that_is_detached_is_forgotten(void **state)
 {
-    _cleanup_free_ char *before = NULL, *after = NULL;
-    struct frame f = frame_udp(GUEST_A, OUTSIDE, ECHO_PORT, "one");
+    _cleanup_free_ char *after = NULL;
+    struct frame other, f = frame_udp(GUEST_A, OUTSIDE, ECHO_PORT, "one");
     struct frame f6 = frame_udp(GUEST_A6, OUTSIDE6, ECHO_PORT, "one");
     struct sockaddr_in back;
     socklen_t len = sizeof(back);
     char text[16];
-    int fd, far, far6, host;
-    WORLD(w, true)
+    int fd, second, far, far6;
+    SITE(w, true)
 
-    world_open(&w);
-    fd = world_tap(&w, 1);
-    before = net_state();
-    world_attach(&w, 1, 5, true);
+    site_open(&w);
+    fd = site_tap(&w, 1);
+    second = site_tap(&w, 2);
+    site_attach(&w, 1, 5, true);
+    site_attach(&w, 2, 6, true);
     far = net_socket(true, SOCK_DGRAM, OUTSIDE, ECHO_PORT);
     far6 = net_socket(true, SOCK_DGRAM, OUTSIDE6, ECHO_PORT);
-    host = net_socket(false, SOCK_DGRAM, "0.0.0.0", 0);
-    socket_send(host, GUEST_A, 9, "in");
-    tap_expect(fd, "udp " GATEWAY " > " GUEST_A " 9: in");
+    other = frame_udp(GUEST_B, OUTSIDE, ECHO_PORT + 1, "other");
+    tap_send(second, &other);
     tap_send(fd, &f);
     assert_int_equal(cancel_wait_fd(NULL, far, POLLIN, test_deadline()), 0);
     assert_int_equal(recvfrom(far, text, sizeof(text), 0, (struct sockaddr *)&back, &len), 3);
     tap_send(fd, &f6);
     socket_expect(far6, "one", "2001:db8::1", NULL);
-    world_detach(&w, 1, 5);
-    world_detach(&w, 1, 5);
-    assert_switch("/proc/sys/net/netfilter/nf_conntrack_count", "0\n");
+    site_detach(&w, 1, 5);
+    site_detach(&w, 1, 5);
+    assert_switch("/proc/sys/net/netfilter/nf_conntrack_count", "1\n"); /* the other's */
     tap_send(fd, &f);
     /* Whoever has its place next gets none of its answers. */
-    world_attach(&w, 1, 5, true);
+    site_attach(&w, 1, 5, true);
     assert_int_equal(sendto(far, "late", 4, 0, (struct sockaddr *)&back, len), 4);
     tap_send(fd, &f6);
     socket_expect(far6, "one", "2001:db8::1", "now");
     tap_expect(fd, "udp " OUTSIDE6 " > " GUEST_A6 " 4000: now");
-    world_detach(&w, 1, 5);
+    site_detach(&w, 1, 5);
     (void)close(fd);
-    fd = world_tap(&w, 1);
+    fd = site_tap(&w, 1);
     after = net_state();
     assert_non_null(strstr(after, "bgr-1"));
     assert_null(strstr(after, "\"bgr-1\" ."));
@@ -290,9 +290,9 @@ static void a_guest_that_is_detached_is_forgotten(void **state)
     (void)close(fd);
     (void)close(far);
     (void)close(far6);
-    (void)close(host);
-    world_close(&w);
-    world_done(&w);
+    (void)close(second);
+    site_close(&w);
+    site_done(&w);
 }
 
 static void another_guest_in_its_place_takes_it_over(void **state)
@@ -300,13 +300,13 @@ static void another_guest_in_its_place_takes_it_over(void **state)
     struct frame f = frame_udp(GUEST_A, OUTSIDE, ECHO_PORT, "old");
     _cleanup_free_ char *routes = NULL;
     int fd, far;
-    WORLD(w, true)
+    SITE(w, true)
 
-    world_open(&w);
-    fd = world_tap(&w, 1);
-    world_attach(&w, 1, 5, true);
-    world_attach(&w, 1, 6, true);
-    world_detach(&w, 1, 5); /* was not attached any more */
+    site_open(&w);
+    fd = site_tap(&w, 1);
+    site_attach(&w, 1, 5, true);
+    site_attach(&w, 1, 6, true);
+    site_detach(&w, 1, 5); /* was not attached any more */
     far = net_socket(true, SOCK_DGRAM, OUTSIDE, ECHO_PORT);
     tap_send(fd, &f);
     f = frame_udp(GUEST_B, OUTSIDE, ECHO_PORT, "new");
@@ -317,24 +317,24 @@ static void another_guest_in_its_place_takes_it_over(void **state)
     assert_non_null(strstr(routes, GUEST_B));
     (void)close(fd);
     (void)close(far);
-    world_close(&w);
-    world_done(&w);
+    site_close(&w);
+    site_done(&w);
 }
 
 static void guests_of_other_addresses_are_refused(void **state)
 {
     struct host_nic wrong[6];
     struct err err;
-    WORLD(w, false)
+    SITE(w, false)
 
-    world_open(&w);
-    (void)close(world_tap(&w, 1));
+    site_open(&w);
+    (void)close(site_tap(&w, 1));
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
-        wrong[i] = world_nic(1, 5, false);
+        wrong[i] = site_nic(1, 5, false);
     }
-    wrong[0].ipv4 = world_subnet.ipv4 | 1;
-    wrong[1].ipv4 = world_subnet.ipv4;
-    wrong[2].ipv4 = world_subnet.ipv4 | 0xffff;
+    wrong[0].ipv4 = site_subnet.ipv4 | 1;
+    wrong[1].ipv4 = site_subnet.ipv4;
+    wrong[2].ipv4 = site_subnet.ipv4 | 0xffff;
     wrong[3].ipv4 = 0x0ACA0005;
     wrong[4].ipv6[15] = 1;
     wrong[5].ipv6[3] = 2;
@@ -343,8 +343,8 @@ static void guests_of_other_addresses_are_refused(void **state)
         assert_int_equal(err.code, ERR_INVALID);
         assert_int_equal(host_nic_detach(w.host, &wrong[i], &err), -1);
     }
-    world_close(&w);
-    world_done(&w);
+    site_close(&w);
+    site_done(&w);
 }
 
 int main(void)

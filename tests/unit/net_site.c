@@ -5,31 +5,31 @@
 
 #include <cmocka.h>
 
-#include "net_world.h"
+#include "net_site.h"
 
 #include "base/str.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 
-const struct host_subnet world_subnet = {
+const struct host_subnet site_subnet = {
     .ipv4 = 0x0AC90000, .ipv4_bits = 16, .ipv6 = {0xfd, 0, 2, 1}};
 
-struct host_nic world_nic(unsigned tap, unsigned number, bool nat)
+struct host_nic site_nic(unsigned tap, unsigned number, bool nat)
 {
     return (struct host_nic){.tap = tap,
-                             .ipv4 = world_subnet.ipv4 + number,
+                             .ipv4 = site_subnet.ipv4 + number,
                              .ipv6 = {0xfd, 0, 2, 1, [15] = (uint8_t)number},
                              .nat = nat};
 }
 
-struct host *world_host(const struct world *w)
+struct host *site_host(const struct site *w)
 {
     return host_local_new(&(struct host_local_params){
         .launcher = "/none", .name = w->scratch.path, .cgroup_root = w->scratch.path});
 }
 
-bool world_init(struct world *w, bool uplink)
+bool site_init(struct site *w, bool uplink)
 {
     const char *lacks = net_fixture_lacks();
 
@@ -39,11 +39,11 @@ bool world_init(struct world *w, bool uplink)
     }
     net_fixture_enter(uplink);
     w->scratch = scratch_new();
-    w->host = world_host(w);
+    w->host = site_host(w);
     return true;
 }
 
-void world_done(struct world *w)
+void site_done(struct site *w)
 {
     host_free(w->host);
     scratch_done(&w->scratch);
@@ -56,21 +56,21 @@ void must(int r, const struct err *err)
     }
 }
 
-void world_open(struct world *w)
+void site_open(struct site *w)
 {
     struct err err;
 
-    must(host_net_open(w->host, &world_subnet, &w->mtu, &err), &err);
+    must(host_net_open(w->host, &site_subnet, &w->mtu, &err), &err);
 }
 
-void world_close(struct world *w)
+void site_close(struct site *w)
 {
     struct err err;
 
     must(host_net_close(w->host, &err), &err);
 }
 
-int world_tap(struct world *w, unsigned tap)
+int site_tap(struct site *w, unsigned tap)
 {
     struct err err;
     int fd = -1;
@@ -79,23 +79,23 @@ int world_tap(struct world *w, unsigned tap)
     return fd;
 }
 
-void world_attach(struct world *w, unsigned tap, unsigned number, bool nat)
+void site_attach(struct site *w, unsigned tap, unsigned number, bool nat)
 {
-    struct host_nic n = world_nic(tap, number, nat);
+    struct host_nic n = site_nic(tap, number, nat);
     struct err err;
 
     must(host_nic_attach(w->host, &n, &err), &err);
 }
 
-void world_detach(struct world *w, unsigned tap, unsigned number)
+void site_detach(struct site *w, unsigned tap, unsigned number)
 {
-    struct host_nic n = world_nic(tap, number, false);
+    struct host_nic n = site_nic(tap, number, false);
     struct err err;
 
     must(host_nic_detach(w->host, &n, &err), &err);
 }
 
-void assert_taps(struct world *w, const char *expected)
+void assert_taps(struct site *w, const char *expected)
 {
     _cleanup_buf_ struct buf text = {.max = 4096};
     _cleanup_free_ unsigned *taps = NULL;

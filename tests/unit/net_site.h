@@ -12,36 +12,36 @@
 #define GATEWAY "10.201.0.1"
 #define GATEWAY6 "fd00:201::1"
 
-extern const struct host_subnet world_subnet;
+extern const struct host_subnet site_subnet;
 
-struct world {
+struct site {
     struct scratch scratch; /* its runtime directory */
     struct host *host;
     unsigned mtu; /* that the last open said */
 };
 
 /* False, with the reason printed, where there can be none: the test is to be skipped. */
-bool world_init(struct world *w, bool uplink);
-void world_done(struct world *w);
-#define WORLD(w, uplink)                                                                           \
-    struct world w;                                                                                \
+bool site_init(struct site *w, bool uplink);
+void site_done(struct site *w);
+#define SITE(w, uplink)                                                                            \
+    struct site w;                                                                                 \
     (void)state;                                                                                   \
-    if (!world_init(&w, uplink)) {                                                                 \
+    if (!site_init(&w, uplink)) {                                                                  \
         skip();                                                                                    \
     }
 
 /* Another host for it, as the one of a daemon that comes next. */
-struct host *world_host(const struct world *w);
+struct host *site_host(const struct site *w);
 void must(int r, const struct err *err);
-void world_open(struct world *w);
-void world_close(struct world *w);
+void site_open(struct site *w);
+void site_close(struct site *w);
 /* The caller closes it. */
-int world_tap(struct world *w, unsigned tap);
+int site_tap(struct site *w, unsigned tap);
 /* 10.201.0.NUMBER and fd00:201::NUMBER. */
-struct host_nic world_nic(unsigned tap, unsigned number, bool nat);
-void world_attach(struct world *w, unsigned tap, unsigned number, bool nat);
-void world_detach(struct world *w, unsigned tap, unsigned number);
+struct host_nic site_nic(unsigned tap, unsigned number, bool nat);
+void site_attach(struct site *w, unsigned tap, unsigned number, bool nat);
+void site_detach(struct site *w, unsigned tap, unsigned number);
 /* "1 7 ": those that there are. */
-void assert_taps(struct world *w, const char *expected);
+void assert_taps(struct site *w, const char *expected);
 /* What is in a file of /proc/sys. */
 void assert_switch(const char *path, const char *expected);
