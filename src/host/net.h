@@ -29,9 +29,9 @@ struct host;
 
 /* The subnets that guests' addresses are of; the first address of each is the gateway's. */
 struct host_subnet {
-    uint32_t ipv4;      /* host byte order, such as 0x0AC90000 */
+    uint32_t ipv4;      /* host byte order, such as 0x0AC90000; private (RFC 1918, RFC 6598) */
     unsigned ipv4_bits; /* 8 to 24 */
-    uint8_t ipv6[16];   /* of /64, unique local (RFC 4193) */
+    uint8_t ipv6[16];   /* of /64, of fd00::/8 (RFC 4193) */
 };
 
 /* A guest's place in it. */
@@ -46,7 +46,9 @@ struct host_nic {
  * forwarding of uplinks; what a daemon that died has left of it is taken over, and its guests'
  * elements are gone from the tables, so each is attached again. Idempotent. ERR_UNSUPPORTED, with
  * a hint: no rights, no nft, no /dev/net/tun; ERR_CONFLICT: another daemon has it, or the subnet is
- * somebody's. *ret_mtu: of the uplinks, the least; 1500 without any. */
+ * somebody's, or it is open with another; ERR_INVALID: the subnet is not of private addresses.
+ * Until then, and after a close, all other verbs but close are ERR_CONFLICT. *ret_mtu: of the
+ * uplinks, the least; 1500 without any. */
 int host_net_open(struct host *host, const struct host_subnet *subnet, unsigned *ret_mtu,
                   struct err *err);
 
@@ -70,9 +72,11 @@ int host_tap_delete(struct host *host, const unsigned *taps, size_t count, struc
 int host_tap_list(struct host *host, unsigned **ret_taps, size_t *ret_count, struct err *err);
 
 /* From then on packets go: routes and neighbours of the guest, and its elements in the tables. Once
- * more with another value of nat changes that. */
+ * more with another value of nat changes that, for connections that are open, too; with other
+ * addresses it is another guest in the first one's place. ERR_NOT_FOUND: there is no such TAP;
+ * ERR_INVALID: addresses that are not of the subnet, or the gateway's. */
 int host_nic_attach(struct host *host, const struct host_nic *nic, struct err *err);
 
-/* Nothing goes any more, and what the kernel remembers of its connections is forgotten. 0 when it
- * was not attached. */
+/* Nothing goes any more, and what the kernel remembers of its connections beyond the host is
+ * forgotten. 0 when it was not attached. */
 int host_nic_detach(struct host *host, const struct host_nic *nic, struct err *err);

@@ -637,7 +637,9 @@ def test_vm_that_cannot_be_taken_over_is_told_and_runs_on_until_it_can(faults):
 KNOWN = {"agent.hello", "agent.request", "agent.start", "capability.adopt", "capability.apply",
          "capability.post_start", "capability.prepare", "copy", "fs.connect", "fs.listen",
          "fs.open_dir", "fs.read", "fs.remove", "fs.write", "host.allow_disk", "host.kill",
-         "host.launch", "host.pss", "host.reply", "host.status", "process", "process.find", "qmp.read", "qmp.reply", "qmp.write", "spawn",
+         "host.launch", "host.net_close", "host.net_open", "host.net_refresh", "host.nic_attach",
+         "host.nic_detach", "host.pss", "host.reply", "host.tap_delete", "host.tap_list",
+         "host.tap_open", "host.status", "process", "process.find", "qmp.read", "qmp.reply", "qmp.write", "spawn",
          "pool.memory", "store", "template.open", "template.read", "template.sync"}
 
 

@@ -16,8 +16,9 @@ from steps import (assert_error, assert_nothing_left, call, needs_root, never_bo
 from test_fake_vmm import CREATE, end_left, faulty, make_fake  # noqa: F401 (a fixture)
 
 CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
-# linux/capability.h: CHOWN, DAC_READ_SEARCH, KILL, SETGID, SETUID, SETPCAP, SYS_ADMIN, MKNOD
-KEPT = sum(1 << number for number in (0, 2, 5, 6, 7, 8, 21, 27))
+# linux/capability.h: CHOWN, DAC_READ_SEARCH, KILL, SETGID, SETUID, SETPCAP, NET_ADMIN, SYS_ADMIN,
+# MKNOD
+KEPT = sum(1 << number for number in (0, 2, 5, 6, 7, 8, 12, 21, 27))
 GONE = "the helper that has root is gone"
 
 pytestmark = needs_root
