@@ -135,7 +135,7 @@ static int here(void)
     return fd;
 }
 
-static void set_switch(const char *name, const char *value)
+void net_switch(const char *name, const char *value)
 {
     int fd = open(name, O_WRONLY | O_CLOEXEC);
 
@@ -148,10 +148,10 @@ static void set_switch(const char *name, const char *value)
 static void enter_new(void)
 {
     assert_int_equal(unshare(CLONE_NEWNET), 0);
-    set_switch("/proc/sys/net/ipv4/conf/all/forwarding", "0");
-    set_switch("/proc/sys/net/ipv4/conf/default/forwarding", "0");
-    set_switch("/proc/sys/net/ipv6/conf/all/accept_dad", "0");
-    set_switch("/proc/sys/net/ipv6/conf/default/accept_dad", "0");
+    net_switch("/proc/sys/net/ipv4/conf/all/forwarding", "0");
+    net_switch("/proc/sys/net/ipv4/conf/default/forwarding", "0");
+    net_switch("/proc/sys/net/ipv6/conf/all/accept_dad", "0");
+    net_switch("/proc/sys/net/ipv6/conf/default/accept_dad", "0");
     net_run("ip link set lo up");
 }
 
@@ -163,7 +163,6 @@ void net_fixture_enter(bool uplink)
     close_p(&far_fd);
     enter_new();
     far_fd = here();
-    home = -1;
     if (!uplink) {
         return;
     }

@@ -21,6 +21,8 @@ void net_fixture_enter(bool uplink);
 void net_run(const char *command);
 /* What it says, which the caller frees. */
 char *net_output(const char *command);
+/* Writes to a file of /proc/sys. */
+void net_switch(const char *name, const char *value);
 /* All that the kernel has of networks here: links, addresses, routes, rules, neighbours, nft's
  * rules, switches. */
 char *net_state(void);

@@ -275,7 +275,7 @@ static void a_record_that_somebody_wrote_is_not_believed(void **state)
                   "net/ipv4/conf/lo/forwarding 3\n"
                   "net/ipv6/conf/up0/accept_redirects 0\n"
                   "net/ipv6/conf/lo/forwarding x\nkernel/core_pattern 1\n\n \n");
-    net_run("sysctl -q -w net.ipv4.conf.up0.forwarding=1");
+    net_switch("/proc/sys/net/ipv4/conf/up0/forwarding", "1");
     site_open(&w);
     site_close(&w);
     assert_switch("/proc/sys/net/ipv4/conf/up0/forwarding", "0\n");
