@@ -160,6 +160,7 @@ static const struct cli_flag set_flags[] = {
      .method = "vm.set",
      .param = "restart",
      .doc = RESTART_HELP},
+    {.name = "net", .value = "MODE", .method = "vm.set", .param = "net"},
     {.name = "autostart",
      .value = "yes|no",
      .choices = "yes|no",

@@ -52,6 +52,7 @@
      .doc = "Boot the VM, also where there is a template to fork it from."}, \
     {.name = "label", .value = "NAME=VALUE", .method = "vm.create.begin", .param = "labels", \
      .doc = "Label the VM; may be repeated."}, \
+    {.name = "net", .value = "MODE", .method = "vm.create.begin", .param = "net"}, \
     {.name = "description", .value = "TEXT", .method = "vm.create.begin", \
      .param = "description"}, \
     {.name = "restart", .value = "POLICY", .method = "vm.create.begin", .param = "restart", \

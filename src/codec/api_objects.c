@@ -89,7 +89,7 @@ static const struct api_object vmm = {
 static const struct api_object network = {
     .name = "Network",
     .members = MEMBERS(
-        HAS("mode", API_STRING, .choices = "none", .doc = "How the VM is connected."),
+        HAS("mode", API_STRING, .choices = "none|nat", .doc = "How the VM is connected."),
         MAY("ipv4", API_STRING, .doc = "IPv4 address."),
         MAY("ipv6", API_STRING, .doc = "IPv6 address."),
         MAY("dns_name", API_STRING, .doc = "Name that leads to it."),
@@ -367,6 +367,19 @@ static const struct api_object helper = {
     .doc = "What the daemon has for what only root may do.",
 };
 
+static const struct api_object networking = {
+    .name = "Networking",
+    .members = MEMBERS(HAS("mode", API_STRING, .choices = "nat|none", .doc = "What VMs can have."),
+                       MAY("why", API_STRING, .doc = "Why none."),
+                       MAY("ipv4", API_STRING, .doc = "Subnet of VMs' IPv4 addresses."),
+                       MAY("ipv6", API_STRING, .doc = "Subnet of VMs' IPv6 addresses."),
+                       HAS("addresses", API_INT, COUNT, .doc = "How many VMs there is room for."),
+                       HAS("addresses_used", API_INT, COUNT, .doc = "How many VMs have one."),
+                       HAS("taps_ready", API_INT, COUNT, .doc = "Devices that wait for a VM."),
+                       HAS("taps_used", API_INT, COUNT, .doc = "Devices of VMs that run.")),
+    .doc = "The network that VMs can have.",
+};
+
 const struct api_object api_daemon_status = {
     .name = "DaemonStatus",
     .members =
@@ -374,10 +387,11 @@ const struct api_object api_daemon_status = {
                 HAS("version", API_STRING, .doc = "Version of the program."),
                 HAS("socket", API_STRING, .doc = "Where it listens."),
                 HAS("state_dir", API_STRING, .doc = "Where it keeps what must last."),
-                MAY("dns", API_STRING, .doc = "Always null so far."),
+                MAY("dns", API_STRING, .doc = "Where programs of the host can ask for VMs' names."),
                 MAY("web_url", API_STRING, .doc = "Always null so far."),
                 HAS("owner", API_INT, COUNT, .doc = "uid that it serves, besides root."),
                 HAS("helper", API_OBJECT, .object = &helper, .doc = "Its helper."),
+                HAS("network", API_OBJECT, .object = &networking, .doc = "VMs' network."),
                 HAS("vms", API_COUNTS, .choices = VM_STATES, .doc = "States to numbers of VMs."),
                 HAS("started_at", API_TIME, .doc = "When it was started.")),
     .doc = "A daemon that runs.",
@@ -571,6 +585,7 @@ const struct api_object *const api_objects[] = {
     &api_kernel,
     &api_daemon_status,
     &helper,
+    &networking,
     &api_discrepancy,
     &api_store_check,
     &api_finding,

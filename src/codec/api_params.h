@@ -63,6 +63,14 @@
      .fallback = "agent",                                                                          \
      .doc = "What is process 1 in it: banger's agent, or the image's own init, which "             \
             "starts its services."}
+#define P_NET                                                                                      \
+    {.name = "net",                                                                                \
+     .type = API_STRING,                                                                           \
+     .max = 16,                                                                                    \
+     .choices = "auto|nat|none",                                                                   \
+     .fallback = "auto",                                                                           \
+     .doc = "How it is connected: nat = it reaches what the host reaches, but neither the host "   \
+            "nor other VMs; none; auto = nat where the host allows it."}
 #define P_VCPUS                                                                                    \
     {.name = "vcpus", .type = API_INT, .min = 1, .max = 64, .fallback = "1", .doc = "Virtual CPUs."}
 #define P_MEMORY                                                                                   \

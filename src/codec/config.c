@@ -97,6 +97,44 @@ const struct config_key config_keys[] = {
      .doc = "How many forks are kept ready of each template that was used in the last ten minutes. "
             "One takes about 30 MiB of memory, and a new VM a tenth of the time of a fork that has "
             "to be made. They are given back when less than 15 % of the host's memory is left."},
+    {.name = "network",
+     .type = CONFIG_STRING,
+     AT(network),
+     .choices = "auto|nat|none",
+     .string_default = "auto",
+     .doc =
+         "Whether VMs have a network. `nat`: they reach what the host reaches, and neither the host "
+         "nor each other, unless --net none is given; `none`: they have none; `auto`: `nat` where "
+         "the host allows that, which takes root, nftables and /dev/net/tun."},
+    {.name = "subnet",
+     .type = CONFIG_STRING,
+     AT(subnet),
+     .max = 32,
+     .string_default = "auto",
+     .doc =
+         "The IPv4 subnet of VMs' addresses, such as 10.201.0.0/16. `auto`: one that no route of "
+         "the host overlaps, and the same again as long as that is so."},
+    {.name = "tap_pool_size",
+     .type = CONFIG_INT,
+     AT(tap_pool_size),
+     .max = 256,
+     .int_default = 4,
+     .doc = "How many network devices are kept ready for VMs that are started. 0: each is made "
+            "when it is wanted."},
+    {.name = "dns_port",
+     .type = CONFIG_INT,
+     AT(dns_port),
+     .max = 65535,
+     .int_default = 5354,
+     .doc =
+         "Port on 127.0.0.1 where programs of the host can ask for VMs' names, `NAME.vm` and what "
+         "is below it. 0: none."},
+    {.name = "resolv_conf",
+     .type = CONFIG_STRING,
+     AT(resolv_conf),
+     .max = 4095,
+     .string_default = "/etc/resolv.conf",
+     .doc = "The file that names the nameservers that guests' questions are passed on to."},
     {.name = "vmm_uid_first",
      .type = CONFIG_INT,
      AT(vmm_uid_first),

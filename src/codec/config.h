@@ -35,10 +35,15 @@ struct config {
     char *default_kernel; /* "" = the newest */
     int64_t boot_slots;   /* guests that boot at once; 0 = one per core */
     int64_t boot_timeout_s, boot_silence_s;
-    int64_t min_free_mib;                 /* of the disk, for what fills it */
-    char *templates;                      /* auto, manual or off */
-    int64_t template_disk_mib;            /* of the disk, for all of them */
-    int64_t pool_size;                    /* forks ready, of each that is in use */
+    int64_t min_free_mib;      /* of the disk, for what fills it */
+    char *templates;           /* auto, manual or off */
+    int64_t template_disk_mib; /* of the disk, for all of them */
+    int64_t pool_size;         /* forks ready, of each that is in use */
+    char *network;             /* auto, nat or none */
+    char *subnet;              /* auto, or of IPv4 */
+    int64_t tap_pool_size;
+    int64_t dns_port;                     /* on 127.0.0.1; 0 = none */
+    char *resolv_conf;                    /* whom other names are asked from */
     int64_t vmm_uid_first, vmm_uid_count; /* of the VMMs of a daemon that has root */
 
     char *path;                      /* of the file, which need not exist */

@@ -9,6 +9,7 @@
 #include "daemon/supervisor.h"
 #include "version.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -186,6 +187,8 @@ static int open_vms(struct daemon *d, struct err *err)
         .space = d->space,
         .vmm = d->params.vmm,
         .host = d->params.host,
+        .net = d->net,
+        .dns = d->dns,
         .fakevmm_path = d->params.fakevmm_path,
         .control_loop = d->control_loop,
         .guest_loop = d->guest_loop,
@@ -225,6 +228,9 @@ static int open_vms(struct daemon *d, struct err *err)
     d->vms = vms_new(&p);
     daemon_doctor_set_vms(d->doctor, d->vms);
     if (open_templates(d, p.tsc_khz, err) < 0 || vms_load(d->vms, err) < 0) {
+        return -1;
+    }
+    if (nets_start(d->net, d->control_loop, err) < 0) {
         return -1;
     }
     return d->templates ? templates_start_pools(d->templates, err) : 0;
@@ -303,6 +309,87 @@ static int open_images(struct daemon *d, struct err *err)
                               &d->images, err);
 }
 
+static int open_net(struct daemon *d, struct err *err)
+{
+    const struct config *c = d->params.config;
+
+    return nets_new(&(struct nets_params){.host = d->params.host,
+                                          .store = d->store,
+                                          .mode = c->network,
+                                          .subnet = c->subnet,
+                                          .tap_pool_size = (unsigned)c->tap_pool_size,
+                                          .random = d->params.seams.vm.random},
+                    &d->net, err);
+}
+
+/* One that the host's programs can ask, too; without it guests can. */
+static void listen_for_host(struct daemon *d)
+{
+    const struct sockaddr_in at = {.sin_family = AF_INET,
+                                   .sin_port = htons((uint16_t)d->params.config->dns_port),
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct err err;
+
+    if (at.sin_port &&
+        dns_listen(d->dns, (const struct sockaddr *)&at, DNS_HOST, &d->dns_port, &err) < 0) {
+        log_warn("no VMs' names for programs of the host: %s", err.message);
+    }
+}
+
+static int serve_guests(struct daemon *d, struct err *err)
+{
+    int fds[HOST_DNS_SOCKETS];
+
+    if (host_net_dns(d->params.host, fds, err) < 0) {
+        return -1;
+    }
+    if (dns_serve(d->dns, fds[0], fds[1], DNS_GUEST, err) < 0) {
+        close_p(&fds[2]);
+        close_p(&fds[3]);
+        return -1;
+    }
+    return fds[2] < 0 ? 0 : dns_serve(d->dns, fds[2], fds[3], DNS_GUEST, err);
+}
+
+static void find_ranges(const struct host_subnet *subnet, struct dns_range ret[2])
+{
+    struct in_addr in = {.s_addr = htonl(subnet->ipv4)};
+
+    ret[0] = (struct dns_range){.address.family = AF_INET, .prefix = subnet->ipv4_bits};
+    memcpy(ret[0].address.bytes, &in, sizeof(in));
+    ret[1] = (struct dns_range){.address.family = AF_INET6, .prefix = 64};
+    memcpy(ret[1].address.bytes, subnet->ipv6, sizeof(subnet->ipv6));
+}
+
+/* Who has no names reaches addresses all the same. */
+static int open_dns(struct daemon *d, struct err *err)
+{
+    struct dns_range ranges[2];
+    int r;
+
+    if (nets_why_not(d->net)) {
+        return 0;
+    }
+    find_ranges(nets_subnet(d->net), ranges);
+    r = loop_new("dns", &d->dns_loop);
+    if (r < 0) {
+        return err_set_errno(err, ERR_INTERNAL, r, "cannot start a loop");
+    }
+    if (dns_open(&(struct dns_params){.loop = d->dns_loop,
+                                      .domain = VM_DOMAIN,
+                                      .ranges = ranges,
+                                      .range_count = ARRAY_LEN(ranges),
+                                      .resolv_conf = d->params.config->resolv_conf},
+                 &d->dns, err) < 0) {
+        return -1;
+    }
+    if (serve_guests(d, err) < 0) {
+        log_warn("guests cannot ask for names: %s", err->message);
+    }
+    listen_for_host(d);
+    return 0;
+}
+
 static int open_all(struct daemon *d, struct err *err)
 {
     const struct daemon_seams *seams = &d->params.seams;
@@ -325,7 +412,7 @@ static int open_all(struct daemon *d, struct err *err)
     d->vm_creates = op_registry_new("vm.create", CREATES_MAX);
     d->image_ops = op_registry_new("image.register", IMAGE_OPS_MAX);
     d->kernel_ops = op_registry_new("kernel.import", IMAGE_OPS_MAX);
-    if (open_vms(d, err) < 0) {
+    if (open_net(d, err) < 0 || open_dns(d, err) < 0 || open_vms(d, err) < 0) {
         return -1;
     }
     fd = d->params.listen_fd >= 0 ? STEAL_FD(d->params.listen_fd) : listen_fd(d, err);
@@ -392,6 +479,9 @@ void daemon_close(struct daemon *d)
     op_registry_free(d->image_ops);
     op_registry_free(d->kernel_ops);
     vms_free(d->vms);
+    dns_close(d->dns);
+    loop_free(d->dns_loop);
+    nets_free(d->net);
     templates_free(d->templates);
     daemon_doctor_free(d->doctor);
     if (d->control_loop) {

@@ -6,8 +6,10 @@
 #include "daemon/daemon.h"
 #include "daemon/doctor.h"
 #include "disk/space.h"
+#include "dns/dns.h"
 #include "events/events.h"
 #include "image/image.h"
+#include "net/net.h"
 #include "ops/op.h"
 #include "rpc/server.h"
 #include "snapshot/template.h"
@@ -33,6 +35,10 @@ struct daemon {
     struct image_registry *images;
     struct op_registry *vm_creates, *image_ops, *kernel_ops;
     struct daemon_doctor *doctor;
+    struct nets *net;
+    struct dns *dns; /* NULL: there is no network, or no name */
+    struct loop *dns_loop;
+    uint16_t dns_port; /* on 127.0.0.1; 0 = none */
     struct vms *vms;
     struct templates *templates; /* NULL: they are off */
     struct rpc_server *server;

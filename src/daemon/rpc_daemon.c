@@ -72,6 +72,25 @@ HANDLER(rpc_daemon_ping)
     return 0;
 }
 
+static json_t *describe_network(struct nets *net)
+{
+    const char *why = nets_why_not(net);
+    struct nets_counts c = nets_count(net);
+    char ipv4[NET_TEXT_SIZE], ipv6[NET_TEXT_SIZE];
+    json_t *o = json_object();
+
+    nets_subnets(net, ipv4, ipv6);
+    json_put_str(o, "mode", why ? "none" : "nat");
+    json_put(o, "why", why ? json_string(why) : json_null());
+    json_put(o, "ipv4", why ? json_null() : json_string(ipv4));
+    json_put(o, "ipv6", why ? json_null() : json_string(ipv6));
+    json_put_int(o, "addresses", c.slots);
+    json_put_int(o, "addresses_used", c.slots_used);
+    json_put_int(o, "taps_ready", c.taps_ready);
+    json_put_int(o, "taps_used", c.taps_used);
+    return o;
+}
+
 HANDLER(rpc_daemon_status)
 {
     struct daemon *d = ctx;
@@ -85,11 +104,12 @@ HANDLER(rpc_daemon_status)
     json_put_str(o, "version", BANGER_VERSION);
     json_put_str(o, "socket", d->params.paths->socket);
     json_put_str(o, "state_dir", d->params.paths->state_dir);
-    json_put(o, "dns", json_null());
+    json_put(o, "dns", d->dns_port ? json_sprintf("127.0.0.1:%u", d->dns_port) : json_null());
     json_put(o, "web_url", json_null());
     json_put_int(o, "owner", d->params.paths->owner_uid);
     json_put_str(helper, "mode", d->params.host->ops->mode);
     json_put(o, "helper", helper);
+    json_put(o, "network", describe_network(d->net));
     json_put(o, "vms", vms_count_by_state(d->vms));
     clock_format_rfc3339(d->started_ms, time);
     json_put_str(o, "started_at", time);

@@ -155,6 +155,22 @@ static void do_tap_open(struct helper *h, const struct wire_request *q, int repl
     (void)answer(reply_fd, &r, &fd, r.result == 0);
 }
 
+static void do_net_dns(struct helper *h, int reply_fd)
+{
+    struct wire_reply r = {0};
+    int fds[HOST_DNS_SOCKETS];
+    size_t count = 0;
+
+    r.result = host_net_dns(h->params->host, fds, &r.err);
+    while (r.result == 0 && count < HOST_DNS_SOCKETS && fds[count] >= 0) {
+        count++;
+    }
+    (void)answer(reply_fd, &r, fds, count);
+    for (size_t i = 0; i < count; i++) {
+        (void)close(fds[i]);
+    }
+}
+
 static int list_taps(struct host *host, struct wire_reply *r)
 {
     _cleanup_free_ unsigned *taps = NULL;
@@ -261,6 +277,8 @@ static void serve_request(struct helper *h, struct wire_request *q, const struct
         do_launch(h, q, got->fds[0]);
     } else if (q->verb == WIRE_TAP_OPEN) {
         do_tap_open(h, q, got->fds[0]);
+    } else if (q->verb == WIRE_NET_DNS) {
+        do_net_dns(h, got->fds[0]);
     } else {
         do_other(h, q, got->fds[0]);
     }

@@ -28,11 +28,11 @@ BANGER_VERSION_MARK;
 
 /* For banger-launch: namespaces and mounts; another uid; an empty bounding set; /dev/kvm for that
  * uid. To be able to start it where it lies in somebody's home. To end what runs as that uid. And
- * for networks: interfaces, addresses, routes, rules, and the kernel's switches of all that.
- */
+ * for networks: interfaces, addresses, routes, rules, and the kernel's switches of all that, and
+ * the nameserver's port. */
 static const int capabilities[] = {
     CAP_SYS_ADMIN, CAP_SETUID,          CAP_SETGID, CAP_SETPCAP,   CAP_MKNOD,
-    CAP_CHOWN,     CAP_DAC_READ_SEARCH, CAP_KILL,   CAP_NET_ADMIN,
+    CAP_CHOWN,     CAP_DAC_READ_SEARCH, CAP_KILL,   CAP_NET_ADMIN, CAP_NET_BIND_SERVICE,
 };
 
 /* It lies beside this program. */

@@ -85,6 +85,16 @@ int host_net_close(struct host *host, struct err *err)
     return host->ops->net_close ? host->ops->net_close(host, err) : has_none(err);
 }
 
+int host_net_dns(struct host *host, int ret_fds[HOST_DNS_SOCKETS], struct err *err)
+{
+    int r = FAULT_POINT("host.net_dns");
+
+    if (r < 0) {
+        return err_set_errno(err, ERR_IO, r, "cannot listen for DNS at the VMs' gateway");
+    }
+    return host->ops->net_dns ? host->ops->net_dns(host, ret_fds, err) : has_none(err);
+}
+
 int host_tap_open(struct host *host, unsigned tap, int *ret_fd, struct err *err)
 {
     int r = FAULT_POINT("host.tap_open");

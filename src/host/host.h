@@ -91,6 +91,7 @@ struct host_ops {
                     struct err *err);
     int (*net_refresh)(struct host *host, unsigned *ret_mtu, struct err *err);
     int (*net_close)(struct host *host, struct err *err);
+    int (*net_dns)(struct host *host, int ret_fds[HOST_DNS_SOCKETS], struct err *err);
     int (*tap_open)(struct host *host, unsigned tap, int *ret_fd, struct err *err);
     int (*tap_delete)(struct host *host, const unsigned *taps, size_t count, struct err *err);
     int (*tap_list)(struct host *host, unsigned **ret_taps, size_t *ret_count, struct err *err);

@@ -436,6 +436,11 @@ static int local_net_close(struct host *host, struct err *err)
     return net_close(((struct local *)host)->net, err);
 }
 
+static int local_net_dns(struct host *host, int ret_fds[HOST_DNS_SOCKETS], struct err *err)
+{
+    return net_dns(((struct local *)host)->net, ret_fds, err);
+}
+
 static int local_tap_open(struct host *host, unsigned tap, int *ret_fd, struct err *err)
 {
     return net_tap_open(((struct local *)host)->net, tap, ret_fd, err);
@@ -488,6 +493,7 @@ static const struct host_ops local_ops = {
     .net_open = local_net_open,
     .net_refresh = local_net_refresh,
     .net_close = local_net_close,
+    .net_dns = local_net_dns,
     .tap_open = local_tap_open,
     .tap_delete = local_tap_delete,
     .tap_list = local_tap_list,

@@ -123,7 +123,7 @@ static int prepare(struct net *n, struct err *err)
     if (r < 0) {
         return err_set_errno(err, ERR_UNSUPPORTED, r, "cannot ask the kernel for networks");
     }
-    if (n->lock_fd < 0 && net_lock(&n->lock_fd, err) < 0) {
+    if (n->lock_fd < 0 && net_lock(n->runtime_dir, &n->lock_fd, err) < 0) {
         return -1;
     }
     if (!n->sysctls) {
@@ -180,13 +180,23 @@ static int drop_shared(struct net *n, struct err *err)
 static int open_all(struct net *n, const struct host_subnet *subnet, unsigned *ret_mtu,
                     struct err *err)
 {
-    bool *there = n->inherited;
+    bool *there = n->inherited, kept;
 
     if (net_see_taps(n, there, err) < 0 || net_put_subnet(n, subnet, err) < 0 ||
-        net_load_rules(n, subnet, err) < 0) {
+        net_load_rules(n, subnet, &kept, err) < 0) {
         return -1;
     }
     n->subnet = *subnet;
+    if (kept) {
+        int r = nft_empty(n->filter, NFT_INET, NET_TABLE, "uplinks");
+
+        if (r < 0) {
+            return net_refused(n->filter, r, err, "cannot forget the uplinks of before");
+        }
+        if (net_see_nics(n, there, err) < 0) {
+            return -1;
+        }
+    }
     n->uplinks.count = 0; /* the tables have none */
     return net_update_uplinks(n, ret_mtu, err);
 }

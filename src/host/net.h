@@ -43,8 +43,9 @@ struct host_nic {
 };
 
 /* Makes what all VMs share: the gateway's addresses, the rule for the subnet, the tables, the
- * forwarding of uplinks; what a daemon that died has left of it is taken over, and its guests'
- * elements are gone from the tables, so each is attached again. Idempotent. ERR_UNSUPPORTED, with
+ * forwarding of uplinks. What a daemon that died has left of it is taken over: its guests stay
+ * attached as they are, unless the rules of this version are others, so each that runs is attached
+ * again, and TAPs that nobody has are deleted or opened anew. Idempotent. ERR_UNSUPPORTED, with
  * a hint: no rights, no nft, no /dev/net/tun; ERR_CONFLICT: another daemon has it, or the subnet is
  * somebody's, or it is open with another; ERR_INVALID: the subnet is not of private addresses.
  * Until then, and after a close, all other verbs but close are ERR_CONFLICT. *ret_mtu: of the
@@ -58,6 +59,12 @@ int host_net_refresh(struct host *host, unsigned *ret_mtu, struct err *err);
 /* Removes all that open, tap_open and attach have made, and sets each sysctl back. Guests that run
  * lose their network. 0 when there was nothing. */
 int host_net_close(struct host *host, struct err *err);
+
+/* Sockets for a nameserver that guests reach: bound to port 53 of the gateway's IPv4 address, UDP
+ * and TCP, which listens, then the same of IPv6, or -1 where the host has none. The caller's.
+ * ERR_CONFLICT: somebody has the port. */
+#define HOST_DNS_SOCKETS 4
+int host_net_dns(struct host *host, int ret_fds[HOST_DNS_SOCKETS], struct err *err);
 
 /* Makes the TAP, or opens one that is there and that no VMM has: up, without addresses of guests.
  * *ret_fd is the caller's, for one queue with vnet headers, as QEMU's -netdev tap,fd= takes it.

@@ -21,6 +21,7 @@ void net_free(struct net *n);
 int net_open(struct net *n, const struct host_subnet *subnet, unsigned *ret_mtu, struct err *err);
 int net_refresh(struct net *n, unsigned *ret_mtu, struct err *err);
 int net_close(struct net *n, struct err *err);
+int net_dns(struct net *n, int ret_fds[HOST_DNS_SOCKETS], struct err *err);
 int net_tap_open(struct net *n, unsigned tap, int *ret_fd, struct err *err);
 int net_tap_delete(struct net *n, const unsigned *taps, size_t count, struct err *err);
 int net_tap_list(struct net *n, unsigned **ret_taps, size_t *ret_count, struct err *err);

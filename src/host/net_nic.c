@@ -5,8 +5,10 @@
 #include "host/net_priv.h"
 #include "sys/conntrack.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/ether.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* The four of a guest: routes from the gateway's addresses (else the kernel takes the uplink's),
@@ -124,6 +126,117 @@ int net_attach(struct net *n, const struct host_nic *nic, struct err *err)
     r = attach_locked(n, nic, err);
     pthread_mutex_unlock(&n->mutex);
     return r;
+}
+
+/* What another helper has attached ------------------------------------------------------------- */
+
+struct seen {
+    struct net *n;
+    const bool *there;
+    struct nft_element *stale; /* of no TAP that there is */
+    size_t stale_count;
+    enum nft_family family;
+    const char *set;
+    bool is_map; /* of marks */
+};
+
+/* The number in a key that begins with a TAP's name; -1: it is none. */
+static int tap_of_key(const uint8_t *key)
+{
+    char name[IFNAMSIZ + 1] = "", again[HOST_TAP_NAME_SIZE];
+    uint64_t tap;
+
+    memcpy(name, key, IFNAMSIZ);
+    if (!str_starts_with(name, HOST_TAP_PREFIX) ||
+        str_to_u64(name + sizeof(HOST_TAP_PREFIX) - 1, HOST_TAPS_MAX - 1, &tap) < 0) {
+        return -1;
+    }
+    net_tap_name((unsigned)tap, again);
+    return str_eq(name, again) ? (int)tap : -1;
+}
+
+static void note_stale(struct seen *s, unsigned tap, const uint8_t *key, size_t len)
+{
+    struct nft_element *e;
+
+    s->stale = reallocarray(s->stale, s->stale_count + 1, sizeof(*s->stale));
+    if (!s->stale) {
+        abort();
+    }
+    e = &s->stale[s->stale_count++];
+    *e = (struct nft_element){.family = s->family,
+                              .table = NET_TABLE,
+                              .set = s->set,
+                              .key_len = len,
+                              .data = s->is_map ? NET_MARK + tap : 0,
+                              .remove = true};
+    memcpy(e->key, key, len);
+}
+
+static void on_key(const uint8_t *key, size_t len, void *arg)
+{
+    struct seen *s = arg;
+    int tap = len < IFNAMSIZ || len > NFT_KEY_MAX ? -1 : tap_of_key(key);
+    struct host_nic *nic;
+    uint32_t ipv4;
+
+    if (tap < 0) {
+        return; /* none of ours */
+    }
+    if (!s->there[tap]) {
+        note_stale(s, (unsigned)tap, key, len);
+        return;
+    }
+    nic = &s->n->nics[tap];
+    if (len == IFNAMSIZ + sizeof(ipv4)) {
+        memcpy(&ipv4, key + IFNAMSIZ, sizeof(ipv4));
+        nic->tap = (unsigned)tap;
+        nic->ipv4 = ntohl(ipv4);
+    } else if (len == IFNAMSIZ + sizeof(nic->ipv6)) {
+        memcpy(nic->ipv6, key + IFNAMSIZ, sizeof(nic->ipv6));
+    } else if (!s->is_map) {
+        nic->nat = true;
+    }
+}
+
+static int remove_stale(struct seen *s)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < s->stale_count && r == 0; i += NFT_ELEMENTS_MAX) {
+        size_t left = s->stale_count - i;
+
+        r = nft_change(s->n->filter, s->stale + i,
+                       left < NFT_ELEMENTS_MAX ? left : NFT_ELEMENTS_MAX);
+    }
+    return r;
+}
+
+int net_see_nics(struct net *n, const bool *there, struct err *err)
+{
+    static const struct {
+        enum nft_family family;
+        const char *set;
+        bool is_map;
+    } sets[] = {{NFT_INET, "guard4", false},
+                {NFT_INET, "guard6", false},
+                {NFT_INET, "nat", false},
+                {NFT_ARP, "guard4", false},
+                {NFT_INET, "marks", true}};
+    struct seen s = {.n = n, .there = there};
+    int r = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(sets) && r == 0; i++) {
+        s.family = sets[i].family;
+        s.set = sets[i].set;
+        s.is_map = sets[i].is_map;
+        r = nft_each(n->filter, s.family, NET_TABLE, s.set, on_key, &s);
+    }
+    if (r == 0) {
+        r = remove_stale(&s);
+    }
+    free(s.stale);
+    return r < 0 ? net_refused(n->filter, r, err, "cannot see who is in the rules for VMs") : 0;
 }
 
 /* The guard first: from then on nothing of it comes in. */

@@ -70,8 +70,9 @@ int net_refused(const struct netlink *nl, int r, struct err *err, const char *fm
 /* ERR_CONFLICT unless it is open. */
 int net_need_open(const struct net *n, struct err *err);
 
-/* net_lock.c: one daemon per network namespace. */
-int net_lock(int *ret_fd, struct err *err);
+/* net_lock.c: one daemon per network namespace. That of a daemon before this one, by its runtime
+ * directory, is given the time to end. */
+int net_lock(const char *runtime_dir, int *ret_fd, struct err *err);
 
 /* net_subnet.c: ERR_CONFLICT with whose the subnet is. */
 int net_check_free(struct net *n, const struct host_subnet *subnet, struct err *err);
@@ -80,10 +81,10 @@ int net_put_subnet(struct net *n, const struct host_subnet *subnet, struct err *
 /* Removes ours, whatever subnet they are of, but those of `but` (or NULL). */
 int net_drop_subnets(struct net *n, const struct host_subnet *but, struct err *err);
 
-/* net_rules.c: loads both tables, in the place of what is there; the text of them, which the caller
- * frees. */
-int net_load_rules(struct net *n, const struct host_subnet *subnet, struct err *err);
-char *net_rules_text(const struct host_subnet *subnet);
+/* net_rules.c: loads both tables, in the place of what is there, unless that is the same: then it
+ * is kept, with its elements. */
+int net_load_rules(struct net *n, const struct host_subnet *subnet, bool *ret_kept,
+                   struct err *err);
 int net_drop_rules(struct net *n, struct err *err);
 /* A key of an interface's name and (len > 0) an address. */
 struct nft_element net_element(enum nft_family family, const char *set, const char *interface,
@@ -103,4 +104,6 @@ int net_see_taps(struct net *n, bool *ret_there, struct err *err);
 int net_delete_taps(struct net *n, const unsigned *taps, size_t count, struct err *err);
 
 /* net_nic.c */
+/* Who is attached by what the tables have: n->nics. Elements of TAPs that are not there go. */
+int net_see_nics(struct net *n, const bool *there, struct err *err);
 int net_detach_nic(struct net *n, const struct host_nic *nic, struct err *err);

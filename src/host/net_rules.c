@@ -1,19 +1,23 @@
 /*
  * The two tables of ours, `inet banger` and `arp banger`. A VM is elements of their sets and no
  * rule (docs/ARCHITECTURE.md, "Network"). They are loaded by nft once; what changes later goes by
- * sys/nft.h. No `policy` of theirs drops: what is not from or to our TAPs is not our business.
+ * sys/nft.h, and a daemon that finds those of the same text leaves them and their elements as they
+ * are: packets go on. No `policy` of theirs drops: what is not from or to our TAPs is not our
+ * business.
  */
 #include "base/buf.h"
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/str.h"
+#include "host/host_priv.h"
 #include "host/net_priv.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
@@ -21,6 +25,7 @@
 
 #define NFT_DEADLINE_MS 20000
 #define COMPLAINT_MAX 400U
+#define MARK_SIZE 32
 
 /*
  * Order matters in these:
@@ -118,7 +123,7 @@ static const char *address_text(const struct rtnl_prefix *p, char ret[INET6_ADDR
     return ret;
 }
 
-char *net_rules_text(const struct host_subnet *s)
+static char *make_text(const struct host_subnet *s)
 {
     struct rtnl_prefix four = net_gateway4(s), six = net_gateway6(s);
     struct rtnl_prefix subnet4 = net_subnet4(s), subnet6 = net_subnet6(s);
@@ -147,6 +152,12 @@ char *net_rules_text(const struct host_subnet *s)
                       address_text(&four, gateway4), address_text(&six, gateway6),
                       rtnl_prefix_text(&subnet4, text4), rtnl_prefix_text(&subnet6, text6),
                       NET_DNS_PORT, HOST_TAPS_MAX, NET_FLOWS_MAX, tables);
+}
+
+/* Named after the text, so that tables of another text, or for another subnet, do not have it. */
+static void mark_of(const char *text, char ret_mark[MARK_SIZE])
+{
+    (void)snprintf(ret_mark, MARK_SIZE, "rules_%016llx", (unsigned long long)host_hash(text));
 }
 
 /* nft ------------------------------------------------------------------------------------------ */
@@ -213,16 +224,28 @@ static int run_nft(struct net *n, const char *program, const char *text, struct 
     return r == 0 ? 0 : complain(out, err);
 }
 
-int net_load_rules(struct net *n, const struct host_subnet *subnet, struct err *err)
+int net_load_rules(struct net *n, const struct host_subnet *subnet, bool *ret_kept, struct err *err)
 {
-    _cleanup_free_ char *program = find_nft();
-    _cleanup_free_ char *text = net_rules_text(subnet);
+    _cleanup_free_ char *text = make_text(subnet), *all = NULL, *program = NULL;
+    char mark[MARK_SIZE];
+    int r;
 
+    mark_of(text, mark);
+    r = nft_has_set(n->filter, NFT_INET, NET_TABLE, mark);
+    if (r < 0) {
+        return net_refused(n->filter, r, err, "cannot look for the rules for VMs");
+    }
+    *ret_kept = r == 1;
+    if (*ret_kept) {
+        return 0;
+    }
+    all = x_asprintf("%stable inet banger {\n    set %s { type ifname; }\n}\n", text, mark);
+    program = find_nft();
     if (!program) {
         (void)err_set(err, ERR_UNSUPPORTED, "'nft' is not installed, which VMs' networks need");
         return err_hint(err, "install nftables (apt-get install nftables)");
     }
-    return run_nft(n, program, text, err);
+    return run_nft(n, program, all, err);
 }
 
 int net_drop_rules(struct net *n, struct err *err)

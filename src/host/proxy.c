@@ -211,6 +211,20 @@ static int proxy_net_close(struct host *host, struct err *err)
     return ask_verb(host, WIRE_NET_CLOSE, &reply, err);
 }
 
+static int proxy_net_dns(struct host *host, int ret_fds[HOST_DNS_SOCKETS], struct err *err)
+{
+    _cleanup_buf_ struct buf request = {.max = WIRE_REQUEST_MAX};
+    struct wire_reply reply;
+    size_t count = HOST_DNS_SOCKETS;
+
+    for (size_t i = 0; i < HOST_DNS_SOCKETS; i++) {
+        ret_fds[i] = -1;
+    }
+    return wire_put_plain(&request, WIRE_NET_DNS) < 0
+               ? err_set(err, ERR_INTERNAL, "no room")
+               : ask((struct proxy *)host, &request, NULL, 0, &reply, ret_fds, &count, err);
+}
+
 static int proxy_tap_open(struct host *host, unsigned tap, int *ret_fd, struct err *err)
 {
     _cleanup_buf_ struct buf request = {.max = WIRE_REQUEST_MAX};
@@ -306,6 +320,7 @@ static const struct host_ops proxy_ops = {
     .net_open = proxy_net_open,
     .net_refresh = proxy_net_refresh,
     .net_close = proxy_net_close,
+    .net_dns = proxy_net_dns,
     .tap_open = proxy_tap_open,
     .tap_delete = proxy_tap_delete,
     .tap_list = proxy_tap_list,

@@ -248,6 +248,7 @@ int wire_parse(const uint8_t *packet, size_t len, struct wire_request *ret)
     case WIRE_STATUS:
     case WIRE_NET_REFRESH:
     case WIRE_NET_CLOSE:
+    case WIRE_NET_DNS:
     case WIRE_TAP_LIST:
         break;
     case WIRE_LAUNCH:

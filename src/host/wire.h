@@ -24,6 +24,7 @@ enum wire_verb {
     WIRE_NET_OPEN,
     WIRE_NET_REFRESH,
     WIRE_NET_CLOSE,
+    WIRE_NET_DNS,
     WIRE_TAP_OPEN,
     WIRE_TAP_DELETE,
     WIRE_TAP_LIST,
@@ -47,8 +48,8 @@ struct wire_request {
     size_t tap_count;
 };
 
-/* Appends a request; -ENOBUFS when it is too large. put_plain: of STATUS, NET_REFRESH, NET_CLOSE
- * and TAP_LIST, which have no more to say. */
+/* Appends a request; -ENOBUFS when it is too large. put_plain: of STATUS, NET_REFRESH,
+ * NET_CLOSE, NET_DNS and TAP_LIST, which have no more to say. */
 int wire_put_plain(struct buf *b, enum wire_verb verb);
 int wire_put_launch(struct buf *b, const struct host_launch *params);
 /* KILL, PSS (disk_bytes is 0) or ALLOW_DISK. */
@@ -65,7 +66,8 @@ int wire_put_nic(struct buf *b, enum wire_verb verb, const struct host_nic *nic)
 int wire_parse(const uint8_t *packet, size_t len, struct wire_request *ret);
 
 /* The reply; with a started VMM come two descriptors: its pidfd, and a pipe that struct wire_exit
- * can be read from when it has ended. With TAP_OPEN comes the TAP's. */
+ * can be read from when it has ended. With TAP_OPEN comes the TAP's, with
+ * NET_DNS two or four. */
 struct wire_reply {
     int32_t result; /* 0, or -1 with err */
     struct host_status status;

@@ -202,6 +202,7 @@ static int like_row(const struct template *one, struct vm_row *ret, struct err *
         .vcpus = (unsigned)json_int(o, "vcpus", 1),
         .memory_mib = (uint64_t)json_int(o, "memory_mib", 0),
         .disk_bytes = (uint64_t)json_int(o, "disk_bytes", 0),
+        .own_init = str_eq(json_str(o, "init", ""), VM_INIT_IMAGE),
     };
     memcpy(ret->image_name, one->row.image_name, sizeof(ret->image_name));
     memcpy(ret->image_digest, one->row.image_digest, sizeof(ret->image_digest));

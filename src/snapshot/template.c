@@ -353,7 +353,9 @@ static void take(void *arg, const struct vm_row *row, struct cancel *cancel, str
         discard(t, one, why);
         template_drain(t);
     } else if (template_open_fork(t, one, cancel, ret, &err) == 0) {
-        (void)template_take_member(t, one, ret->member);
+        if (vms_pool_fits(t->params.vms, row)) {
+            (void)template_take_member(t, one, ret->member);
+        }
         (void)snprintf(why, STORE_WHY_SIZE, "template %.12s", id);
         note_used(t, one);
         template_pool_look(t);

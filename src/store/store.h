@@ -73,6 +73,7 @@ struct vm_phase {
 enum object_kind {
     OBJECT_STATE_DIR, /* in the state directory: data disk and console; name: the VM's id */
     OBJECT_RUN_DIR,   /* in the runtime directory: sockets, log; name: the VM's id */
+    OBJECT_TAP,       /* its network card's end on the host; name: the TAP's number */
     OBJECT_PROCESS,   /* the VMM; name: PID:START-TICKS */
     OBJECT_KIND_COUNT,
 };
@@ -113,7 +114,9 @@ struct vm_row {
     /* What the last run was started with; 0 = not known. */
     unsigned run_vcpus;
     uint64_t run_memory_mib, run_disk_bytes;
-    bool own_init; /* PID 1 is the image's, not the agent */
+    bool own_init;     /* PID 1 is the image's, not the agent */
+    char net_mode[8];  /* "nat" or "none" */
+    unsigned net_slot; /* its place in the address plan (net/net.h); 0 = it has none */
     bool auto_remove;
     bool held; /* created on a connection that holds it: an auto_remove VM goes with its client */
     int64_t created_ms, started_ms;
@@ -139,6 +142,8 @@ struct vm_row {
 
 #define VM_INIT_IMAGE "image"
 #define VM_RESTART_NO "no"
+#define VM_NET_NONE "none"
+#define VM_NET_NAT "nat"
 const char *vm_init_name(const struct vm_row *row); /* "agent" or "image" */
 
 void vm_row_copy(struct vm_row *to, const struct vm_row *from); /* `to` is uninitialised */
@@ -173,6 +178,19 @@ struct vm_start {
 /* Those that are kept, oldest first; the caller frees the array. */
 int store_vm_starts(struct store *s, const char *id, struct vm_start **ret_starts,
                     size_t *ret_count, struct err *err) EXCLUDES(rank_leaf);
+
+/* ---- the network: which subnets VMs' addresses are of ---- */
+
+struct network_row {
+    uint32_t ipv4; /* host byte order; 0 = none was chosen yet */
+    unsigned ipv4_bits;
+    uint8_t ipv6[16];
+};
+int store_network_get(struct store *s, struct network_row *ret_row, struct err *err)
+    EXCLUDES(rank_leaf);
+/* Durable. */
+int store_network_put(struct store *s, const struct network_row *row, struct err *err)
+    EXCLUDES(rank_leaf);
 
 /* ---- events: what became of VMs, images, kernels and templates, numbered ---- */
 

@@ -8,6 +8,7 @@
 static const char *const kind_names[OBJECT_KIND_COUNT] = {
     [OBJECT_STATE_DIR] = "state_dir",
     [OBJECT_RUN_DIR] = "run_dir",
+    [OBJECT_TAP] = "tap",
     [OBJECT_PROCESS] = "process",
 };
 

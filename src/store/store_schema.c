@@ -160,6 +160,23 @@ const char *const store_migrations[] = {
     " INSERT INTO event (kind, object, name, reason)"
     " VALUES ('template.deleted', old.id, old.image_name, '');"
     "END",
+    /* Networks of VMs: how each is connected, and its place in the address plan. */
+    "CREATE TABLE network ("
+    " one INTEGER PRIMARY KEY CHECK (one = 1), ipv4 INTEGER NOT NULL, ipv4_bits INTEGER NOT NULL,"
+    " ipv6 BLOB NOT NULL) STRICT;"
+    "ALTER TABLE vm ADD COLUMN net_mode TEXT NOT NULL DEFAULT 'none';"
+    "ALTER TABLE vm ADD COLUMN net_slot INTEGER NOT NULL DEFAULT 0;"
+    "CREATE UNIQUE INDEX vm_net_slot ON vm (net_slot) WHERE net_slot > 0;"
+    "DROP TRIGGER vm_set;"
+    "CREATE TRIGGER vm_set AFTER UPDATE ON vm WHEN new.role = '' AND old.role = ''"
+    " AND (old.name <> new.name OR old.labels <> new.labels"
+    " OR old.description <> new.description"
+    " OR old.vcpus <> new.vcpus OR old.memory_mib <> new.memory_mib"
+    " OR old.disk_bytes <> new.disk_bytes OR old.restart <> new.restart"
+    " OR old.autostart <> new.autostart OR old.auto_stop_after_ms <> new.auto_stop_after_ms"
+    " OR old.expires_after_ms <> new.expires_after_ms OR old.net_mode <> new.net_mode) BEGIN"
+    " INSERT INTO event (kind, object, name, reason) VALUES ('vm.set', new.id, new.name, '');"
+    "END",
 };
 
 const int store_migration_count = ARRAY_LEN(store_migrations);

@@ -27,7 +27,7 @@ static const struct check checks[] = {
      NULL},
     {"SELECT 'VM ' || vm.name || ' (' || substr(vm.id, 1, 12) || ') has an object of unknown kind:"
      " ' || o.kind FROM object o JOIN vm ON vm.id = o.vm_id"
-     " WHERE o.kind NOT IN ('state_dir', 'run_dir', 'process')",
+     " WHERE o.kind NOT IN ('state_dir', 'run_dir', 'tap', 'process')",
      NULL},
     {"SELECT 'VM ' || vm.name || ' (' || substr(vm.id, 1, 12) || ') is ' || vm.state"
      " || ' and has a ' || o.kind || ' in the ledger' FROM object o JOIN vm ON vm.id = o.vm_id"

@@ -110,11 +110,11 @@ static unsigned read_timeline(const char *text, struct vm_phase phases[STORE_PHA
     " disk_bytes, auto_remove, created_ms, started_ms, exit_code, exit_signal, timeline, labels,"  \
     " held, description, run_vcpus, run_memory_mib, run_disk_bytes, init, restart, restart_count," \
     " autostart, auto_stop_after_ms, expires_after_ms, expires_ms, host_boot, role, template_id,"  \
-    " start_why"
+    " start_why, net_mode, net_slot"
 #define VM_VALUES                                                                                  \
     "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,"   \
     " ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37,"        \
-    " ?38, ?39, ?40"
+    " ?38, ?39, ?40, ?41, ?42"
 
 static void bind_row(sqlite3_stmt *stmt, const struct vm_row *row)
 {
@@ -161,6 +161,9 @@ static void bind_row(sqlite3_stmt *stmt, const struct vm_row *row)
     sqlite3_bind_text(stmt, n++, role_names[row->role], -1, SQLITE_STATIC);
     sqlite3_bind_text(stmt, n++, row->template_id, -1, SQLITE_TRANSIENT);
     sqlite3_bind_text(stmt, n++, row->start_why, -1, SQLITE_TRANSIENT);
+    sqlite3_bind_text(stmt, n++, row->net_mode[0] ? row->net_mode : VM_NET_NONE, -1,
+                      SQLITE_TRANSIENT);
+    sqlite3_bind_int(stmt, n++, (int)row->net_slot);
 }
 
 static void read_row(sqlite3_stmt *stmt, struct vm_row *row)
@@ -212,6 +215,8 @@ static void read_row(sqlite3_stmt *stmt, struct vm_row *row)
     row->role = role_from_name(role);
     store_column_text(stmt, c++, row->template_id, sizeof(row->template_id));
     store_column_text(stmt, c++, row->start_why, sizeof(row->start_why));
+    store_column_text(stmt, c++, row->net_mode, sizeof(row->net_mode));
+    row->net_slot = (unsigned)sqlite3_column_int(stmt, c++);
 }
 
 static int insert_locked(struct store *s, const struct vm_row *row, struct err *err)

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <assert.h>
+#include <errno.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
@@ -78,6 +79,83 @@ int nft_delete_table(struct netlink *n, enum nft_family family, const char *name
     m = put(n, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_DELTABLE, NLM_F_ACK, family, 0,
             NETLINK_MAY_BE_GONE);
     mnl_attr_put_strz(m, NFTA_TABLE_NAME, name);
+    put_edge(n, NFNL_MSG_BATCH_END);
+    return netlink_run(n);
+}
+
+static int ignore(const struct nlmsghdr *m, void *arg)
+{
+    (void)m;
+    (void)arg;
+    return 0;
+}
+
+int nft_has_set(struct netlink *n, enum nft_family family, const char *table, const char *set)
+{
+    struct nlmsghdr *m = put_nft(n, NFT_MSG_GETSET, 0, family);
+    int r;
+
+    mnl_attr_put_strz(m, NFTA_SET_TABLE, table);
+    mnl_attr_put_strz(m, NFTA_SET_NAME, set);
+    r = netlink_ask(n, ignore, NULL);
+    return r == -ENOENT ? 0 : r < 0 ? r : 1;
+}
+
+struct key_call {
+    nft_key_fn fn;
+    void *arg;
+};
+
+/* NFTA_SET_ELEM_KEY of one element. */
+static void take_key(const struct nlattr *element, const struct key_call *call)
+{
+    const struct nlattr *part, *value;
+
+    netlink_each_in (part, element) {
+        if (mnl_attr_get_type(part) != NFTA_SET_ELEM_KEY) {
+            continue;
+        }
+        netlink_each_in (value, part) {
+            if (mnl_attr_get_type(value) == NFTA_DATA_VALUE) {
+                call->fn(mnl_attr_get_payload(value), mnl_attr_get_payload_len(value), call->arg);
+            }
+        }
+    }
+}
+
+static int on_elements(const struct nlmsghdr *m, void *arg)
+{
+    const struct nlattr *attr, *element;
+
+    netlink_each (attr, m, sizeof(struct nfgenmsg)) {
+        if (mnl_attr_get_type(attr) == NFTA_SET_ELEM_LIST_ELEMENTS) {
+            netlink_each_in (element, attr) {
+                take_key(element, arg);
+            }
+        }
+    }
+    return 0;
+}
+
+int nft_each(struct netlink *n, enum nft_family family, const char *table, const char *set,
+             nft_key_fn fn, void *arg)
+{
+    struct key_call call = {fn, arg};
+    struct nlmsghdr *m = put_nft(n, NFT_MSG_GETSETELEM, NLM_F_DUMP, family);
+
+    mnl_attr_put_strz(m, NFTA_SET_ELEM_LIST_TABLE, table);
+    mnl_attr_put_strz(m, NFTA_SET_ELEM_LIST_SET, set);
+    return netlink_ask(n, on_elements, &call);
+}
+
+int nft_empty(struct netlink *n, enum nft_family family, const char *table, const char *set)
+{
+    struct nlmsghdr *m;
+
+    put_edge(n, NFNL_MSG_BATCH_BEGIN);
+    m = put_nft(n, NFT_MSG_DELSETELEM, NLM_F_ACK, family);
+    mnl_attr_put_strz(m, NFTA_SET_ELEM_LIST_TABLE, table);
+    mnl_attr_put_strz(m, NFTA_SET_ELEM_LIST_SET, set);
     put_edge(n, NFNL_MSG_BATCH_END);
     return netlink_run(n);
 }

@@ -33,5 +33,16 @@ struct nft_element {
 /* All or nothing; n is of NETLINK_NETFILTER. 0 or -errno. */
 int nft_change(struct netlink *n, const struct nft_element *elements, size_t count);
 
+/* 1 = there is one, 0 = there is none, or -errno. */
+int nft_has_set(struct netlink *n, enum nft_family family, const char *table, const char *set);
+
+/* Calls fn with the key of each element. */
+typedef void (*nft_key_fn)(const uint8_t *key, size_t len, void *arg);
+int nft_each(struct netlink *n, enum nft_family family, const char *table, const char *set,
+             nft_key_fn fn, void *arg);
+
+/* Takes all elements out of a set. */
+int nft_empty(struct netlink *n, enum nft_family family, const char *table, const char *set);
+
 /* Deletes a table with all that is in it; one that is not there is fine. */
 int nft_delete_table(struct netlink *n, enum nft_family family, const char *name);

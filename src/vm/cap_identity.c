@@ -7,13 +7,11 @@
 
 #define HOSTNAME_MS 5000
 
-static int add_identity(const struct vm_hook *h, struct guest_configure *c, struct err *err)
+void vm_tell_identity(const struct vm_hook *h, struct guest_configure *c)
 {
-    (void)err;
     c->hostname = h->row->name;
     c->machine_id = h->row->id;
     c->time_ns = (uint64_t)h->vms->seams.clock->real_ms() * 1000000;
-    return 0;
 }
 
 /* The kernel makes its boot id once, and a fork's did that before it was saved. A template's
@@ -26,7 +24,9 @@ static int add_boot_id(const struct vm_hook *h, struct guest_configure *c, struc
         id_generate_uuid(h->vms->seams.random, boot_id);
         c->boot_id = *h->state = boot_id;
     }
-    return add_identity(h, c, err);
+    (void)err;
+    vm_tell_identity(h, c);
+    return 0;
 }
 
 static int forget(void *state, struct err *err)
@@ -41,8 +41,8 @@ static int tell_guest(const struct vm_hook *h, struct err *err)
     struct guest_configure c = {0};
     _cleanup_vm_run_ struct vm_run *run = vm_run_get_awake(h->vms, h->row->id, err);
 
-    return run && add_identity(h, &c, err) == 0
-               ? guest_link_configure(run->link, &c, h->cancel, clock_mono_ms() + HOSTNAME_MS, err)
+    vm_tell_identity(h, &c);
+    return run ? guest_link_configure(run->link, &c, h->cancel, clock_mono_ms() + HOSTNAME_MS, err)
                : -1;
 }
 

@@ -99,7 +99,7 @@ struct vm_capability {
 /* Those that there are; ends with NULL. */
 extern const struct vm_capability *const vm_capabilities[];
 extern const struct vm_capability vm_cap_disks, vm_cap_init, vm_cap_logs, vm_cap_identity,
-    vm_cap_policy, vm_cap_stats;
+    vm_cap_net, vm_cap_policy, vm_cap_stats;
 
 /* ---- running them: `list` ends with NULL, each function is for the hook of its name ---- */
 

@@ -45,12 +45,17 @@ struct vm_seams {
                          struct err *err);
 };
 
+/* VMs' names are below it. */
+#define VM_DOMAIN "vm"
+
 struct vms_params {
     struct store *store;
     struct image_registry *images;
     struct space *space;
     const struct vmm_ops *vmm; /* of VMs that name none */
     struct host *host;         /* who starts VMMs */
+    struct nets *net;          /* networks of VMs; NULL = there are none */
+    struct dns *dns;           /* their names; NULL = they have none */
     const char *fakevmm_path;  /* of the fake VMM; NULL = VMs that name it are refused */
     struct loop *control_loop; /* VMM events, timers */
     struct loop *guest_loop;   /* agent links and clients */
@@ -133,6 +138,8 @@ struct vm_saved {
 int vms_save_new(struct vms *v, const struct vm_row *like, struct op *op, struct vm_saved *saved,
                  struct err *err) EXCLUDES(rank_vm);
 
+/* Whether a member of a pool can become a VM like that row. */
+bool vms_pool_fits(const struct vms *v, const struct vm_row *row);
 /* Makes a member of a template's pool, for VMs like row: restored, rehearsed, stopped. */
 int vms_pool_add(struct vms *v, const struct vm_row *like, const struct vm_fork *fork,
                  struct cancel *cancel, char ret_id[ID_SIZE], struct err *err) EXCLUDES(rank_vm);

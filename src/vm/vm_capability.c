@@ -6,8 +6,8 @@
 #include <assert.h>
 
 const struct vm_capability *const vm_capabilities[] = {
-    &vm_cap_disks,  &vm_cap_init,  &vm_cap_logs, &vm_cap_identity,
-    &vm_cap_policy, &vm_cap_stats, NULL,
+    &vm_cap_disks, &vm_cap_init,   &vm_cap_logs,  &vm_cap_identity,
+    &vm_cap_net,   &vm_cap_policy, &vm_cap_stats, NULL,
 };
 
 void vm_machine_add_word(struct vm_machine *m, const char *word)

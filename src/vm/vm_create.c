@@ -216,6 +216,9 @@ static int resolve(struct create *c, struct err *err)
     row->description = x_strdup(api_str(p, "description"));
     row->auto_remove = api_flag(p, "auto_remove");
     row->own_init = str_eq(api_str(p, "init"), VM_INIT_IMAGE);
+    if (vm_choose_net(c->v, api_str(p, "net") ?: "auto", row, err) < 0) {
+        return -1;
+    }
     row->held = c->hold != NULL;
     row->exit_code = -1;
     row->labels = labels ? json_print(labels) : x_strdup("{}");
@@ -263,11 +266,17 @@ static int reserve(struct create *c, struct err *err)
     struct vms *v = c->v;
     int r = 0;
 
+    if (vm_take_slot(v, &c->row, err) < 0) {
+        return -1;
+    }
     create_lock(&v->create);
     vm_name_and_date(v, &c->row, c->named);
     enter_objects(c);
     r = store_vm_insert(v->params.store, &c->row, err);
-    if (r == 0) {
+    if (r < 0) {
+        vm_give_slot(v, &c->row);
+        c->row.net_slot = 0;
+    } else {
         leaf_lock(&v->table);
         (void)vm_add_locked(v, &c->row);
         vm_changed_locked(v);
@@ -557,6 +566,7 @@ static void begin_again(struct create *c, const char *id)
     c->row.incarnation = 0;
     c->row.template_id[0] = '\0';
     c->row.object_count = 0;
+    c->row.net_slot = 0; /* it went with the row */
 }
 
 /* When there is something wrong with the template's disk it boots. */

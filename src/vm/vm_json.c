@@ -3,6 +3,7 @@
 #include "base/str.h"
 #include "vm/vm_priv.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 
 /* More than any VM needs: 64 labels of 320 bytes, each of which may be written as six. */
@@ -52,13 +53,26 @@ static void write_labels(struct api_writer *w, const char *text)
     api_write_json(w, "labels", labels);
 }
 
-static void write_network(struct api_writer *w)
+static void write_network(const struct vms *v, const struct vm_row *row, struct api_writer *w)
 {
+    char ipv4[INET_ADDRSTRLEN], ipv6[INET6_ADDRSTRLEN], name[sizeof(row->name) + 8] = "";
+    bool nat = vm_has_nat(row) && v->params.net && !nets_why_not(v->params.net);
+
     api_write_open(w, "network");
-    api_write_str(w, "mode", "none");
-    api_write_null(w, "ipv4");
-    api_write_null(w, "ipv6");
-    api_write_null(w, "dns_name");
+    api_write_str(w, "mode", nat ? VM_NET_NAT : VM_NET_NONE);
+    if (nat) {
+        struct host_nic nic = nets_slot_nic(v->params.net, row->net_slot);
+        struct in_addr in = {.s_addr = htonl(nic.ipv4)};
+
+        (void)inet_ntop(AF_INET, &in, ipv4, sizeof(ipv4));
+        (void)inet_ntop(AF_INET6, nic.ipv6, ipv6, sizeof(ipv6));
+    }
+    api_write_str(w, "ipv4", nat ? ipv4 : NULL);
+    api_write_str(w, "ipv6", nat ? ipv6 : NULL);
+    if (nat && v->params.dns) {
+        (void)snprintf(name, sizeof(name), "%s." VM_DOMAIN, row->name);
+    }
+    api_write_str(w, "dns_name", name[0] ? name : NULL);
     api_write_open_list(w, "ports");
     api_write_close_list(w);
     api_write_close(w);
@@ -138,7 +152,8 @@ static void write_start(struct api_writer *w, const struct vm_row *row)
     api_write_close(w);
 }
 
-void vm_row_write(const struct vm_row *row, unsigned sessions, struct api_writer *w)
+void vm_row_write(const struct vms *v, const struct vm_row *row, unsigned sessions,
+                  struct api_writer *w)
 {
     api_write_open(w, NULL);
     api_write_str(w, "id", row->id);
@@ -157,7 +172,7 @@ void vm_row_write(const struct vm_row *row, unsigned sessions, struct api_writer
     api_write_str(w, "init", vm_init_name(row));
     api_write_str(w, "description", row->description);
     write_labels(w, row->labels);
-    write_network(w);
+    write_network(v, row, w);
     api_write_int(w, "sessions", sessions);
     write_time(w, "created_at", row->created_ms);
     write_time(w, "started_at", row->started_ms);
@@ -176,14 +191,15 @@ void vm_row_write(const struct vm_row *row, unsigned sessions, struct api_writer
     api_write_close(w);
 }
 
-int vm_row_json(const struct vm_row *row, unsigned sessions, json_t **ret, struct err *err)
+int vm_row_json(const struct vms *v, const struct vm_row *row, unsigned sessions, json_t **ret,
+                struct err *err)
 {
     _cleanup_buf_ struct buf text;
     struct api_writer w;
 
     buf_init(&text, VM_JSON_MAX);
     api_write_begin(&w, &text, api_method_find("vm.show"), NULL);
-    vm_row_write(row, sessions, &w);
+    vm_row_write(v, row, sessions, &w);
     if (api_write_end(&w, err) < 0) {
         log_error("%s", err->message);
         return -1;

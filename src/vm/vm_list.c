@@ -59,7 +59,7 @@ static bool write_row(struct vms *v, const struct vm_row *row, struct api_writer
     unsigned sessions =
         api_write_wants(w, "sessions") ? session_count_running(v->sessions, row->id) : 0;
 
-    vm_row_write(row, sessions, w);
+    vm_row_write(v, row, sessions, w);
     return api_write_fits(w);
 }
 

@@ -86,6 +86,7 @@ static int merge_row(struct vms *v, struct vm_row *row, struct err *err)
     row->run_vcpus = member.run_vcpus;
     row->run_memory_mib = member.run_memory_mib;
     row->run_disk_bytes = member.run_disk_bytes;
+    row->net_slot = member.net_slot;
     memcpy(row->accel, member.accel, sizeof(row->accel));
     memcpy(row->accel_why, member.accel_why, sizeof(row->accel_why));
     memcpy(row->vmm_version, member.vmm_version, sizeof(row->vmm_version));
@@ -168,5 +169,6 @@ int vm_pool_wake(struct vms *v, const struct vm_row *row, struct op *op, struct 
         return -1;
     }
     w.configure_ms = clock_mono_ms() - awake_ms;
+    vm_publish_name(v, row);
     return vm_update(v, row->id, set_awake, &w, err);
 }

@@ -5,7 +5,9 @@
 #include "base/thread.h"
 #include "boot/cmdline.h"
 #include "codec/api_write.h"
+#include "dns/dns.h"
 #include "guest/link.h"
+#include "net/net.h"
 #include "vm/boot_slots.h"
 #include "vm/capability.h"
 #include "vm/console.h"
@@ -405,6 +407,26 @@ char *vm_log_tail(const struct vms *v, const char *id, const char *name, size_t 
 /* A reference, or NULL when there is no such VM. */
 struct log_file *vm_log_get(struct vms *v, const char *id, const char *name);
 
+/* ---- cap_identity.c ---- */
+/* Name, id and time, for a guest that has its boot id. */
+void vm_tell_identity(const struct vm_hook *h, struct guest_configure *c);
+
+/* ---- cap_net.c ---- */
+bool vm_has_nat(const struct vm_row *row);
+/* Whether machines have a network card here. */
+bool vm_has_cards(const struct vms *v);
+/* Fills in row->net_mode; wanted: "auto", "nat" or "none". ERR_UNSUPPORTED. */
+int vm_choose_net(const struct vms *v, const char *wanted, struct vm_row *row, struct err *err);
+/* A place in the address plan for a VM that is going to be stored; and of one that is not any more.
+ */
+int vm_take_slot(struct vms *v, struct vm_row *row, struct err *err);
+void vm_give_slot(struct vms *v, const struct vm_row *row);
+/* Its name leads to it from now on, if it is connected. */
+void vm_publish_name(struct vms *v, const struct vm_row *row);
+/* Takes its TAP away and gives it to others. */
+int vm_undo_tap(struct vms *v, const struct vm_row *row, const struct vm_object *o,
+                struct err *err);
+
 /* ---- cap_stats.c ---- */
 /* What a process has used; -1: it cannot be told. */
 int64_t vm_cpu_ms(pid_t pid);
@@ -417,8 +439,10 @@ void vm_on_session_event(void *vms, enum session_event event, const char *vm_id,
 
 /* ---- vm_json.c ---- */
 /* The VM object of a row: written, and as a tree of what was written. */
-void vm_row_write(const struct vm_row *row, unsigned sessions, struct api_writer *w);
-int vm_row_json(const struct vm_row *row, unsigned sessions, json_t **ret, struct err *err);
+void vm_row_write(const struct vms *v, const struct vm_row *row, unsigned sessions,
+                  struct api_writer *w);
+int vm_row_json(const struct vms *v, const struct vm_row *row, unsigned sessions, json_t **ret,
+                struct err *err);
 
 /* ---- vm_template.c ---- */
 /* In a virtual machine each cpuid takes as long as a system call or ten. */

@@ -198,6 +198,7 @@ static void take_over(struct vm_row *row, void *arg)
     row->vcpus = from->vcpus;
     row->memory_mib = from->memory_mib;
     row->disk_bytes = from->disk_bytes;
+    memcpy(row->net_mode, from->net_mode, sizeof(row->net_mode));
     memcpy(row->restart, from->restart, sizeof(row->restart));
     row->restart_count = from->restart_count;
     row->autostart = from->autostart;
@@ -325,9 +326,9 @@ static int set_locked(struct vms *v, const char *id, const json_t *params, struc
 static bool asks_for_something(const json_t *params)
 {
     static const char *const fields[] = {
-        "name",      "description",        "labels",          "unlabel",
-        "vcpus",     "memory_mib",         "disk_bytes",      "restart",
-        "autostart", "auto_stop_after_ms", "expires_after_ms"};
+        "name",      "description",        "labels",           "unlabel",
+        "vcpus",     "memory_mib",         "disk_bytes",       "restart",
+        "autostart", "auto_stop_after_ms", "expires_after_ms", "net"};
 
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
         const json_t *value = json_object_get(params, fields[i]);

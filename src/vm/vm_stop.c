@@ -171,6 +171,11 @@ static void forget_entry(struct vms *v, const char *id)
 
 int vm_remove(struct vms *v, const char *id, struct err *err)
 {
+    _cleanup_vm_row_ struct vm_row row = {0};
+
+    if (vm_get_row(v, id, &row, err) < 0) {
+        return -1;
+    }
     /* Said first: a daemon that dies in the middle leaves a VM that the next one goes on
      * deleting, never half of one. */
     if (vm_kill(v, id, VM_REASON_DELETING, err) < 0 && err->code != ERR_NO_SPACE) {
@@ -188,6 +193,7 @@ int vm_remove(struct vms *v, const char *id, struct err *err)
         return -1;
     }
     CRASH_POINT("delete.done");
+    vm_give_slot(v, &row);
     forget_entry(v, id);
     return 0;
 }

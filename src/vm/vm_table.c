@@ -617,7 +617,7 @@ int vms_show(struct vms *v, const char *ref, json_t **ret, struct err *err)
     if (vms_resolve(v, ref, id, err) < 0 || vm_get_row(v, id, &row, err) < 0) {
         return -1;
     }
-    return vm_row_json(&row, session_count_running(v->sessions, id), ret, err);
+    return vm_row_json(v, &row, session_count_running(v->sessions, id), ret, err);
 }
 
 json_t *vms_count_by_state(struct vms *v)

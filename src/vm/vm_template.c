@@ -85,7 +85,7 @@ static int put_machine(json_t *o, struct vms *v, const struct vm_row *row,
                                     .kernel_fd = -1,
                                     .initramfs_fd = -1,
                                     .state_fd = -1,
-                                    .tap_fd = -1}};
+                                    .tap_fd = vm_has_cards(v) ? 0 : -1}};
     _cleanup_free_ char *machine = NULL, *all = NULL;
     char cmdline[CMDLINE_SIZE], digest[SHA256_HEX_SIZE];
 
@@ -149,6 +149,8 @@ int vms_ingredients(struct vms *v, const struct vm_row *row, struct cancel *canc
 
 void vm_hidden_row(struct vms *v, const struct vm_row *like, enum vm_role role, struct vm_row *row)
 {
+    struct err none;
+
     *row = (struct vm_row){
         .role = role,
         .state = VM_CREATED,
@@ -164,6 +166,7 @@ void vm_hidden_row(struct vms *v, const struct vm_row *like, enum vm_role role, 
     (void)snprintf(row->name, sizeof(row->name), "%s", row->id);
     (void)snprintf(row->reason, sizeof(row->reason), VM_REASON_CREATING);
     (void)snprintf(row->restart, sizeof(row->restart), VM_RESTART_NO);
+    (void)vm_choose_net(v, "auto", row, &none); /* takes what there is */
     memcpy(row->image_name, like->image_name, sizeof(row->image_name));
     memcpy(row->image_digest, like->image_digest, sizeof(row->image_digest));
     memcpy(row->kernel_name, like->kernel_name, sizeof(row->kernel_name));

@@ -153,6 +153,7 @@ typedef int (*undo_fn)(struct vms *v, const struct vm_row *row, const struct vm_
 static const undo_fn undo[OBJECT_KIND_COUNT] = {
     [OBJECT_STATE_DIR] = undo_state_dir,
     [OBJECT_RUN_DIR] = undo_run_dir,
+    [OBJECT_TAP] = vm_undo_tap,
     [OBJECT_PROCESS] = undo_process,
 };
 
@@ -188,16 +189,21 @@ int vm_undo(struct vms *v, const char *id, enum vm_undo_scope scope, struct err 
 void vm_row_drop_run(struct vm_row *row)
 {
     vm_row_drop_object(row, OBJECT_PROCESS);
+    vm_row_drop_object(row, OBJECT_TAP);
     vm_row_drop_object(row, OBJECT_RUN_DIR);
 }
 
 void vm_row_enter_run(struct vm_row *row)
 {
     struct vm_object dir = {.kind = OBJECT_RUN_DIR, .incarnation = row->incarnation};
+    struct vm_object tap = {.kind = OBJECT_TAP, .incarnation = row->incarnation};
     struct vm_object process = {.kind = OBJECT_PROCESS, .incarnation = row->incarnation};
 
     vm_row_drop_run(row);
     (void)snprintf(dir.name, sizeof(dir.name), "%s", row->id);
     vm_row_put_object(row, &dir);
+    if (row->net_slot > 0) {
+        vm_row_put_object(row, &tap);
+    }
     vm_row_put_object(row, &process);
 }

@@ -323,6 +323,8 @@ class Instance:
         self.home = self.root / "h"
         self.home.mkdir(mode=0o700)
         self.children = []
+        # What commands begin with, such as what enters a namespace.
+        self.prefix = []
         # Tests may change what commands, and so a daemon they start, find in the environment.
         self.environment = self._environment()
         self.configure(config)
@@ -350,11 +352,14 @@ class Instance:
 
     def configure(self, text):
         """Writes the configuration file; a running daemon does not notice. Where the machine is a
-        guest of this one, no template is made in the background: tests of them ask for it."""
+        guest of this one, no template is made in the background; and VMs have no network: tests of
+        them ask for it."""
         if 'accel = "tcg"' in text and "templates" not in text:
             text += 'templates = "manual"\n'
-        if 'accel = "tcg"' in text and "pool_size" not in text:
+        if 'accel = "tcg"' in text and "\npool_size" not in text:
             text += "pool_size = 0\n"
+        if "network" not in text:
+            text += 'network = "none"\n'
         self.config_file.write_text(text)
 
     # Commands
@@ -370,13 +375,13 @@ class Instance:
 
     def spawn_argv(self, argv, tty=(), size=None, env=None, cwd=None, keep=()):
         """The same with another program, such as a shell."""
-        child = Child(argv, self.environment | (env or {}), cwd or self.home, tty, size, keep)
+        child = Child([*self.prefix, *argv], self.environment | (env or {}), cwd or self.home, tty, size, keep)
         self.children.append(child)
         return child
 
     def run(self, *args, stdin=b"", timeout=60, env=None, cwd=None, program="banger"):
         """Runs a command to its end. Arguments and stdin may be bytes; nothing is checked."""
-        args = [self.program(program), *args]
+        args = [*self.prefix, self.program(program), *args]
         if isinstance(stdin, str):
             stdin = stdin.encode()
         try:

@@ -15,6 +15,7 @@ kept in <build>/test-artifacts/<test>/.
 """
 
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import os
@@ -34,6 +35,7 @@ from steps import SHARED_VM
 
 CACHE = ROOT / ".cache"
 SHARED = "BANGER_TEST_SHARED"
+CLONE_NEWNET = 0x40000000
 TEST_SECONDS = 180
 
 
@@ -53,7 +55,17 @@ def network_state():
     return state
 
 
+def own_network():
+    """A network namespace for this process and all that the tests start, with lo up: what one of
+    them does to it, no other sees, nor does the machine."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if os.geteuid() == 0 and libc.unshare(CLONE_NEWNET) == 0:
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
 def pytest_configure(config):
+    if is_worker(config) or not config.getoption("numprocesses", None):
+        own_network()
     if not is_worker(config):
         # Workers inherit the environment, and so agree on what is prepared once for all of them.
         config.banger_shared = tempfile.mkdtemp(prefix="bgs-", dir="/tmp")

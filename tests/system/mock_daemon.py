@@ -55,7 +55,9 @@ TEMPLATE = {"id": "a1b2c3d4e5f60718293a4b5c6d7e8f90", "image": {"name": "debian"
             "loaded": True, "pool_size": 1, "ready": 1, "uses": 3, "created_at": TIME, "used_at": TIME}
 STATUS = {"pid": 1, "version": "1", "socket": "/run/banger/banger.sock",
           "state_dir": "/var/lib/banger", "dns": None, "web_url": None, "owner": 0,
-          "helper": {"mode": "in process"}, "vms": {"running": 1}, "started_at": TIME}
+          "helper": {"mode": "in process"}, "vms": {"running": 1}, "started_at": TIME,
+          "network": {"mode": "none", "why": "x", "ipv4": None, "ipv6": None, "addresses": 0,
+                      "addresses_used": 0, "taps_ready": 0, "taps_used": 0}}
 CONFIGURATION = {
     "settings": [{"key": "accel", "value": "tcg", "default": "auto", "origin": "file",
                   "source": "/etc/banger/config.toml:1"},

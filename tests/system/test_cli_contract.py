@@ -20,6 +20,7 @@ run [-- COMMAND...]
     --init=INIT(agent|image) --vcpus=N
     -m/--memory=SIZE --disk=SIZE --label=NAME=VALUE --description=TEXT --timeout=TIME
     --restart=POLICY --autostart --auto-stop-after=TIME --expires-after=TIME --cold
+    --net=MODE(auto|nat|none)
 exec VM [[--] COMMAND...]
     -i/--interactive -t/--tty -e/--env=NAME=VALUE -w/--workdir=DIR -u/--user=USER
 cp SRC... DST
@@ -34,7 +35,7 @@ vm create
     --init=INIT(agent|image) --vcpus=N
     -m/--memory=SIZE --disk=SIZE --label=NAME=VALUE --description=TEXT --timeout=TIME
     --restart=POLICY --autostart --auto-stop-after=TIME --expires-after=TIME --no-start --rm
-    --cold
+    --cold --net=MODE(auto|nat|none)
 vm start VM... = start
 vm stop VM... = stop
     -f/--force --timeout=TIME
@@ -49,7 +50,7 @@ vm wait VM... = wait
 vm set VM... = vm update
     --name=NAME --description=TEXT --label=NAME=VALUE --unlabel=NAME --vcpus=N -m/--memory=SIZE
     --disk=SIZE --restart=POLICY --autostart=yes|no(yes|no) --auto-stop-after=TIME
-    --expires-after=TIME --dry-run
+    --expires-after=TIME --net=MODE(nat|none) --dry-run
 vm prune = prune
     --stopped-for=TIME --dry-run
 vm touch VM... = touch
@@ -155,7 +156,7 @@ CALLS = [
       "expires_after_ms": 604800000}, OP, "name"),
     ("run -d -- true", "vm.create.begin",
      {"main": {"command": ["true"], "stdin": "closed"}}, OP, "name"),
-    ("vm create --cold", "vm.create.begin", {"cold": True}, OP, "name"),
+    ("vm create --cold --net nat", "vm.create.begin", {"cold": True, "net": "nat"}, OP, "name"),
     ("run -d --cold -- true", "vm.create.begin",
      {"cold": True, "main": {"command": ["true"], "stdin": "closed"}}, OP, "name"),
     ("vm start a", "vm.start", {"vm": "a"}, VM, "silence"),
@@ -176,6 +177,7 @@ CALLS = [
      "--dry-run a", "vm.set",
      {"vm": "a", "name": "b", "description": "", "labels": {"x": "1", "y": ""}, "unlabel": ["z"],
       "vcpus": 2, "memory_mib": 1024, "disk_bytes": 16 << 30, "dry_run": True}, SET, "lines"),
+    ("vm set --net none a", "vm.set", {"vm": "a", "net": "none"}, SET, "lines"),
     ("vm set --restart no --autostart no --auto-stop-after 0 --expires-after 1d a", "vm.set",
      {"vm": "a", "restart": "no", "autostart": False, "auto_stop_after_ms": 0,
       "expires_after_ms": 86400000}, SET, "lines"),

@@ -10,10 +10,13 @@ import errno
 import itertools
 import os
 import re
+import shutil
+import socket
+import subprocess
 
 import pytest
 from banger import ROOT
-from steps import (QUICK_BOOT, assert_error, call, fake_banger, fake_main_pids, fake_qemu, needs_root,
+from steps import (FAKE_CONFIG, QUICK_BOOT, assert_error, call, fake_banger, fake_main_pids, fake_qemu, needs_root,
                    qemu_main_pids, read_limits, vms)
 
 pytestmark = [pytest.mark.points, pytest.mark.deadline(900)]
@@ -119,6 +122,31 @@ class Faults:
         return now
 
 
+class NetFaults(Faults):
+    """What a VM's network takes of the host, which a fake VM takes, too."""
+
+    points = "host.net*,host.tap*,host.nic*"
+
+    def check_clean(self):
+        now = super().check_clean()
+        running = [vm for vm in now.values() if vm["state"] == "running"]
+        with self.banger.rpc() as rpc:
+            network = rpc.call("daemon.status", {})["result"]["network"]
+        assert network["mode"] == "nat", network
+        assert (network["addresses_used"], network["taps_used"]) == (len(now), len(running))
+        # Those that nobody has go a moment later.
+        while len(taps := [name for _, name in socket.if_nameindex()
+                           if name.startswith("bgr-")]) != len(running):
+            assert self.child.process.poll() is None
+        elements = subprocess.run(["nft", "list", "set", "inet", "banger", "guard4"], check=True,
+                                  capture_output=True, text=True).stdout
+        connected = [vm for vm in running if vm["network"]["mode"] == "nat"]
+        assert set(re.findall(r'"(bgr-\d+)" \.', elements)) <= set(taps)
+        assert set(re.findall(r"\d+\.\d+\.\d+\.\d+", elements)) == {
+            vm["network"]["ipv4"] for vm in connected}
+        return now
+
+
 class QemuFaults(Faults):
     """The same of what a VM in QEMU has and a fake one has not: who starts and ends it, and QMP."""
 
@@ -135,6 +163,15 @@ class QemuFaults(Faults):
 @pytest.fixture
 def faults(make_banger):
     return Faults(fake_banger(make_banger))
+
+
+@pytest.fixture
+def net_faults(make_banger):
+    if os.geteuid() != 0 or not os.path.exists("/dev/net/tun") or not shutil.which("nft"):
+        pytest.skip("networks of VMs need root, /dev/net/tun and nft")
+    banger = fake_banger(make_banger)
+    banger.configure(FAKE_CONFIG.format(silence=20, slots=4) + 'network = "nat"\ntap_pool_size = 0\n')
+    return NetFaults(banger)
 
 
 @pytest.fixture
@@ -311,6 +348,26 @@ def of_set(faults):
     return lambda: None, act, recover
 
 
+def of_net(faults):
+    """Connected or not, as the VM says; then the other way around."""
+    banger = faults.banger
+    faults.create("x")
+    modes = itertools.cycle(("none", "nat"))
+
+    def recover(done):
+        if not done:
+            banger.ok("vm", "set", "x", "--net", "none")
+        banger.ok("vm", "set", "x", "--net", "nat")
+        assert vms(banger)["x"]["network"]["mode"] == "nat"
+        faults.assert_up("x")
+
+    def act():
+        return faults.run("vm", "set", "x", "--net", next(modes)) and \
+            faults.run("vm", "set", "x", "--net", next(modes))
+
+    return lambda: None, act, recover
+
+
 def of_touch(faults):
     banger = faults.banger
     faults.create("x", "--expires-after", "1h")
@@ -442,6 +499,14 @@ def test_any_call_of_an_operation_may_fail(faults, name):
 def test_from_any_call_on_the_disk_may_be_full(faults, name):
     found = fail_each(faults, errno.ENOSPC, *ALL[name](faults), on=True)
     assert len(found) > (0 if name in SHORT else 3)
+
+
+NETWORKS = {"create": of_create, "start": of_start, "stop": of_stop, "delete": of_delete, "net": of_net}
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_any_call_about_a_network_may_fail(net_faults, name):
+    assert len(fail_each(net_faults, errno.EIO, *NETWORKS[name](net_faults))) > 0
 
 
 # What each operation comes by when its VM is QEMU's: calls of its own thread, and QMP, which is read
@@ -637,9 +702,9 @@ def test_vm_that_cannot_be_taken_over_is_told_and_runs_on_until_it_can(faults):
 KNOWN = {"agent.hello", "agent.request", "agent.start", "capability.adopt", "capability.apply",
          "capability.post_start", "capability.prepare", "copy", "fs.connect", "fs.listen",
          "fs.open_dir", "fs.read", "fs.remove", "fs.write", "host.allow_disk", "host.kill",
-         "host.launch", "host.net_close", "host.net_open", "host.net_refresh", "host.nic_attach",
-         "host.nic_detach", "host.pss", "host.reply", "host.tap_delete", "host.tap_list",
-         "host.tap_open", "host.status", "process", "process.find", "qmp.read", "qmp.reply", "qmp.write", "spawn",
+         "host.launch", "host.net_close", "host.net_dns", "host.net_open", "host.net_refresh",
+         "host.nic_attach", "host.nic_detach", "host.pss", "host.reply", "host.status", "host.tap_delete", "host.tap_list",
+         "host.tap_open", "process", "process.find", "qmp.read", "qmp.reply", "qmp.write", "spawn",
          "pool.memory", "store", "template.open", "template.read", "template.sync"}
 
 

@@ -16,9 +16,9 @@ from steps import (assert_error, assert_nothing_left, call, needs_root, never_bo
 from test_fake_vmm import CREATE, end_left, faulty, make_fake  # noqa: F401 (a fixture)
 
 CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
-# linux/capability.h: CHOWN, DAC_READ_SEARCH, KILL, SETGID, SETUID, SETPCAP, NET_ADMIN, SYS_ADMIN,
-# MKNOD
-KEPT = sum(1 << number for number in (0, 2, 5, 6, 7, 8, 12, 21, 27))
+# linux/capability.h: CHOWN, DAC_READ_SEARCH, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_ADMIN,
+# SYS_ADMIN, MKNOD
+KEPT = sum(1 << number for number in (0, 2, 5, 6, 7, 8, 10, 12, 21, 27))
 GONE = "the helper that has root is gone"
 
 pytestmark = needs_root
@@ -158,8 +158,13 @@ def test_a_missing_helper_is_named(bare):
 def test_the_helper_stays_small():
     sources = [path for name in ("helper*", "host", "local", "check", "wire", "cgroup")
                for path in (ROOT / "src/host").glob(f"{name}.c")]
-    assert len(sources) == 7
-    assert sum(path.read_bytes().count(b"\n") for path in sources) <= 1500
+    networks = [path for name in ("host/*net*", "sys/netlink", "sys/rtnl", "sys/nft", "sys/conntrack",
+                                  "sys/tap")
+                for path in (ROOT / "src").glob(f"{name}.c") if "doctor" not in path.name]
+    assert len(sources) == 7 and len(networks) == 15
+    # 1,500 for what starts VMs, and the verbs about networks.
+    assert sum(path.read_bytes().count(b"\n") for path in sources) <= 1500 + 350
+    assert sum(path.read_bytes().count(b"\n") for path in networks) <= 3300
 
 
 # The helper alone ---------------------------------------------------------------------------------

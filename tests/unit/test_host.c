@@ -150,7 +150,7 @@ static void unknown_verbs_are_no_requests(void **state)
     (void)state;
     for (uint32_t verb = 0; verb < 32; verb++) {
         bool plain = verb == WIRE_STATUS || verb == WIRE_NET_REFRESH || verb == WIRE_NET_CLOSE ||
-                     verb == WIRE_TAP_LIST;
+                     verb == WIRE_NET_DNS || verb == WIRE_TAP_LIST;
         _cleanup_buf_ struct buf b = {.max = WIRE_REQUEST_MAX};
 
         assert_int_equal(wire_put_plain(&b, WIRE_STATUS), 0);

@@ -61,28 +61,44 @@ static void a_helper_that_was_killed_is_cleaned_up_after(void **state)
     site_done(&w);
 }
 
-static void a_next_helper_takes_over_and_guests_are_attached_again(void **state)
+/* Packets go on, and the rules know nobody who is not there any more. */
+static void a_next_helper_takes_over_and_guests_stay_attached(void **state)
 {
-    struct frame f = frame_udp(GUEST_A, GATEWAY, 53, "again");
-    int fd, dns;
+    struct frame f = frame_udp(GUEST_A, GATEWAY, 53, "goes on");
+    _cleanup_free_ char *rules = NULL, *after = NULL;
+    int fd, other, dns;
     SITE(w, true)
 
     site_open(&w);
     fd = site_tap(&w, 1);
     site_attach(&w, 1, 5, true);
+    other = site_tap(&w, 2);
+    site_attach(&w, 2, 6, true);
     dns = net_socket(false, SOCK_DGRAM, GATEWAY, 53);
     host_free(w.host);
+    (void)close(other);
+    free(net_output("ip link del " HOST_TAP_PREFIX "2"));
     w.host = site_host(&w);
     site_open(&w);
     site_open(&w);
     assert_taps(&w, "1 ");
-    f = frame_udp(GUEST_A, GATEWAY, 53, "not attached");
     tap_send(fd, &f);
+    socket_expect(dns, "goes on", GUEST_A, NULL);
+    rules = net_output("nft list ruleset");
+    assert_non_null(strstr(rules, "\"" HOST_TAP_PREFIX "1\""));
+    assert_null(strstr(rules, "\"" HOST_TAP_PREFIX "2\""));
+    /* It is as if this one had attached it. */
     site_attach(&w, 1, 5, true);
     f = frame_udp(GUEST_A, GATEWAY, 53, "attached");
     tap_send(fd, &f);
     socket_expect(dns, "attached", GUEST_A, NULL);
     (void)close(fd);
+    host_free(w.host);
+    w.host = site_host(&w);
+    site_open(&w);
+    (void)close(site_tap(&w, 1));
+    after = net_output("nft list ruleset");
+    assert_null(strstr(after, "\"" HOST_TAP_PREFIX "1\""));
     (void)close(dns);
     site_close(&w);
     site_done(&w);
@@ -452,7 +468,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(close_leaves_all_as_it_was),
         cmocka_unit_test(a_helper_that_was_killed_is_cleaned_up_after),
-        cmocka_unit_test(a_next_helper_takes_over_and_guests_are_attached_again),
+        cmocka_unit_test(a_next_helper_takes_over_and_guests_stay_attached),
         cmocka_unit_test(another_subnet_takes_the_place_of_one_that_was_left),
         cmocka_unit_test(a_subnet_that_is_somebodys_is_refused_with_whose_it_is),
         cmocka_unit_test(subnets_of_others_addresses_are_refused),

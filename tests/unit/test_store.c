@@ -59,6 +59,7 @@ static struct vm_row vm_row_make(const char *id, const char *name)
                          .run_memory_mib = 513,
                          .run_disk_bytes = 1ull << 34,
                          .own_init = true,
+                         .net_mode = "nat",
                          .auto_remove = true,
                          .restart = "on-failure:3",
                          .restart_count = 2,
@@ -143,6 +144,7 @@ static void every_field_of_a_vm_comes_back(void **state)
 
     row.labels = labels;
     row.description = description;
+    row.net_slot = 7;
     assert_int_equal(store_vm_insert(f->store, &row, &err), 0);
     store_close(f->store);
     open_store(f);
@@ -156,6 +158,28 @@ static void every_field_of_a_vm_comes_back(void **state)
     rows[0].description = row.description;
     assert_memory_equal(&rows[0], &row, sizeof(row));
     free(rows);
+}
+
+static void the_network_is_kept_and_a_place_is_one_vms(void **state)
+{
+    struct fixture *f = *state;
+    struct network_row net = {.ipv4 = 0xAC1D0000, .ipv4_bits = 16, .ipv6 = {0xFD, 1, 2}}, got;
+    struct vm_row a = vm_row_make("a", "first"), b = vm_row_make("b", "second");
+    struct err err;
+
+    assert_int_equal(store_network_get(f->store, &got, &err), 0);
+    assert_int_equal(got.ipv4, 0);
+    assert_int_equal(store_network_put(f->store, &(struct network_row){.ipv4 = 1}, &err), 0);
+    assert_int_equal(store_network_put(f->store, &net, &err), 0);
+    store_close(f->store);
+    open_store(f);
+    assert_int_equal(store_network_get(f->store, &got, &err), 0);
+    assert_memory_equal(&got, &net, sizeof(net));
+    a.net_slot = b.net_slot = 3;
+    assert_int_equal(store_vm_insert(f->store, &a, &err), 0);
+    assert_int_equal(store_vm_insert(f->store, &b, &err), -1);
+    b.net_slot = 0;
+    assert_int_equal(store_vm_insert(f->store, &b, &err), 0);
 }
 
 static void vms_are_updated_listed_by_age_and_deleted(void **state)
@@ -487,6 +511,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(every_field_of_a_vm_comes_back),
+        TEST(the_network_is_kept_and_a_place_is_one_vms),
         TEST(vms_are_updated_listed_by_age_and_deleted),
         TEST(a_name_is_used_once),
         TEST(many_vms_are_listed),
