@@ -33,7 +33,8 @@ struct nets_params {
 /* Chooses the subnets, or takes those of the store again, and opens the host's network. Fails only
  * when the configuration is wrong, says "nat" and there is none, or the store fails. */
 int nets_new(const struct nets_params *params, struct nets **ret_net, struct err *err);
-/* TAPs that no VM has are deleted; those of VMs, and all else, stay. Accepts NULL. */
+/* TAPs that no VM has are deleted, and when no VM runs all that was made of the host. Accepts NULL.
+ */
 void nets_free(struct nets *net) EXCLUDES(rank_leaf);
 
 /* Once all VMs of an earlier daemon have said what they have: nets_slot_keep, nets_tap_keep.

@@ -272,6 +272,20 @@ int nets_start(struct nets *net, struct loop *loop, struct err *err)
     return 0;
 }
 
+/* What all VMs share stays for those that run on, and else not: nothing of ours is left. */
+static void close_unused(struct nets *net)
+{
+    struct err err;
+    bool unused;
+
+    leaf_lock(&net->lock);
+    unused = net->used_count == 0;
+    leaf_unlock(&net->lock);
+    if (unused && host_net_close(net->host, &err) < 0) {
+        log_warn("the host's network is not as it was: %s", err.message);
+    }
+}
+
 void nets_taps_end(struct nets *net)
 {
     if (net->loop) {
@@ -292,6 +306,7 @@ void nets_taps_end(struct nets *net)
     net->pool_size = 0;
     leaf_unlock(&net->lock);
     (void)delete_doomed(net); /* those that are left are found by the next daemon */
+    close_unused(net);
 }
 
 /* ---- for VMs ---- */

@@ -116,6 +116,9 @@ class Lan:
                       "netns", self.beyond.name)
         self.host.run("ip", "addr", "add", f"{HOST4}/24", "dev", "up0")
         self.host.run("ip", "addr", "add", f"{HOST6}/64", "dev", "up0", "nodad")
+        # Else they get one of their own a second later.
+        self.host.run("ip", "link", "set", "up0", "addrgenmode", "none")
+        self.beyond.run("ip", "link", "set", "down0", "addrgenmode", "none")
         self.host.run("ip", "link", "set", "up0", "up")
         for address in ("192.0.2.1/24", f"{WEB4}/32", "203.0.113.5/32"):
             self.beyond.run("ip", "addr", "add", address, "dev", "down0")

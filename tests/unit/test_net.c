@@ -21,7 +21,7 @@ struct world {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     bool taps[HOST_TAPS_MAX], held[HOST_TAPS_MAX];
-    unsigned count, opens, deletes;
+    unsigned count, opens, deletes, closes;
     struct host_subnet subnet;
     uint32_t refused; /* a subnet that is somebody's */
     bool no_rights, no_taps;
@@ -117,10 +117,18 @@ static int do_tap_list(struct host *host, unsigned **ret_taps, size_t *ret_count
     return 0;
 }
 
+static int do_close(struct host *host, struct err *err)
+{
+    (void)err;
+    world_of(host)->closes++;
+    return 0;
+}
+
 static const struct host_ops ops = {
     .mode = "count",
     .net_open = do_open,
     .net_refresh = do_refresh,
+    .net_close = do_close,
     .tap_open = do_tap_open,
     .tap_delete = do_tap_delete,
     .tap_list = do_tap_list,
@@ -339,8 +347,10 @@ static void some_taps_are_ready_and_a_burst_does_not_fail(void **state)
     }
     await_count(&f->world, 3);
     assert_int_equal(nets_count(f->net).taps_used, 0);
+    assert_int_equal(f->world.closes, 0);
     nets_free(STEAL_PTR(f->net));
     assert_int_equal(f->world.count, 0);
+    assert_int_equal(f->world.closes, 1);
 }
 
 static void taps_of_vms_that_run_on_are_left_alone(void **state)
@@ -363,6 +373,7 @@ static void taps_of_vms_that_run_on_are_left_alone(void **state)
     nets_free(STEAL_PTR(f->net));
     assert_int_equal(f->world.count, 1);
     assert_true(f->world.taps[200]);
+    assert_int_equal(f->world.closes, 0); /* that VM has its network still */
 }
 
 static void taps_that_somebody_else_has_are_passed_over(void **state)
