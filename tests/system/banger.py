@@ -27,6 +27,9 @@ from schema import BUILD, ROOT, protocol
 
 # How much longer anything may take with these programs.
 SLOWNESS = 4 if "tsan" in BUILD.name else 3 if "asan" in BUILD.name else 1
+# What a command begins with that fetches something: tests run in a network of their own
+# (conftest.own_network).
+OUTSIDE = []
 DEFAULT_CONFIG = 'accel = "tcg"\n'
 KERNEL = "debian-cloud"
 IMAGE = "debian"

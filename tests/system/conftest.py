@@ -29,7 +29,7 @@ import tempfile
 import pytest
 
 import rootfs
-from banger import BUILD, DEFAULT_CONFIG, IMAGE, KERNEL, ROOT, SLOWNESS, Instance
+from banger import BUILD, DEFAULT_CONFIG, IMAGE, KERNEL, OUTSIDE, ROOT, SLOWNESS, Instance
 from namespace import Namespace
 from steps import SHARED_VM
 
@@ -59,7 +59,9 @@ def own_network():
     """A network namespace for this process and all that the tests start, with lo up: what one of
     them does to it, no other sees, nor does the machine."""
     libc = ctypes.CDLL(None, use_errno=True)
+    outside = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)  # for as long as we are
     if os.geteuid() == 0 and libc.unshare(CLONE_NEWNET) == 0:
+        OUTSIDE[:] = [shutil.which("nsenter"), f"--net=/proc/{os.getpid()}/fd/{outside}", "--"]
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 
@@ -209,7 +211,7 @@ def locked(path):
 
 
 def command(*args):
-    done = subprocess.run(args, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+    done = subprocess.run([*OUTSIDE, *args], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           check=False)
     if done.returncode:
         pytest.fail(f"{' '.join(map(str, args))} failed:\n{done.stdout}{done.stderr}", False)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from banger import BUILD, ROOT
+from banger import BUILD, OUTSIDE, ROOT
 from steps import vm_files
 
 sys.path.insert(0, str(ROOT / "tests" / "bench"))
@@ -200,8 +200,8 @@ def test_vms_alive_together_are_measured_and_gone(measuring):
 
 def test_bench_prints_a_table_and_names_the_machine(tmp_path):
     values = tmp_path / "values.json"
-    done = subprocess.run([sys.executable, ROOT / "tests/bench/bench.py", "--quick", "--only",
-                           "version", "--json", values], capture_output=True, text=True,
+    done = subprocess.run([*OUTSIDE, sys.executable, ROOT / "tests/bench/bench.py", "--quick",
+                           "--only", "version", "--json", values], capture_output=True, text=True,
                           env=os.environ | {"BANGER_BUILD": str(BUILD)}, check=False)
     assert done.returncode == 0, done.stderr
     assert "machine: " in done.stdout and "QEMU emulator" in done.stdout

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from banger import ROOT
+from banger import OUTSIDE, ROOT
 
 pytestmark = [pytest.mark.full, pytest.mark.deadline(900), pytest.mark.xdist_group("deb")]
 
@@ -61,7 +61,7 @@ step done
 
 @pytest.fixture(scope="module")
 def deb():
-    done = subprocess.run(["tools/build-deb.sh"], cwd=ROOT, stdin=subprocess.DEVNULL,
+    done = subprocess.run([*OUTSIDE, "tools/build-deb.sh"], cwd=ROOT, stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return Path(done.stdout.split()[-1])
@@ -85,7 +85,7 @@ def clean_debian(deb, tmp_path):
         if not tar.exists():
             for old in CACHE.glob("deb-chroot-*"):
                 old.unlink()
-            subprocess.run(["tools/build-image.sh", tar, packages], cwd=ROOT, check=True,
+            subprocess.run([*OUTSIDE, "tools/build-image.sh", tar, packages], cwd=ROOT, check=True,
                            stdin=subprocess.DEVNULL)
     root = tmp_path / "root"
     root.mkdir()

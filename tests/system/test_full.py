@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from banger import ROOT
+from banger import OUTSIDE, ROOT
 from tmux import Screen
 
 pytestmark = [pytest.mark.full, pytest.mark.deadline(900)]
@@ -28,13 +28,14 @@ def clone(tmp_path_factory):
     subprocess.run(["git", "clone", "-q", f"file://{ROOT}", top / "banger"], check=True)
     env = {k: v for k, v in os.environ.items() if not k.startswith(("BANGER_", "MAKE"))}
     env |= {f"BANGER_{name}_DIR": str(top / name.lower()) for name in ("STATE", "CACHE", "RUNTIME")}
-    env["BANGER_CONFIG"] = str(top / "none.toml")
+    env["BANGER_CONFIG"] = str(top / "config.toml")
+    (top / "config.toml").write_text('network = "none"\n')
     yield top / "banger", env
     subprocess.run([top / "banger/build/banger", "daemon", "stop"], env=env, check=True)
 
 
 def make_try(directory, env):
-    done = subprocess.run(["make", "try"], cwd=directory, env=env, stdin=subprocess.DEVNULL,
+    done = subprocess.run([*OUTSIDE, "make", "try"], cwd=directory, env=env, stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^Linux \S+ 6\.1\.", done.stdout, re.MULTILINE)
@@ -62,7 +63,7 @@ def test_make_try_twice_in_a_fresh_clone(tried):
 def test_image_built_again_has_the_same_bytes(tried, tmp_path):
     directory, env, _ = tried
     again = tmp_path / "again.tar"
-    subprocess.run([directory / "tools/build-image.sh", again], env=env, check=True,
+    subprocess.run([*OUTSIDE, directory / "tools/build-image.sh", again], env=env, check=True,
                    stdin=subprocess.DEVNULL, capture_output=True)
     assert filecmp.cmp(directory / ".cache/debian.tar", again, shallow=False)
     with tarfile.open(again) as tar:
@@ -97,7 +98,7 @@ def test_make_try_as_a_user_with_sudo(sudoer):
         pytest.skip("Debian's package 'hello' is installed, and is to be the one that is missing")
 
     def as_user(command):
-        done = subprocess.run(["su", "-", sudoer, "-c", command], stdin=subprocess.DEVNULL,
+        done = subprocess.run([*OUTSIDE, "su", "-", sudoer, "-c", command], stdin=subprocess.DEVNULL,
                               capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -117,7 +118,7 @@ def test_make_try_as_a_user_with_sudo(sudoer):
         assert strangers == ""
     finally:
         bundle.unlink(missing_ok=True)
-        subprocess.run(["su", "-", sudoer, "-c", "banger/build/banger daemon stop"], check=False,
+        subprocess.run([*OUTSIDE, "su", "-", sudoer, "-c", "banger/build/banger daemon stop"], check=False,
                        capture_output=True)
         subprocess.run(["apt-get", "purge", "-y", "-q", "hello"], check=False,
                        capture_output=True)

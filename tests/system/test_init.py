@@ -7,7 +7,7 @@ import tarfile
 import frames
 import pytest
 
-from banger import ROOT
+from banger import OUTSIDE, ROOT
 from steps import assert_error, await_ready, configure_guest, sh, sh_ok, vms, wait_vm
 
 CACHE = ROOT / ".cache"
@@ -204,7 +204,7 @@ def test_systemd_boots_serves_and_goes_down_both_ways(banger):
     """The default image, Debian with systemd."""
     tar = CACHE / "debian.tar"
     if not tar.exists():
-        subprocess.run([ROOT / "tools/build-image.sh", tar], check=True, stdin=subprocess.DEVNULL)
+        subprocess.run([*OUTSIDE, ROOT / "tools/build-image.sh", tar], check=True, stdin=subprocess.DEVNULL)
     banger.ok("image", "register", IMAGE, str(tar), timeout=120)
     made = banger.ok("template", "create", "--image", IMAGE, "--init", "image", "--memory", "1G",
                      timeout=300).out.strip()

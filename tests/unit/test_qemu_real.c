@@ -23,8 +23,10 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netpacket/packet.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -359,7 +361,25 @@ static void kill_vmm(struct fixture *f)
     f->vmm = NULL;
 }
 
-/* The machine, which runs restored_code, goes on from now on when it is launched. */
+/* Until the machine has said "hi". */
+static void await_hi(const struct fixture *f)
+{
+    _cleanup_close_ int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    char path[64];
+    struct stat st;
+
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", f->console_fd);
+    assert_true(fd >= 0 && inotify_add_watch(fd, path, IN_MODIFY) >= 0);
+    while (fstat(f->console_fd, &st) == 0 && st.st_size < 2) {
+        char events[512];
+
+        assert_int_equal(cancel_wait_fd(NULL, fd, POLLIN, soon()), 0);
+        (void)!read(fd, events, sizeof(events));
+    }
+}
+
+/* The machine, which runs restored_code, goes on from now on when it is launched. It is not saved
+ * before it does: who restores it gives it no kernel, which its firmware would look for. */
 static void save(struct fixture *f, struct vmm_spec *spec)
 {
     uint8_t flag = 1;
@@ -368,6 +388,7 @@ static void save(struct fixture *f, struct vmm_spec *spec)
     spec->memory_fd = memory_new(spec);
     f->vmm = launch(f, f->loop, spec);
     assert_int_equal(ops->wait_started(f->vmm, NULL, soon(), &err), 0);
+    await_hi(f);
     spec->state_fd = memfd_create("state", MFD_CLOEXEC);
     if (ops->save(f->vmm, spec->state_fd, NULL, soon(), &err) < 0) {
         fail_msg("save: %s", err.message);
