@@ -72,10 +72,10 @@ bool network_valid(const struct frame_network *n)
             return false;
         }
     }
-    /* Neither multicast nor of the link alone, where fe80::1 is somebody else; no ::1. */
+    /* Neither multicast nor of the link alone, where fe80::1 is somebody else; no ::1; but none. */
     return memcmp(n->ipv4, n->gateway4, 4) != 0 && memcmp(n->mac, n->gateway_mac, MAC_LEN) != 0 &&
            n->ipv6[0] != 0xff && !(n->ipv6[0] == 0xfe && (n->ipv6[1] & 0x80)) &&
-           memcmp(n->ipv6, none, 15) != 0 && n->mtu >= NETWORK_MTU_MIN;
+           (memcmp(n->ipv6, none, 15) != 0 || n->ipv6[15] == 0) && n->mtu >= NETWORK_MTU_MIN;
 }
 
 /* One request of a change ----------------------------------------------------------------------
@@ -315,6 +315,13 @@ static void remove_neighbour(struct change *c, const uint8_t old_gateway4[4])
     netlink_put(&c->nl, NDA_DST, old_gateway4, 4);
 }
 
+static bool wants_ipv6(const struct frame_network *w)
+{
+    static const uint8_t none[16];
+
+    return memcmp(w->ipv6, none, sizeof(none)) != 0;
+}
+
 /* Also reads back what there is then, if all that is a stretch of one write. */
 static void put_all(struct change *c)
 {
@@ -324,7 +331,7 @@ static void put_all(struct change *c)
     put_address(c, "network: address", AF_INET, w->ipv4);
     put_neighbour(c, "network: gateway", AF_INET, w->gateway4);
     put_route(c, "network: route", AF_INET, w->gateway4);
-    if (c->card.has_ipv6 && !c->card.ipv6_is_off) {
+    if (c->card.has_ipv6 && !c->card.ipv6_is_off && wants_ipv6(w)) {
         put_address(c, "network: IPv6 address", AF_INET6, w->ipv6);
         put_neighbour(c, "network: IPv6 gateway", AF_INET6, gateway6);
         put_route(c, "network: IPv6 route", AF_INET6, gateway6);

@@ -173,7 +173,8 @@ enum frame_tag {
     FRAME_TAG_INIT = 21,
     /* struct frame_network: what the guest's card has from now on, and nothing else. In an answer
      * it is what the kernel says that the card has: gateway4 and gateway_mac are not told, and 0;
-     * ipv6 is 0 where the kernel has no IPv6, or the guest wants none on this card. */
+     * ipv6 is 0 where the kernel has no IPv6, or the guest wants none on this card; and when it is
+     * to have none. */
     FRAME_TAG_NETWORK = 22,
     /* The address of a nameserver as text (inet_pton(3)), without NUL; repeated, in order,
      * FRAME_RESOLVERS_MAX at most: /etc/resolv.conf has these and nothing else. */

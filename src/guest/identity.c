@@ -55,6 +55,13 @@ static bool is_network(const struct guest_network *wanted, const uint8_t *value,
            memcmp(has.mac, is_to_have.mac, sizeof(has.mac)) == 0 && has.mtu == is_to_have.mtu;
 }
 
+static bool wants_ipv6(const struct guest_network *n)
+{
+    static const uint8_t none[16];
+
+    return memcmp(n->ipv6, none, sizeof(none)) != 0;
+}
+
 static const char *resolver_of(const struct guest_configure *c, unsigned i)
 {
     return c->network && i < GUEST_RESOLVERS_MAX ? c->network->resolvers[i] : NULL;
@@ -130,7 +137,7 @@ static void log_missing(const struct guest_link *link, const struct guest_config
     if (c->machine_id && !id->machine_id) {
         log_warn("VM %.12s: the guest could not write its machine-id", link->vm_id);
     }
-    if (c->network && !id->ipv6) {
+    if (c->network && wants_ipv6(c->network) && !id->ipv6) {
         log_warn("VM %.12s: the guest has no IPv6", link->vm_id);
     }
     if (resolver_of(c, 0) && id->resolvers == 0) {

@@ -69,7 +69,7 @@ void guest_link_agent_version(const struct guest_link *link, char ret[GUEST_VERS
 #define GUEST_RESOLVERS_MAX 3
 struct guest_network {
     uint32_t ipv4, gateway4; /* host byte order */
-    uint8_t ipv6[16];        /* its gateway is fe80::1 */
+    uint8_t ipv6[16];        /* its gateway is fe80::1; 0 = none */
     uint8_t mac[6];          /* of the card, which is found by it */
     uint8_t gateway_mac[6];
     uint16_t mtu;                               /* bytes, 1280 or more */

@@ -1,4 +1,4 @@
-/* Doctor: what networks of VMs will need. VMs have none yet, so nothing here is a failure. */
+/* Doctor: what networks of VMs need. VMs run without, so nothing here is a failure. */
 #include "host/doctor.h"
 
 #include "base/spawn.h"
@@ -125,7 +125,11 @@ static void check_subnet(const void *ctx, struct doctor_finding *f)
     if (routes && find_conflict(routes, iface, &a)) {
         doctor_evidence(f, "/proc/net/route: %u.%u.%u.%u by %s", a >> 24, a >> 16 & 255,
                         a >> 8 & 255, a & 255, iface);
-        doctor_warn(f, "the addresses of VMs, " SUBNET_TEXT ", are in use on '%s'", iface);
+        doctor_warn(f,
+                    "the first choice for VMs' addresses, " SUBNET_TEXT
+                    ", is in use on '%s': they are "
+                    "of another subnet",
+                    iface);
         doctor_fix(f, "give '%s' other addresses, or route less to it: ip route show dev %s", iface,
                    iface);
         return;
@@ -210,12 +214,16 @@ static void check_resolver(const void *ctx, struct doctor_finding *f)
 
     if (!doctor_exists(h->root, "/run/systemd/resolve/io.systemd.Resolve")) {
         doctor_evidence(f, "/run/systemd/resolve/io.systemd.Resolve: missing");
-        doctor_warn(f, "systemd-resolved does not run: names of VMs will not resolve on the host");
-        doctor_fix(f, "systemctl enable --now systemd-resolved");
+        doctor_warn(f, "programs of the host do not find VMs' names unless their resolver is told");
+        doctor_fix(
+            f, "dnsmasq, or NetworkManager's: a line server=/vm/127.0.0.1#5354 (dns_port of the "
+               "configuration)");
         return;
     }
     doctor_evidence(f, "/run/systemd/resolve/io.systemd.Resolve");
-    doctor_pass(f, "systemd-resolved can route the names of VMs");
+    doctor_pass(f,
+                "systemd-resolved runs; it is not told of VMs' names, which port 5354 of 127.0.0.1 "
+                "answers");
 }
 
 static void check_pasta(const void *ctx, struct doctor_finding *f)
@@ -224,11 +232,11 @@ static void check_pasta(const void *ctx, struct doctor_finding *f)
     _cleanup_free_ char *program = spawn_find_program("pasta");
 
     doctor_evidence(f, "pasta: %s", program ? program : "not in PATH");
-    if (program || h->has_root) {
-        doctor_pass(f, program ? "pasta is there" : "with root pasta is not needed");
+    if (h->has_root) {
+        doctor_pass(f, "with root pasta is not needed");
     } else {
-        doctor_warn(f, "pasta is not installed: without root, VMs will have no network");
-        doctor_fix(f, "apt-get install passt");
+        doctor_warn(f, "without root VMs have no network, with pasta or without");
+        doctor_fix(f, "start the daemon with root: banger daemon stop; sudo banger ps");
     }
 }
 

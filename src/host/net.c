@@ -17,6 +17,7 @@ struct net *net_new(const struct net_params *params)
 
     pthread_mutex_init(&n->mutex, NULL);
     n->runtime_dir = x_strdup(params->runtime_dir);
+    n->alias = x_asprintf(NET_ALIAS "%s", params->runtime_dir);
     n->owner = params->owner;
     n->spawn = params->spawn;
     n->lock_fd = -1;
@@ -31,6 +32,7 @@ void net_free(struct net *n)
         sysctls_free(n->sysctls);
         close_p(&n->lock_fd);
         free(n->runtime_dir);
+        free(n->alias);
         free(n->nics);
         free(n->inherited);
         pthread_mutex_destroy(&n->mutex);
@@ -218,7 +220,7 @@ static int open_locked(struct net *n, const struct host_subnet *subnet, unsigned
         return -1;
     }
     look_at_kernel(n);
-    if (check_tun(err) < 0 || net_drop_subnets(n, subnet, err) < 0 ||
+    if (check_tun(err) < 0 || net_check_alone(n, err) < 0 || net_drop_subnets(n, subnet, err) < 0 ||
         net_check_free(n, subnet, err) < 0) {
         if (!had_lock) {
             close_p(&n->lock_fd);
@@ -282,9 +284,16 @@ static int drop_taps(struct net *n, struct err *err)
 static int close_locked(struct net *n, struct err *err)
 {
     struct err later;
+    bool had_lock = n->lock_fd >= 0;
     int r, last;
 
     if (prepare(n, err) < 0) {
+        return -1;
+    }
+    if (net_check_alone(n, err) < 0) {
+        if (!had_lock) {
+            close_p(&n->lock_fd);
+        }
         return -1;
     }
     look_at_kernel(n);

@@ -43,11 +43,12 @@ struct host_nic {
 };
 
 /* Makes what all VMs share: the gateway's addresses, the rule for the subnet, the tables, the
- * forwarding of uplinks. What a daemon that died has left of it is taken over: its guests stay
- * attached as they are, unless the rules of this version are others, so each that runs is attached
- * again, and TAPs that nobody has are deleted or opened anew. Idempotent. ERR_UNSUPPORTED, with
- * a hint: no rights, no nft, no /dev/net/tun; ERR_CONFLICT: another daemon has it, or the subnet is
- * somebody's, or it is open with another; ERR_INVALID: the subnet is not of private addresses.
+ * forwarding of uplinks. What a daemon of this runtime directory has left is taken over: its guests
+ * stay attached as they are, unless the rules of this version are others, so each that runs is
+ * attached again, and TAPs that nobody has are deleted or opened anew. Idempotent. ERR_UNSUPPORTED,
+ * with a hint: no rights, no nft, no /dev/net/tun; ERR_CONFLICT: another daemon has it, or VMs of
+ * another that has died, or the subnet is somebody's, or it is open with another; ERR_INVALID: the
+ * subnet is not of private addresses.
  * Until then, and after a close, all other verbs but close are ERR_CONFLICT. *ret_mtu: of the
  * uplinks, the least; 1500 without any. */
 int host_net_open(struct host *host, const struct host_subnet *subnet, unsigned *ret_mtu,

@@ -11,7 +11,8 @@
 #define NET_TABLE "banger"
 /* And the TAP's number: the mark of connections of its guest. */
 #define NET_MARK 0x62670000U
-#define NET_ALIAS "banger"
+/* And then the runtime directory of the daemon that it is of. */
+#define NET_ALIAS "banger "
 /* Of our TAPs; and of those that are about to be deleted, all in one go. */
 #define NET_GROUP 0x62677200U
 #define NET_GROUP_DOOMED 0x62677201U
@@ -41,6 +42,7 @@ struct net {
     pthread_mutex_t mutex;
     /* immutable */
     char *runtime_dir;
+    char *alias; /* of our TAPs */
     uid_t owner;
     spawn_fn spawn;
 
@@ -95,7 +97,10 @@ int net_update_uplinks(struct net *n, unsigned *ret_mtu, struct err *err);
 int net_forward_uplink(struct net *n, const char *name);
 
 /* net_tap.c */
-int net_tap_number(const struct rtnl_link *link); /* -1: it is none of ours */
+bool net_is_tap(const struct rtnl_link *link); /* of a daemon, this or another */
+int net_tap_number(const struct net *n, const struct rtnl_link *link); /* -1: it is none of ours */
+/* ERR_CONFLICT: VMs of another daemon, which may be dead, have TAPs here, and rules. */
+int net_check_alone(struct net *n, struct err *err);
 void net_tap_name(unsigned tap, char ret_name[HOST_TAP_NAME_SIZE]);
 /* One that there is and that is ours; ERR_NOT_FOUND. */
 int net_find_tap(struct net *n, unsigned tap, struct rtnl_link *ret, struct err *err);

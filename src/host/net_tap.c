@@ -16,13 +16,18 @@ void net_tap_name(unsigned tap, char ret_name[HOST_TAP_NAME_SIZE])
     (void)snprintf(ret_name, HOST_TAP_NAME_SIZE, HOST_TAP_PREFIX "%u", tap);
 }
 
-int net_tap_number(const struct rtnl_link *link)
+bool net_is_tap(const struct rtnl_link *link)
+{
+    return (link->group == NET_GROUP || link->group == NET_GROUP_DOOMED) &&
+           str_starts_with(link->alias, NET_ALIAS) && str_starts_with(link->name, HOST_TAP_PREFIX);
+}
+
+int net_tap_number(const struct net *n, const struct rtnl_link *link)
 {
     char name[HOST_TAP_NAME_SIZE];
     uint64_t number;
 
-    if ((link->group != NET_GROUP && link->group != NET_GROUP_DOOMED) ||
-        !str_eq(link->alias, NET_ALIAS) || !str_starts_with(link->name, HOST_TAP_PREFIX) ||
+    if (!net_is_tap(link) || !str_eq(link->alias, n->alias) ||
         str_to_u64(link->name + sizeof(HOST_TAP_PREFIX) - 1, HOST_TAPS_MAX - 1, &number) < 0) {
         return -1;
     }
@@ -67,7 +72,7 @@ static int set_up(struct net *n, const struct rtnl_link *link, struct err *err)
     struct ether_addr mac;
     struct rtnl_prefix local = {.family = AF_INET6, .bits = 64};
     const struct rtnl_identity identity = {
-        .alias = NET_ALIAS, .group = NET_GROUP, .mac = mac.ether_addr_octet};
+        .alias = n->alias, .group = NET_GROUP, .mac = mac.ether_addr_octet};
     int r;
 
     (void)ether_aton_r(HOST_TAP_MAC, &mac);
@@ -113,7 +118,7 @@ static int open_locked(struct net *n, unsigned tap, int *ret_fd, struct err *err
     }
     net_tap_name(tap, name);
     r = rtnl_find_link(n->route, name, &link);
-    if (r == 0 && net_tap_number(&link) < 0) {
+    if (r == 0 && net_tap_number(n, &link) < 0) {
         return err_set(err, ERR_CONFLICT, "the interface '%s' is not banger's", name);
     }
     if (r < 0 && r != -ENODEV) {
@@ -161,26 +166,53 @@ int net_find_tap(struct net *n, unsigned tap, struct rtnl_link *ret, struct err 
 
     net_tap_name(tap, name);
     r = rtnl_find_link(n->route, name, ret);
-    if (r == -ENODEV || (r == 0 && net_tap_number(ret) < 0)) {
+    if (r == -ENODEV || (r == 0 && net_tap_number(n, ret) < 0)) {
         return err_set(err, ERR_NOT_FOUND, "there is no '%s' of banger's", name);
     }
     return r < 0 ? net_refused(n->route, r, err, "cannot look for '%s'", name) : 0;
 }
 
+struct look {
+    const struct net *n;
+    bool *there;             /* of ours; or NULL */
+    struct rtnl_link others; /* one that is another daemon's; index 0: there is none */
+};
+
 static int on_link(const struct rtnl_link *link, void *arg)
 {
-    bool *there = arg;
-    int number = net_tap_number(link);
+    struct look *l = arg;
+    int number = net_tap_number(l->n, link);
 
-    if (number >= 0) {
-        there[number] = true;
+    if (number >= 0 && l->there) {
+        l->there[number] = true;
+    } else if (number < 0 && net_is_tap(link)) {
+        l->others = *link;
     }
     return 0;
 }
 
+int net_check_alone(struct net *n, struct err *err)
+{
+    struct look l = {.n = n};
+    int r = rtnl_each_link(n->route, on_link, &l);
+
+    if (r < 0) {
+        return net_refused(n->route, r, err, "cannot list the interfaces of this host");
+    }
+    if (l.others.index == 0) {
+        return 0;
+    }
+    (void)err_set(err, ERR_CONFLICT, "another daemon's VMs have the network: '%s' is of '%s'",
+                  l.others.name, l.others.alias + sizeof(NET_ALIAS) - 1);
+    return err_hint(err,
+                    "start that daemon and stop its VMs; or, if they are gone: ip link delete %s",
+                    l.others.name);
+}
+
 int net_see_taps(struct net *n, bool *ret_there, struct err *err)
 {
-    int r = rtnl_each_link(n->route, on_link, ret_there);
+    struct look l = {.n = n, .there = ret_there};
+    int r = rtnl_each_link(n->route, on_link, &l);
 
     return r < 0 ? net_refused(n->route, r, err, "cannot list the interfaces of this host") : 0;
 }
@@ -228,29 +260,34 @@ static int find_all(struct net *n, const unsigned *taps, size_t count, struct in
         if (r < 0 && r != -ENODEV) {
             return r;
         }
-        if (r == 0 && net_tap_number(&link) >= 0) {
+        if (r == 0 && net_tap_number(n, &link) >= 0) {
             ret->all[ret->count++] = link.index;
         }
     }
     return 0;
 }
 
+struct doomed {
+    const struct net *n;
+    bool foreign;
+};
+
 static int on_doomed(const struct rtnl_link *link, void *arg)
 {
-    bool *foreign = arg;
+    struct doomed *d = arg;
 
-    *foreign |= link->group == NET_GROUP_DOOMED && net_tap_number(link) < 0;
+    d->foreign |= link->group == NET_GROUP_DOOMED && net_tap_number(d->n, link) < 0;
     return 0;
 }
 
 /* Each takes the kernel tens of milliseconds, or all of a group together. */
 static int delete_links(struct net *n, const struct indexes *links)
 {
-    bool foreign = links->count < 2;
-    int r = foreign ? 0 : rtnl_each_link(n->route, on_doomed, &foreign);
+    struct doomed d = {.n = n, .foreign = links->count < 2};
+    int r = d.foreign ? 0 : rtnl_each_link(n->route, on_doomed, &d);
 
     for (size_t i = 0; i < links->count && r == 0; i++) {
-        if (foreign) {
+        if (d.foreign) {
             rtnl_put_delete_link(n->route, links->all[i]);
         } else {
             rtnl_put_group(n->route, links->all[i], NET_GROUP_DOOMED, NETLINK_MAY_BE_GONE);
@@ -259,7 +296,7 @@ static int delete_links(struct net *n, const struct indexes *links)
             r = netlink_run(n->route);
         }
     }
-    if (r == 0 && !foreign) {
+    if (r == 0 && !d.foreign) {
         rtnl_put_delete_group(n->route, NET_GROUP_DOOMED);
         r = netlink_run(n->route);
     }

@@ -58,7 +58,7 @@ static int find_uplinks(struct net *n, struct net_uplinks *ret)
         r = rtnl_find_index(n->route, found.all[i], &link);
         if (r == -ENODEV) {
             r = 0; /* gone meanwhile */
-        } else if (r == 0 && !(link.flags & IFF_LOOPBACK) && net_tap_number(&link) < 0) {
+        } else if (r == 0 && !(link.flags & IFF_LOOPBACK) && !net_is_tap(&link)) {
             struct net_uplink *u = &ret->all[ret->count++];
 
             u->index = link.index;
@@ -101,7 +101,7 @@ static int on_link(const struct rtnl_link *link, void *arg)
 {
     struct net *n = arg;
     _cleanup_free_ char *path = x_asprintf("net/ipv6/conf/%s/forwarding", link->name);
-    int value, r = net_tap_number(link) < 0 ? sysctls_read(n->sysctls, path, &value) : -ENOENT;
+    int value, r = net_is_tap(link) ? -ENOENT : sysctls_read(n->sysctls, path, &value);
 
     if (r < 0 || value == 0) {
         return r == -ENOENT ? 0 : r;

@@ -5,8 +5,13 @@
 #include "base/str.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+/* A TAP's own, which is not changed: so much goes through it at once. */
+#define TAP_MTU 1500U
 
 /* Of these the first that is nobody's, where the configuration names none: private (RFC 1918), and
  * not where home routers, container engines and clouds begin. */
@@ -54,24 +59,30 @@ static bool same(const struct host_subnet *a, const struct network_row *b)
            memcmp(a->ipv6, b->ipv6, sizeof(a->ipv6)) == 0;
 }
 
-/* The VMs' addresses move with it. */
-static int remember(struct nets *net, struct store *store, const struct network_row *before,
-                    struct err *err)
+/* The VMs' addresses move with it. What cannot be written down is chosen anew by the next daemon.
+ */
+static void remember(struct nets *net, struct store *store, const struct network_row *before)
 {
     struct network_row row = {.ipv4 = net->subnet.ipv4, .ipv4_bits = net->subnet.ipv4_bits};
     char ipv4[NET_TEXT_SIZE], ipv6[NET_TEXT_SIZE];
+    struct err err;
 
     if (same(&net->subnet, before)) {
-        return 0;
+        return;
     }
     memcpy(row.ipv6, net->subnet.ipv6, sizeof(row.ipv6));
     nets_subnets(net, ipv4, ipv6);
     if (before->ipv4) {
-        log_warn("the VMs' subnet has changed, and so have their addresses: it is %s now", ipv4);
+        log_warn(
+            "the VMs' subnet is %s now, and was another: VMs that run have no network until they "
+            "are started again",
+            ipv4);
     } else {
         log_info("VMs' addresses are of %s and %s", ipv4, ipv6);
     }
-    return store_network_put(store, &row, err);
+    if (store_network_put(store, &row, &err) < 0) {
+        log_warn("the VMs' subnet cannot be written down: %s", err.message);
+    }
 }
 
 static int open_one(struct nets *net, uint32_t ipv4, unsigned bits, struct err *err)
@@ -103,6 +114,15 @@ static int open_any(struct nets *net, const struct network_row *before, struct e
     return -1;
 }
 
+/* Off on lo, the gateway's address could not be there (host/net.c). */
+static bool host_has_ipv6(void)
+{
+    _cleanup_close_ int fd = open("/proc/sys/net/ipv6/conf/lo/disable_ipv6", O_RDONLY | O_CLOEXEC);
+    char value = '1';
+
+    return fd >= 0 && read(fd, &value, 1) == 1 && value == '0';
+}
+
 static int open_host(struct nets *net, const struct nets_params *p, struct err *err)
 {
     struct network_row before;
@@ -126,8 +146,25 @@ static int open_host(struct nets *net, const struct nets_params *p, struct err *
     if (r < 0 || nets_taps_init(net, err) < 0) {
         return -1;
     }
+    net->has_ipv6 = host_has_ipv6();
     nets_slots_init(net);
-    return remember(net, p->store, &before, err);
+    remember(net, p->store, &before);
+    return 0;
+}
+
+/* Somebody who wants none any more: then nothing of what was made for VMs stays. */
+static void close_former(const struct nets_params *p)
+{
+    struct network_row before;
+    struct err err;
+
+    if (store_network_get(p->store, &before, &err) < 0 || before.ipv4 == 0) {
+        return;
+    }
+    if (host_net_close(p->host, &err) < 0 && err.code != ERR_UNSUPPORTED &&
+        err.code != ERR_CONFLICT) {
+        log_warn("something of the VMs' network is left: %s", err.message);
+    }
 }
 
 int nets_new(const struct nets_params *params, struct nets **ret_net, struct err *err)
@@ -142,6 +179,7 @@ int nets_new(const struct nets_params *params, struct nets **ret_net, struct err
     *ret_net = net;
     if (str_eq(params->mode, "none")) {
         net->why_not = x_strdup("the configuration says network = \"none\"");
+        close_former(params);
         return 0;
     }
     if (open_host(net, params, err) == 0) {
@@ -209,7 +247,7 @@ unsigned nets_mtu(struct nets *net)
     leaf_lock(&net->lock);
     mtu = net->mtu;
     leaf_unlock(&net->lock);
-    return mtu;
+    return mtu < TAP_MTU ? mtu : TAP_MTU;
 }
 
 struct nets_counts nets_count(struct nets *net)

@@ -33,8 +33,8 @@ struct nets_params {
 /* Chooses the subnets, or takes those of the store again, and opens the host's network. Fails only
  * when the configuration is wrong, says "nat" and there is none, or the store fails. */
 int nets_new(const struct nets_params *params, struct nets **ret_net, struct err *err);
-/* TAPs that no VM has are deleted, and when no VM runs all that was made of the host. Accepts NULL.
- */
+/* Once it was started: TAPs that no VM has are deleted, and when no VM runs all that was made of
+ * the host. Accepts NULL. */
 void nets_free(struct nets *net) EXCLUDES(rank_leaf);
 
 /* Once all VMs of an earlier daemon have said what they have: nets_slot_keep, nets_tap_keep.
@@ -52,6 +52,7 @@ const struct host_subnet *nets_subnet(const struct nets *net); /* when there is 
 /* What guests are told of it. */
 struct host_nic nets_gateway(const struct nets *net);  /* tap and nat are not set */
 const char *nets_gateway_text(const struct nets *net); /* of IPv4 */
+bool nets_has_ipv6(const struct nets *net);
 unsigned nets_mtu(struct nets *net) EXCLUDES(rank_leaf);
 
 /* ---- places ---- */
@@ -59,9 +60,9 @@ unsigned nets_mtu(struct nets *net) EXCLUDES(rank_leaf);
 /* The one that has been free for longest; 0 when all are taken, or there is no network. */
 unsigned nets_slot_take(struct nets *net) EXCLUDES(rank_leaf);
 void nets_slot_give(struct nets *net, unsigned slot) EXCLUDES(rank_leaf);
-/* A VM of the store has it. */
-void nets_slot_keep(struct nets *net, unsigned slot) EXCLUDES(rank_leaf);
-/* Its addresses; tap and nat are not set. */
+/* A VM of the store has it. False: the subnet has no such place (any more). */
+bool nets_slot_keep(struct nets *net, unsigned slot) EXCLUDES(rank_leaf);
+/* Its addresses, of IPv6 also where the host has none; tap and nat are not set. */
 struct host_nic nets_slot_nic(const struct nets *net, unsigned slot);
 
 /* ---- TAPs ---- */

@@ -19,6 +19,7 @@ struct nets {
     struct host *host;
     char *why_not; /* or NULL */
     struct host_subnet subnet;
+    bool has_ipv6; /* the host */
     unsigned slots;
     char gateway[16]; /* as text */
     unsigned pool_size;

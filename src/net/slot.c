@@ -93,10 +93,13 @@ void nets_slot_give(struct nets *net, unsigned slot)
     leaf_unlock(&net->lock);
 }
 
-void nets_slot_keep(struct nets *net, unsigned slot)
+bool nets_slot_keep(struct nets *net, unsigned slot)
 {
-    if (net->why_not || slot == 0 || slot > net->slots) {
-        return;
+    if (net->why_not || slot == 0) {
+        return true;
+    }
+    if (slot > net->slots) {
+        return false;
     }
     leaf_lock(&net->lock);
     if (!is_used(net, slot)) {
@@ -104,6 +107,7 @@ void nets_slot_keep(struct nets *net, unsigned slot)
     }
     net->last_slot = slot > net->last_slot ? slot : net->last_slot;
     leaf_unlock(&net->lock);
+    return true;
 }
 
 struct host_nic nets_slot_nic(const struct nets *net, unsigned slot)
@@ -121,6 +125,11 @@ struct host_nic nets_slot_nic(const struct nets *net, unsigned slot)
 struct host_nic nets_gateway(const struct nets *net)
 {
     return nets_slot_nic(net, 0);
+}
+
+bool nets_has_ipv6(const struct nets *net)
+{
+    return net->has_ipv6;
 }
 
 const char *nets_gateway_text(const struct nets *net)

@@ -292,10 +292,12 @@ void nets_taps_end(struct nets *net)
         loop_call(net->loop, unwatch_uplinks, net);
     }
     cancel_trigger(net->stop);
-    if (net->runs) {
-        (void)pthread_join(net->thread, NULL);
-        net->runs = false;
+    /* Before that VMs that run have not said what they have. */
+    if (!net->runs) {
+        return;
     }
+    (void)pthread_join(net->thread, NULL);
+    net->runs = false;
     leaf_lock(&net->lock);
     while (net->ready_count > 0) {
         struct ready_tap *r = &net->ready[--net->ready_count];

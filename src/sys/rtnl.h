@@ -32,7 +32,7 @@ const char *rtnl_prefix_text(const struct rtnl_prefix *p, char ret_text[RTNL_PRE
 
 /* Links ---------------------------------------------------------------------------------------- */
 
-#define RTNL_ALIAS_SIZE 32
+#define RTNL_ALIAS_SIZE 256 /* IFALIASZ of linux/if.h */
 
 struct rtnl_link {
     int index;

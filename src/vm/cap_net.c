@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "base/test_point.h"
 #include "vm/vm_priv.h"
 
 #include <arpa/inet.h>
@@ -53,6 +54,18 @@ static struct host_nic nic_of(const struct vms *v, const struct vm_row *row, uns
     return nic;
 }
 
+/* -1: there is none, or it is not known yet. */
+static int parse_tap(const struct vm_object *o, unsigned *ret)
+{
+    uint64_t tap;
+
+    if (!o || str_to_u64(o->name, HOST_TAPS_MAX - 1, &tap) < 0) {
+        return -1;
+    }
+    *ret = (unsigned)tap;
+    return 0;
+}
+
 /* ---- creating ---- */
 
 int vm_choose_net(const struct vms *v, const char *wanted, struct vm_row *row, struct err *err)
@@ -76,11 +89,24 @@ int vm_take_slot(struct vms *v, struct vm_row *row, struct err *err)
         return 0;
     }
     row->net_slot = nets_slot_take(net);
-    if (row->net_slot == 0) {
+    if (row->net_slot == 0 && str_eq(row->net_mode, VM_NET_NAT)) {
         err_set(err, ERR_LIMIT, "all addresses of the VMs' subnet are taken");
         return err_hint(err, "delete VMs, or configure a larger subnet");
     }
     return 0;
+}
+
+void vm_keep_net(struct vms *v, struct vm_row *row)
+{
+    struct nets *net = net_of(v);
+    unsigned tap;
+
+    if (net && !nets_slot_keep(net, row->net_slot)) {
+        row->net_slot = 0; /* its next start gives it another */
+    }
+    if (net && parse_tap(vm_row_object(row, OBJECT_TAP), &tap) == 0) {
+        nets_tap_keep(net, tap);
+    }
 }
 
 void vm_give_slot(struct vms *v, const struct vm_row *row)
@@ -135,7 +161,9 @@ static struct card *card_new(struct vms *v, const struct vm_row *row)
         .mtu = (uint16_t)nets_mtu(v->params.net),
         .resolvers = {nets_gateway_text(v->params.net)},
     };
-    memcpy(c->network.ipv6, nic.ipv6, sizeof(c->network.ipv6));
+    if (nets_has_ipv6(v->params.net)) {
+        memcpy(c->network.ipv6, nic.ipv6, sizeof(c->network.ipv6));
+    }
     parse_mac(HOST_GUEST_MAC, c->network.mac);
     parse_mac(HOST_TAP_MAC, c->network.gateway_mac);
     return c;
@@ -171,7 +199,8 @@ void vm_publish_name(struct vms *v, const struct vm_row *row)
     }
     nic = nets_slot_nic(v->params.net, row->net_slot);
     memcpy(&ipv6, nic.ipv6, sizeof(ipv6));
-    if (dns_set_name(dns, row->id, row->name, (struct in_addr){htonl(nic.ipv4)}, &ipv6, &err) < 0) {
+    if (dns_set_name(dns, row->id, row->name, (struct in_addr){htonl(nic.ipv4)},
+                     nets_has_ipv6(v->params.net) ? &ipv6 : NULL, &err) < 0) {
         log_warn("VM %.12s '%s': it has no name in DNS: %s", row->id, row->name, err.message);
     }
 }
@@ -189,10 +218,12 @@ static int take_card(const struct vm_hook *h, struct err *err)
     if (nets_tap_take(net, &c->tap, &c->fd, err) < 0) {
         return -1;
     }
+    CRASH_POINT("net.taken");
     vm_note(h->vms, h->row->id, note_tap, c);
     if (is_connected(h->row) && attach(h->vms, h->row, c->tap, err) < 0) {
         return -1;
     }
+    CRASH_POINT("net.attached");
     *h->state = STEAL_PTR(c);
     return 0;
 }
@@ -227,17 +258,6 @@ static int machine_has_it(const struct vm_hook *h, struct err *err)
     return 0;
 }
 
-static int parse_tap(const struct vm_object *o, unsigned *ret)
-{
-    uint64_t tap;
-
-    if (!o || str_to_u64(o->name, HOST_TAPS_MAX - 1, &tap) < 0) {
-        return -1;
-    }
-    *ret = (unsigned)tap;
-    return 0;
-}
-
 /* Packets went on all the while. */
 static int adopt(const struct vm_hook *h, struct err *err)
 {
@@ -245,12 +265,11 @@ static int adopt(const struct vm_hook *h, struct err *err)
     _cleanup_(card_free_p) struct card *c = NULL;
     unsigned tap;
 
-    if (!net || parse_tap(vm_row_object(h->row, OBJECT_TAP), &tap) < 0) {
+    if (!net || h->row->net_slot == 0 || parse_tap(vm_row_object(h->row, OBJECT_TAP), &tap) < 0) {
         return 0;
     }
     c = card_new(h->vms, h->row);
     c->tap = tap;
-    nets_tap_keep(net, tap);
     if (is_connected(h->row) && attach(h->vms, h->row, tap, err) < 0) {
         /* Its guest's work is not lost with its network. */
         log_warn("VM %.12s '%s': it has no network: %s", h->row->id, h->row->name, err->message);
@@ -281,10 +300,14 @@ int vm_undo_tap(struct vms *v, const struct vm_row *row, const struct vm_object 
     if (!net || parse_tap(o, &tap) < 0) {
         return 0;
     }
-    nic = nic_of(v, row, tap);
-    if (host_nic_detach(v->params.host, &nic, err) < 0) {
-        return err_wrap(err, "cannot disconnect " HOST_TAP_PREFIX "%u", tap);
+    /* Whoever opens or deletes a TAP detaches it, too: for want of a place that has to do. */
+    if (row->net_slot > 0) {
+        nic = nic_of(v, row, tap);
+        if (host_nic_detach(v->params.host, &nic, err) < 0) {
+            return err_wrap(err, "cannot disconnect " HOST_TAP_PREFIX "%u", tap);
+        }
     }
+    CRASH_POINT("net.detached");
     nets_tap_give(net, tap);
     return 0;
 }
@@ -300,13 +323,10 @@ static void plan_mode(struct vm_plan *p)
     if (!wanted || str_eq(wanted, p->row.net_mode)) {
         return;
     }
-    change = vm_plan_change(p, "net", p->row.net_mode, wanted, "live");
+    /* One that was started where there was no network has no card. */
+    change = vm_plan_change(p, "net", p->row.net_mode, wanted,
+                            p->row.net_slot > 0 ? "live" : "next_start");
     if (vm_choose_net(p->v, wanted, &p->row, &err) < 0) {
-        vm_plan_refuse(p, change, &err);
-    } else if (p->row.net_slot == 0) {
-        /* Created where there was no network. */
-        err_set(&err, ERR_UNSUPPORTED, "net: the VM was created without a network card");
-        err_hint(&err, "create another one: banger vm create --net nat");
         vm_plan_refuse(p, change, &err);
     }
 }

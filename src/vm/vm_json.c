@@ -56,19 +56,20 @@ static void write_labels(struct api_writer *w, const char *text)
 static void write_network(const struct vms *v, const struct vm_row *row, struct api_writer *w)
 {
     char ipv4[INET_ADDRSTRLEN], ipv6[INET6_ADDRSTRLEN], name[sizeof(row->name) + 8] = "";
-    bool nat = vm_has_nat(row) && v->params.net && !nets_why_not(v->params.net);
+    bool nat = vm_has_cards(v) && str_eq(row->net_mode, VM_NET_NAT);
+    bool placed = nat && row->net_slot > 0;
 
     api_write_open(w, "network");
     api_write_str(w, "mode", nat ? VM_NET_NAT : VM_NET_NONE);
-    if (nat) {
+    if (placed) {
         struct host_nic nic = nets_slot_nic(v->params.net, row->net_slot);
         struct in_addr in = {.s_addr = htonl(nic.ipv4)};
 
         (void)inet_ntop(AF_INET, &in, ipv4, sizeof(ipv4));
         (void)inet_ntop(AF_INET6, nic.ipv6, ipv6, sizeof(ipv6));
     }
-    api_write_str(w, "ipv4", nat ? ipv4 : NULL);
-    api_write_str(w, "ipv6", nat ? ipv6 : NULL);
+    api_write_str(w, "ipv4", placed ? ipv4 : NULL);
+    api_write_str(w, "ipv6", placed && nets_has_ipv6(v->params.net) ? ipv6 : NULL);
     if (nat && v->params.dns) {
         (void)snprintf(name, sizeof(name), "%s." VM_DOMAIN, row->name);
     }

@@ -210,9 +210,7 @@ int vms_load(struct vms *v, struct err *err)
         return -1;
     }
     for (size_t i = 0; i < count; i++) {
-        if (v->params.net) {
-            nets_slot_keep(v->params.net, rows[i].net_slot);
-        }
+        vm_keep_net(v, &rows[i]);
         add_entry(v, &rows[i]);
     }
     for (size_t i = 0; i < count; i++) {

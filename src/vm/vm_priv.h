@@ -417,10 +417,12 @@ bool vm_has_nat(const struct vm_row *row);
 bool vm_has_cards(const struct vms *v);
 /* Fills in row->net_mode; wanted: "auto", "nat" or "none". ERR_UNSUPPORTED. */
 int vm_choose_net(const struct vms *v, const char *wanted, struct vm_row *row, struct err *err);
-/* A place in the address plan for a VM that is going to be stored; and of one that is not any more.
- */
+/* A place in the address plan for a VM that is going to be stored or started and has none: one that
+ * is to have no network goes without when all are taken. And of one that is not stored any more. */
 int vm_take_slot(struct vms *v, struct vm_row *row, struct err *err);
 void vm_give_slot(struct vms *v, const struct vm_row *row);
+/* What a row of the store says that its VM has of these. */
+void vm_keep_net(struct vms *v, struct vm_row *row);
 /* Its name leads to it from now on, if it is connected. */
 void vm_publish_name(struct vms *v, const struct vm_row *row);
 /* Takes its TAP away and gives it to others. */

@@ -515,6 +515,7 @@ static void set_starting(struct vm_row *row, void *arg)
     row->run_vcpus = row->vcpus;
     row->run_memory_mib = row->memory_mib;
     row->run_disk_bytes = row->disk_bytes;
+    row->net_slot = b->row.net_slot;
     vm_row_enter_run(row);
     b->row.incarnation = row->incarnation;
 }
@@ -650,6 +651,10 @@ int vm_boot(struct vms *v, const char *id, const struct vm_boot_params *params, 
     }
     /* Nothing of an earlier run may be left, a process least of all: it has the disk. */
     if (b.row.state == VM_ERROR && vm_undo(v, id, VM_UNDO_RUN, err) < 0) {
+        return -1;
+    }
+    /* One that has none yet, having been created where there was no network. */
+    if (vm_take_slot(v, &b.row, err) < 0) {
         return -1;
     }
     copy_origin(&b);

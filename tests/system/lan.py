@@ -22,10 +22,10 @@ def run(*argv):
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
-def write_switch(name):
-    """Off, in the namespace of the thread."""
+def write_switch(name, value="0"):
+    """In the namespace of the thread."""
     with open("/proc/sys/" + name.replace(".", "/"), "w", encoding="ascii") as file:
-        file.write("0")
+        file.write(value)
 
 
 class Space:

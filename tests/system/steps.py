@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import time
@@ -168,6 +169,34 @@ def fake_banger(make_banger, silence=20, slots=0):
     instance = make_banger(config=FAKE_CONFIG.format(silence=silence, slots=slots))
     instance.environment["BANGER_FAKE_VMM"] = "1"
     return instance
+
+
+def fake_banger_with_network(make_banger):
+    """The same, whose VMs have TAPs, in the network namespace of this process."""
+    if os.geteuid() != 0 or not os.path.exists("/dev/net/tun") or not shutil.which("nft"):
+        pytest.skip("networks of VMs need root, /dev/net/tun and nft")
+    instance = fake_banger(make_banger)
+    instance.configure(FAKE_CONFIG.format(silence=20, slots=4) +
+                       'network = "nat"\ntap_pool_size = 0\n')
+    return instance
+
+
+def assert_networks(banger, now):
+    """What there is of networks is that of the VMs in `now`, and of nobody else."""
+    running = [vm for vm in now.values() if vm["state"] in ("running", "paused")]
+    network = banger.json("daemon", "status")["network"]
+    assert network["mode"] == "nat", network
+    assert (network["addresses_used"], network["taps_used"]) == (len(now), len(running))
+    # Those that nobody has go a moment later.
+    deadline = time.monotonic() + 60 * SLOWNESS
+    while len(taps := [name for _, name in socket.if_nameindex()
+                       if name.startswith("bgr-")]) != len(running):
+        assert time.monotonic() < deadline, taps
+    elements = subprocess.run(["nft", "list", "set", "inet", "banger", "guard4"], check=True,
+                              capture_output=True, text=True).stdout
+    assert set(re.findall(r'"(bgr-\d+)" \.', elements)) <= set(taps)
+    assert set(re.findall(r"\d+\.\d+\.\d+\.\d+", elements)) == {
+        vm["network"]["ipv4"] for vm in running if vm["network"]["mode"] == "nat"}
 
 
 def fake_qemu(make_banger, silence=20):

@@ -16,8 +16,8 @@ import time
 
 import pytest
 from banger import ROOT, SLOWNESS
-from steps import (FAKE_CONFIG, fake_banger, fake_main_pids, qemu_main_pids, store_of_version_2, vms,
-                   with_fake_qemu)
+from steps import (FAKE_CONFIG, assert_networks, fake_banger, fake_banger_with_network, fake_main_pids,
+                   qemu_main_pids, store_of_version_2, vms, with_fake_qemu)
 
 pytestmark = [pytest.mark.points, pytest.mark.deadline(900)]
 
@@ -111,6 +111,15 @@ class World:
         assert {p.name for p in disks.iterdir()} == {vm["id"] for vm in now.values()}
         for base in (banger.state_dir, banger.cache_dir, banger.runtime_dir):
             assert [p for p in base.rglob("*tmp*")] == []
+        return now
+
+
+class NetWorld(World):
+    """One in which VMs have networks: a fake VM takes of the host what others take."""
+
+    def check(self, scenario):
+        now = super().check(scenario)
+        assert_networks(self.banger, now)
         return now
 
 
@@ -478,9 +487,14 @@ def test_crash_leaves_nothing_that_the_next_daemon_does_not_mend(make_banger, na
     crash_everywhere(World(with_fake_qemu(fake_banger(make_banger))), SCENARIOS[name])
 
 
+@pytest.mark.parametrize("name", ["create", "start", "stop", "kill", "restart", "delete"])
+def test_crash_leaves_no_network_that_the_next_daemon_does_not_mend(make_banger, name):
+    crash_everywhere(NetWorld(fake_banger_with_network(make_banger)), SCENARIOS[name])
+
+
 def test_every_crash_point_is_reached(make_banger):
     points = points_of_the_sources()
-    reached = set()
+    reached = set(passed_by(NetWorld(fake_banger_with_network(make_banger)), Restart))
     world = World(with_fake_qemu(fake_banger(make_banger)))
     for scenario in SCENARIOS.values():
         reached |= set(passed_by(world, scenario))

@@ -10,14 +10,12 @@ import errno
 import itertools
 import os
 import re
-import shutil
-import socket
-import subprocess
 
 import pytest
 from banger import ROOT
-from steps import (FAKE_CONFIG, QUICK_BOOT, assert_error, call, fake_banger, fake_main_pids, fake_qemu, needs_root,
-                   qemu_main_pids, read_limits, vms)
+from steps import (QUICK_BOOT, assert_error, assert_networks, call, fake_banger,
+                   fake_banger_with_network, fake_main_pids, fake_qemu, needs_root, qemu_main_pids,
+                   read_limits, vms)
 
 pytestmark = [pytest.mark.points, pytest.mark.deadline(900)]
 
@@ -129,21 +127,7 @@ class NetFaults(Faults):
 
     def check_clean(self):
         now = super().check_clean()
-        running = [vm for vm in now.values() if vm["state"] == "running"]
-        with self.banger.rpc() as rpc:
-            network = rpc.call("daemon.status", {})["result"]["network"]
-        assert network["mode"] == "nat", network
-        assert (network["addresses_used"], network["taps_used"]) == (len(now), len(running))
-        # Those that nobody has go a moment later.
-        while len(taps := [name for _, name in socket.if_nameindex()
-                           if name.startswith("bgr-")]) != len(running):
-            assert self.child.process.poll() is None
-        elements = subprocess.run(["nft", "list", "set", "inet", "banger", "guard4"], check=True,
-                                  capture_output=True, text=True).stdout
-        connected = [vm for vm in running if vm["network"]["mode"] == "nat"]
-        assert set(re.findall(r'"(bgr-\d+)" \.', elements)) <= set(taps)
-        assert set(re.findall(r"\d+\.\d+\.\d+\.\d+", elements)) == {
-            vm["network"]["ipv4"] for vm in connected}
+        assert_networks(self.banger, now)
         return now
 
 
@@ -167,11 +151,7 @@ def faults(make_banger):
 
 @pytest.fixture
 def net_faults(make_banger):
-    if os.geteuid() != 0 or not os.path.exists("/dev/net/tun") or not shutil.which("nft"):
-        pytest.skip("networks of VMs need root, /dev/net/tun and nft")
-    banger = fake_banger(make_banger)
-    banger.configure(FAKE_CONFIG.format(silence=20, slots=4) + 'network = "nat"\ntap_pool_size = 0\n')
-    return NetFaults(banger)
+    return NetFaults(fake_banger_with_network(make_banger))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import shutil
 
 import lan
 import pytest
-from steps import assert_error, await_ready, kill_daemon, sh, sh_ok, vms
+from steps import assert_error, await_ready, edit_store, kill_daemon, sh, sh_ok, vms
 
 CONFIG = 'accel = "tcg"\nnetwork = "auto"\n'
 
@@ -233,3 +233,78 @@ def test_guests_reach_what_is_beyond_by_name(make_on, net):
     # Names of VMs are nobody else's business.
     sh(banger, "nslookup gone.vm", vm="x")
     assert "gone.vm" not in server.questions
+
+
+def test_a_vm_that_was_made_without_a_network_gets_one(make_on, net):
+    """By a daemon that had none, or in a subnet that was larger."""
+    port = net.serve(net.beyond, lan.WEB4)
+    banger = make_on('accel = "tcg"\nnetwork = "none"\n')
+    banger.ok("vm", "create", "-q", "--name", "old")
+    banger.ok("daemon", "stop")
+    banger.configure(CONFIG)
+    assert "next_start" in banger.ok("vm", "set", "old", "--net", "nat").out.replace("next start",
+                                                                                    "next_start")
+    assert vms(banger)["old"]["network"] == {
+        "mode": "nat", "ipv4": None, "ipv6": None, "dns_name": "old.vm", "ports": []}
+    banger.ok("restart", "old")
+    assert fetch(banger, "old", lan.WEB4, port) == f"you are {lan.HOST4}\n"
+    banger.ok("stop", "old")
+    banger.ok("daemon", "stop")
+    edit_store(banger, "UPDATE vm SET net_slot = 5000")
+    banger.configure(CONFIG + 'subnet = "10.77.0.0/24"\n')
+    banger.ok("start", "old")
+    assert addresses(banger, "old")[0].startswith("10.77.0.")
+    assert fetch(banger, "old", lan.WEB4, port) == f"you are {lan.HOST4}\n"
+
+
+def test_a_host_without_ipv6_gives_none(make_on, net):
+    port = net.serve(net.beyond, lan.WEB4)
+    net.host.call(lambda: lan.write_switch("net.ipv6.conf.all.disable_ipv6", "1"))
+    banger = make_on()
+    banger.ok("vm", "create", "-q", "--name", "x")
+    x4, x6 = addresses(banger, "x")
+    assert x6 is None
+    assert sh_ok(banger, "ip -o addr show dev eth0 | awk '{print $4}'", vm="x") == f"{x4}/32\n"
+    assert fetch(banger, "x", lan.WEB4, port) == f"you are {lan.HOST4}\n"
+    assert dig(net.host, "x.vm") == [x4] and dig(net.host, "x.vm", "AAAA") == []
+
+
+def test_who_wants_no_network_any_more_has_none(make_on, net):
+    """Also of a VM that runs."""
+    before = net.host.state()
+    banger = make_on()
+    port = net.serve(net.beyond, lan.WEB4)
+    banger.ok("vm", "create", "-q", "--name", "x")
+    assert fetch(banger, "x", lan.WEB4, port)
+    banger.ok("daemon", "stop")
+    assert taps(net.host) != []
+    banger.configure('accel = "tcg"\nnetwork = "none"\n')
+    banger.ok("ps")
+    for what, text in net.host.state().items():
+        assert text.splitlines() == before[what].splitlines(), what
+    assert fetch(banger, "x", lan.WEB4, port) == ""
+    assert sh_ok(banger, "echo on", vm="x") == "on\n"
+    banger.ok("stop", "x")
+
+
+def test_another_uplink_takes_the_place_of_the_first(banger, net):
+    port = net.serve(net.beyond, lan.WEB4)
+    banger.ok("vm", "create", "-q", "--name", "x")
+    assert fetch(banger, "x", lan.WEB4, port) == f"you are {lan.HOST4}\n"
+    net.host.run("ip", "link", "add", "up1", "type", "veth", "peer", "name", "down1", "netns",
+                 net.beyond.name)
+    for space, name, address in ((net.host, "up1", "198.18.0.2/24"),
+                                 (net.beyond, "down1", "198.18.0.1/24")):
+        space.run("ip", "addr", "add", address, "dev", name)
+        space.run("ip", "link", "set", name, "up")
+    net.host.run("ip", "route", "replace", "default", "via", "198.18.0.1")
+    # The kernel tells the daemon, which tells the rules.
+    while fetch(banger, "x", lan.WEB4, port) != "you are 198.18.0.2\n":
+        pass
+    # What was switched on for the first is off again; its IPv6 stays.
+    forwards = "/proc/sys/net/ipv4/conf/{}/forwarding"
+    assert net.host.run("cat", forwards.format("up1")) == "1\n"
+    net.host.run("ip", "link", "delete", "up1")
+    net.host.run("ip", "route", "add", "default", "via", "192.0.2.1")
+    while fetch(banger, "x", lan.WEB4, port) != f"you are {lan.HOST4}\n":
+        pass

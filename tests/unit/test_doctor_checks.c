@@ -596,8 +596,9 @@ static const struct {
     {"firewall", ufw, DOCTOR_WARN, "/etc/ufw/ufw.conf", "ufw route allow"},
     {"firewall", legacy, DOCTOR_WARN, "ip_tables_names", "iptables-legacy -I FORWARD"},
     {"dns-port", dns, DOCTOR_WARN, "/proc/net/udp: port 53", "ss -lunp"},
-    {"resolver", no_resolved, DOCTOR_WARN, "io.systemd.Resolve: missing", "systemd-resolved"},
-    {"pasta", no_pasta, DOCTOR_WARN, "pasta: not in PATH", "apt-get install passt"},
+    {"resolver", no_resolved, DOCTOR_WARN, "io.systemd.Resolve: missing",
+     "server=/vm/127.0.0.1#5354"},
+    {"pasta", no_pasta, DOCTOR_WARN, "pasta: not in PATH", "sudo banger"},
 };
 
 /* Those that look at VMs that run: system/test_doctor.py breaks them. */

@@ -204,6 +204,44 @@ static void a_second_daemon_is_told_who_has_the_network(void **state)
     site_done(&w);
 }
 
+/* Dead or not, it comes back for them. */
+static void vms_of_another_daemon_keep_the_network(void **state)
+{
+    _cleanup_scratch_ struct scratch elsewhere = scratch_new();
+    _cleanup_free_ char *before = NULL, *after = NULL;
+    struct host *other;
+    struct err err;
+    int fd;
+    SITE(w, true)
+
+    site_open(&w);
+    fd = site_tap(&w, 1);
+    site_attach(&w, 1, 5, true);
+    host_free(w.host);
+    before = net_state();
+    other = host_local_new(&(struct host_local_params){
+        .launcher = "/none", .name = elsewhere.path, .cgroup_root = elsewhere.path});
+    assert_int_equal(host_net_open(other, &site_subnet, &w.mtu, &err), -1);
+    assert_int_equal(err.code, ERR_CONFLICT);
+    assert_non_null(strstr(err.message, "'" HOST_TAP_PREFIX "1' is of"));
+    assert_non_null(strstr(err.message, w.scratch.path));
+    assert_non_null(strstr(err.hint, "ip link delete " HOST_TAP_PREFIX "1"));
+    assert_int_equal(host_net_close(other, &err), -1);
+    assert_int_equal(err.code, ERR_CONFLICT);
+    after = net_state();
+    assert_string_equal(before, after);
+    w.host = site_host(&w);
+    site_open(&w);
+    assert_taps(&w, "1 ");
+    (void)close(fd);
+    site_close(&w);
+    /* Nobody has any now. */
+    must(host_net_open(other, &site_subnet, &w.mtu, &err), &err);
+    must(host_net_close(other, &err), &err);
+    host_free(other);
+    site_done(&w);
+}
+
 static int open_without_rights(void *arg)
 {
     struct site *w = arg;
@@ -473,6 +511,7 @@ int main(void)
         cmocka_unit_test(a_subnet_that_is_somebodys_is_refused_with_whose_it_is),
         cmocka_unit_test(subnets_of_others_addresses_are_refused),
         cmocka_unit_test(a_second_daemon_is_told_who_has_the_network),
+        cmocka_unit_test(vms_of_another_daemon_keep_the_network),
         cmocka_unit_test(without_rights_there_is_no_network),
         cmocka_unit_test(nothing_is_done_while_it_is_not_open),
         cmocka_unit_test(an_uplink_that_is_none_any_more_is_set_back),

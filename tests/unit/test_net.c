@@ -25,6 +25,7 @@ struct world {
     struct host_subnet subnet;
     uint32_t refused; /* a subnet that is somebody's */
     bool no_rights, no_taps;
+    unsigned mtu; /* of the uplinks; 0 = 1400 */
 };
 
 struct fixture {
@@ -52,7 +53,7 @@ static int do_open(struct host *host, const struct host_subnet *subnet, unsigned
         return err_set(err, ERR_CONFLICT, "that is somebody's");
     }
     w->subnet = *subnet;
-    *ret_mtu = 1400;
+    *ret_mtu = w->mtu ? w->mtu : 1400;
     return 0;
 }
 
@@ -220,7 +221,10 @@ static void a_subnet_is_chosen_and_kept_until_it_is_somebodys(void **state)
     nets_subnets(f->net, ipv4, ipv6);
     assert_string_equal(ipv4, "10.201.0.0/16");
     assert_string_equal(ipv6, before);
+    assert_int_equal(nets_mtu(f->net), 1400);
+    f->world.mtu = 65536;
     begin(f, "172.20.0.0/20", 0);
+    assert_int_equal(nets_mtu(f->net), 1500);
     nets_subnets(f->net, ipv4, ipv6);
     assert_string_equal(ipv4, "172.20.0.0/20");
 }
@@ -257,6 +261,11 @@ static void where_there_is_none_it_says_why(void **state)
     assert_int_equal(open_net(f, "none", "auto", 4, &err), 0);
     assert_non_null(strstr(nets_why_not(f->net), "network = \"none\""));
     assert_int_equal(f->world.opens, 0);
+    assert_int_equal(f->world.closes, 0);
+    /* What was made for VMs when there was one goes. */
+    begin(f, "auto", 0);
+    assert_int_equal(open_net(f, "none", "auto", 4, &err), 0);
+    assert_int_equal(f->world.closes, 1);
 }
 
 static uint32_t address(struct fixture *f, unsigned slot)
@@ -271,7 +280,9 @@ static void places_are_used_again_last_and_have_addresses_of_their_own(void **st
     unsigned slot;
 
     begin(f, "10.9.0.0/22", 0);
-    nets_slot_keep(f->net, 3);
+    assert_true(nets_slot_keep(f->net, 0));
+    assert_true(nets_slot_keep(f->net, 3));
+    assert_false(nets_slot_keep(f->net, 4 * 254)); /* of a larger subnet */
     /* Behind what a VM has. */
     assert_int_equal(nets_slot_take(f->net), 4);
     nets_slot_give(f->net, 4);
@@ -362,6 +373,11 @@ static void taps_of_vms_that_run_on_are_left_alone(void **state)
         f->world.count++;
     }
     f->world.held[200] = true;
+    begin(f, "auto", 1);
+    /* One that ends before they have said so. */
+    nets_free(STEAL_PTR(f->net));
+    assert_int_equal(f->world.count, 6);
+    assert_int_equal(f->world.closes, 0);
     begin(f, "auto", 1);
     nets_tap_keep(f->net, 200);
     nets_tap_keep(f->net, 200);

@@ -319,6 +319,20 @@ static void a_card_that_wants_no_ipv6_has_none(void **state)
     assert_says("-4 route show", "default via 10.201.0.1 dev eth0 proto static onlink");
 }
 
+static void a_card_that_is_to_have_no_ipv6_has_none(void **state)
+{
+    struct frame_network wanted = first, now;
+    const char *step = "";
+
+    skip_without_namespace(*state);
+    set(&first, no_gateway);
+    memset(wanted.ipv6, 0, sizeof(wanted.ipv6));
+    assert_int_equal(network_set(&wanted, no_gateway, &now, &step), 0);
+    assert_memory_equal(now.ipv4, first.ipv4, 4);
+    assert_memory_equal(now.ipv6, wanted.ipv6, 16);
+    assert_silent("-o -6 addr show dev eth0");
+}
+
 static void a_step_that_fails_is_named(void **state)
 {
     static const struct {
@@ -396,6 +410,8 @@ static void a_network_is_checked_before_it_is_tried(void **state)
     n = first;
     memset(n.ipv6, 0, 15); /* ::7 */
     assert_false(network_valid(&n));
+    n.ipv6[15] = 0; /* none at all */
+    assert_true(network_valid(&n));
     n.ipv6[0] = 0xfe;
     n.ipv6[1] = 0x80;
     assert_false(network_valid(&n));
@@ -512,6 +528,7 @@ int main(void)
         WITH(another_network_takes_the_place_of_the_first),
         WITH(whatever_else_the_card_had_is_gone),
         WITH(a_card_that_wants_no_ipv6_has_none),
+        WITH(a_card_that_is_to_have_no_ipv6_has_none),
         WITH(a_step_that_fails_is_named),
         cmocka_unit_test(a_network_is_checked_before_it_is_tried),
         cmocka_unit_test(resolvers_are_addresses_and_three_at_most),
