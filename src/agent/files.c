@@ -1,5 +1,6 @@
 #include "agent/files.h"
 
+#include "agent/connect.h"
 #include "agent/report.h"
 #include "archive/archive.h"
 #include "codec/frame.h"
@@ -105,6 +106,17 @@ static int put(char **paths, unsigned long flags)
     });
 }
 
+/* To where the one path says. */
+static int connect_one(const char *to)
+{
+    int error = connect_and_carry(to);
+
+    if (error != 0) {
+        report(NULL, to, strerror(error), "");
+    }
+    return error != 0;
+}
+
 int files_main(char **args)
 {
     unsigned long flags = strtoul(args[1], NULL, 10);
@@ -117,6 +129,9 @@ int files_main(char **args)
     }
     if (strcmp(args[0], "listeners") == 0) {
         return report_listeners();
+    }
+    if (strcmp(args[0], "connect") == 0) {
+        return connect_one(args[2]);
     }
     return strcmp(args[0], "get") == 0 ? get(args + 2, flags) : put(args + 2, flags);
 }

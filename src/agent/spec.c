@@ -51,11 +51,11 @@ static int spec_check(const uint8_t *body, size_t len, size_t *ret_args, size_t 
         } else if (tag == FRAME_TAG_PATH) {
             paths++;
         } else if (tag == FRAME_TAG_FILES) {
-            if (size != 2 || value[0] < FRAME_FILES_GET || value[0] > FRAME_FILES_LISTENERS) {
+            if (size != 2 || value[0] < FRAME_FILES_GET || value[0] > FRAME_FILES_CONNECT) {
                 return invalid(f, "a value of the wrong size or range");
             }
             files = true;
-            report = value[0] >= FRAME_FILES_STATS;
+            report = frame_files_is_report(value[0]);
         } else if (tag == FRAME_TAG_ENV) {
             const uint8_t *sign = memchr(value, '=', size);
 
@@ -93,12 +93,13 @@ static size_t set_files(struct spec *spec, const uint8_t value[2])
 {
     static char name[] = "banger-agent", arg[] = SPEC_FILES_ARG;
     static char get[] = "get", put[] = "put", stats[] = "stats", processes[] = "processes",
-                listeners[] = "listeners";
+                listeners[] = "listeners", connect[] = "connect";
     static char *const verbs[] = {[FRAME_FILES_GET] = get,
                                   [FRAME_FILES_PUT] = put,
                                   [FRAME_FILES_STATS] = stats,
                                   [FRAME_FILES_PROCESSES] = processes,
-                                  [FRAME_FILES_LISTENERS] = listeners};
+                                  [FRAME_FILES_LISTENERS] = listeners,
+                                  [FRAME_FILES_CONNECT] = connect};
 
     (void)snprintf(spec->flags, sizeof(spec->flags), "%u", value[1]);
     spec->files = true;

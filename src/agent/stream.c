@@ -112,7 +112,7 @@ static void channel_pump(struct channel *c)
         n = ring_read_fd(&c->ring, c->source.fd, c->finishing ? c->last : RING_MAX, &empty);
         if (n > 0) {
             c->last -= c->finishing ? (size_t)n : 0;
-            if (empty && !c->terminal && !c->finishing) {
+            if (empty && !c->terminal && !c->finishing && !c->hung_up) {
                 break; /* a pipe gives all that it has, and whatever comes is a new edge */
             }
         } else if (n == -ENOBUFS) {
@@ -133,8 +133,11 @@ static void channel_pump(struct channel *c)
 
 static void on_channel(struct source *source, uint32_t events)
 {
-    (void)events;
-    channel_pump(source->owner);
+    struct channel *c = source->owner;
+
+    /* Told once, perhaps together with the last bytes. */
+    c->hung_up = c->hung_up || (!c->terminal && (events & EPOLLHUP));
+    channel_pump(c);
 }
 
 void channel_init(struct channel *c, struct stream_env *env, struct stream_owner *owner)

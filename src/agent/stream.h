@@ -55,6 +55,7 @@ struct channel {
     uint64_t limit;
     size_t last; /* when finishing: bytes that are still taken */
     bool terminal;
+    bool hung_up;   /* nobody has the other end open: behind what is there is its end */
     bool finishing; /* the command has ended */
     bool eof;       /* no byte will be added: the ring's end is the total */
     bool end_sent;

@@ -176,6 +176,7 @@ int cli_run(int argc, char **argv);
 int cmd_run(struct cli *cli, const struct cli_args *args);
 int cmd_exec(struct cli *cli, const struct cli_args *args);
 int cmd_cp(struct cli *cli, const struct cli_args *args);
+int cmd_forward(struct cli *cli, const struct cli_args *args);
 int cmd_ps(struct cli *cli, const struct cli_args *args);
 int cmd_vm_list(struct cli *cli, const struct cli_args *args);
 int cmd_vm_show(struct cli *cli, const struct cli_args *args);

@@ -196,11 +196,11 @@ static int copy_group(const struct copy *c, const struct end *src, size_t count)
     struct err err;
 
     if (src->vm) {
-        r = remote_open(&from, c->cli, src->vm, false, get_params(c, src, count), c->signals_fd,
-                        &signal, &err);
+        r = remote_open(&from, c->cli, src->vm, "file.get", get_params(c, src, count),
+                        c->signals_fd, &signal, &err);
     }
     if (r == 0 && dst->vm) {
-        r = remote_open(&to, c->cli, dst->vm, true, put_params(c, src, count), c->signals_fd,
+        r = remote_open(&to, c->cli, dst->vm, "file.put", put_params(c, src, count), c->signals_fd,
                         &signal, &err);
     }
     if (r < 0) {

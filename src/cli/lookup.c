@@ -135,6 +135,7 @@ enum cli_kind cli_kind_of(const char *word)
         {"SIGNAL", KIND_TEXT},
         {"CHECK", KIND_TEXT},
         {"POLICY", KIND_TEXT},
+        {"FORWARD", KIND_TEXT},
     };
     size_t len = strcspn(word, ".");
 

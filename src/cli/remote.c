@@ -92,23 +92,22 @@ static void put_window(struct remote *r, uint8_t channel, uint64_t acked, uint64
     must_fit(frame_put_window(&r->out, 0, channel, acked, limit));
 }
 
-int remote_open(struct remote *r, struct cli *cli, const char *vm, bool puts, json_t *params,
-                int signals_fd, int *ret_signal, struct err *err)
+int remote_open(struct remote *r, struct cli *cli, const char *vm, const char *method,
+                json_t *params, int signals_fd, int *ret_signal, struct err *err)
 {
     _cleanup_json_ json_t *session = NULL;
     struct session_wake wake = {.signals_fd = signals_fd};
     struct client_watch watch = {.wake_fd = signals_fd, .wake = session_wake, .arg = &wake};
     int n;
 
-    *r = (struct remote){.vm = vm, .puts = puts, .fd = -1};
+    *r = (struct remote){.vm = vm, .puts = str_eq(method, "file.put"), .fd = -1};
     messages_init(&r->messages);
     json_put_str(params, "vm", vm);
     if (cli_connect(cli, true, &r->client, err) < 0) {
         json_decref(params);
         return -1;
     }
-    n = client_call_watched(r->client, puts ? "file.put" : "file.get", params, &watch, &session,
-                            err);
+    n = client_call_watched(r->client, method, params, &watch, &session, err);
     *ret_signal = wake.signal;
     if (n < 0) {
         return -1;
@@ -116,7 +115,7 @@ int remote_open(struct remote *r, struct cli *cli, const char *vm, bool puts, js
     r->fd = client_take_over(r->client, &r->in);
     buf_init(&r->out, QUEUE_MAX);
     put_window(r, FRAME_STDERR, 0, ERRORS_WINDOW);
-    if (puts) {
+    if (r->puts) {
         put_window(r, FRAME_STDOUT, 0, FRAME_ACK_EVERY); /* there is none */
     }
     return 0;
@@ -264,6 +263,7 @@ static int take_frame(struct remote *r, const struct frame *f, struct buf *data,
             return broke_protocol(err, "an end out of order");
         }
         r->ended = r->ended || f->channel == FRAME_STDOUT;
+        r->err_ended = r->err_ended || f->channel == FRAME_STDERR;
         return 0;
     case FRAME_WINDOW:
         return take_window(r, f, err);

@@ -1,6 +1,7 @@
 /*
- * The guest's end of a copy: a connection that file.put or file.get has turned into frames. It
- * moves bytes between the socket and buffers; who waits for what is transfer.c's business.
+ * The guest's end of a copy or of a forwarded connection: a connection to the daemon that file.put,
+ * file.get or session.connect has turned into frames. It moves bytes between the socket and
+ * buffers; who waits for what is transfer.c's and relay.c's business.
  * Threads: one. What the daemon and the guest say is checked and bounded.
  */
 #pragma once
@@ -24,7 +25,7 @@ void messages_print(struct messages *m, const struct cli *cli, const char *vm);
 
 struct remote {
     const char *vm; /* as the user calls it; borrowed */
-    bool puts;      /* file.put: we write, else we read */
+    bool puts;      /* file.put: the guest has nothing to send */
     int fd;
     struct client *client;
     struct buf in, out;
@@ -37,16 +38,17 @@ struct remote {
     /* from the guest */
     uint64_t received, acked, granted;
     uint64_t err_received, err_acked;
-    bool ended; /* all of stdout has come */
+    bool ended;     /* all of stdout has come */
+    bool err_ended; /* and of stderr */
 
     bool exited;
     int status, signal;
 };
 
-/* Starts the transfer; params (stolen) are those of the method but vm. -1 with *err set; then, or
- * when a signal came meanwhile (*ret_signal), remote_close is all that may be called. */
-int remote_open(struct remote *r, struct cli *cli, const char *vm, bool puts, json_t *params,
-                int signals_fd, int *ret_signal, struct err *err);
+/* Calls the method; params (stolen) are its own but vm. signals_fd may be -1. -1 with *err set;
+ * then, or when a signal came meanwhile (*ret_signal), remote_close is all that may be called. */
+int remote_open(struct remote *r, struct cli *cli, const char *vm, const char *method,
+                json_t *params, int signals_fd, int *ret_signal, struct err *err);
 void remote_close(struct remote *r); /* a zeroed one with fd -1 is fine */
 
 /* What to poll for. */

@@ -281,6 +281,22 @@ const struct cli_verb cli_verbs[] = {
         .run = cmd_cp,
     },
     {
+        .path = "forward",
+        .operands = "VM FORWARD...",
+        .min = 2,
+        .max = UINT32_MAX,
+        .doc = "Reach services in a VM from here, until interrupted.",
+        .more = "FORWARD is [LOCAL:]REMOTE. LOCAL is [IP:]PORT, where we listen: by default on "
+                "127.0.0.1 and REMOTE's port; port 0 is any that is free, which is printed. REMOTE "
+                "is [HOST:]PORT, by default on the guest's localhost, or the absolute path of a "
+                "Unix socket in the guest. 8080:80 forwards port 8080 here to port 80 there; "
+                "127.0.0.1:8080:10.0.0.7:80 to port 80 of an address that the guest reaches. An "
+                "IPv6 address is in brackets. Connections go through the guest's agent: the VM "
+                "needs no network. They end with this command; new ones work again after a "
+                "restart of the VM or the daemon.",
+        .run = cmd_forward,
+    },
+    {
         .path = "ps",
         .operands = "",
         .flags = ps_flags,

@@ -467,6 +467,37 @@ const struct api_method api_methods[] = {
         .doc = "Waits until a session has ended.",
     },
     {
+        .name = "session.connect",
+        .flags = API_SLOW | API_TAKES_OVER,
+        .params = PARAMS(P_VM,
+                         {.name = "host",
+                          .type = API_STRING,
+                          .min = 1,
+                          .max = 45,
+                          .fallback = "localhost",
+                          .doc = "With port: localhost, or an IPv4 or IPv6 address, as the guest "
+                                 "knows it."},
+                         {.name = "port",
+                          .type = API_INT,
+                          .min = 1,
+                          .max = 65535,
+                          .nullable = true,
+                          .doc = "A TCP port."},
+                         {.name = "path",
+                          .type = API_STRING,
+                          .min = 1,
+                          .max = 107,
+                          .doc = "Instead of a port: the absolute path of a Unix socket in the "
+                                 "guest."}),
+        .result = ONE(session),
+        .doc = "Connects to a service in a running VM, through its agent: it needs no network. The "
+               "connection becomes the byte streams of a session (see Frames): stdin goes to the "
+               "service, stdout comes from it, and each may end by itself; stderr ends once it is "
+               "connected. When the service cannot be reached stderr has where, reason and hint, "
+               "each ended by NUL, and the exit status is 1. The session ends with the connection "
+               "and leaves no record.",
+    },
+    {
         .name = "file.put",
         .flags = API_SLOW | API_TAKES_OVER,
         .params = PARAMS(P_VM,

@@ -210,7 +210,18 @@ enum frame_files {
     FRAME_FILES_STATS = 3,
     FRAME_FILES_PROCESSES = 4,
     FRAME_FILES_LISTENERS = 5,
+    /* One PATH: "HOST:PORT", with HOST "localhost" or an IPv4 address or an IPv6 address in
+     * brackets, or the absolute path of a Unix socket. Standard input and output are the connection
+     * to it, each ending by itself; standard error ends, empty, once that is made. */
+    FRAME_FILES_CONNECT = 6,
 };
+
+/* Those that are reports: nobody's work, and without a PATH. */
+static inline bool frame_files_is_report(int what)
+{
+    return what >= FRAME_FILES_STATS && what <= FRAME_FILES_LISTENERS;
+}
+
 #define FRAME_FILES_RECURSIVE 0x01 /* else only regular files */
 #define FRAME_FILES_KEEP_IDS 0x02  /* owners, set-id bits, devices */
 #define FRAME_FILES_DIRECTORY 0x04 /* PUT: the destination must be a directory */

@@ -84,6 +84,7 @@ HANDLER(rpc_session_wait);
 /* rpc_file.c */
 HANDLER(rpc_file_put);
 HANDLER(rpc_file_get);
+HANDLER(rpc_session_connect);
 /* rpc_image.c */
 HANDLER(rpc_image_list);
 HANDLER(rpc_image_register_begin);

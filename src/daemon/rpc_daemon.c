@@ -42,6 +42,7 @@ const struct rpc_handler daemon_handlers[] = {
     {"session.attach", rpc_session_attach},
     {"session.list", rpc_session_list},
     {"session.wait", rpc_session_wait},
+    {"session.connect", rpc_session_connect},
     {"op.list", rpc_op_list},
     {"op.status", rpc_op_status},
     {"op.watch", rpc_op_watch},

@@ -234,6 +234,11 @@ static void on_frame(struct liar *l, const struct frame *f)
         on_exec(l, f);
     } else if (f->type == FRAME_WINDOW && f->channel == FRAME_STDERR) {
         on_listener(l, f->stream);
+    } else if (f->type == FRAME_PING && is(l, "old")) {
+        send_frame(l, (struct frame){.type = FRAME_PONG,
+                                     .stream = f->stream,
+                                     .payload = f->payload,
+                                     .length = f->length});
     } else if (f->type == FRAME_CONFIGURE) {
         on_configure(l, f);
     } else if (f->type == FRAME_SYNC || f->type == FRAME_GROW || f->type == FRAME_POWEROFF) {

@@ -52,7 +52,8 @@ struct session *session_new(struct session_registry *r, const char *vm_id, const
     (void)snprintf(s->vm_id, sizeof(s->vm_id), "%s", vm_id);
     s->spec = json_deep_copy(spec);
     s->files = json_object_get(spec, "files") != NULL;
-    s->report = json_int(json_object_get(spec, "files"), "direction", 0) >= FRAME_FILES_STATS;
+    s->report =
+        frame_files_is_report((int)json_int(json_object_get(spec, "files"), "direction", 0));
     s->refs = 1;
     s->exit_code = -1;
     s->started_ms = r->clock->real_ms();

@@ -53,8 +53,8 @@ struct session_start_params {
     const char *vm_id;
     const json_t *spec; /* as api_session_spec describes it, validated and with its defaults; or,
                          * with a member "files" {"direction", "flags", "paths"} (see
-                         * FRAME_TAG_FILES), a file transfer or a report, which ends with its client
-                         * and leaves no record */
+                         * FRAME_TAG_FILES), a file transfer, a report or a forwarded connection,
+                         * which ends with its client and leaves no record */
     bool drain; /* while no client is attached, output is taken and dropped: the command of a
                  * detached run must not wait for a reader that never comes */
     bool main;  /* of its VM */

@@ -23,6 +23,7 @@ static json_t *parse(enum frame_files what, const char *text, size_t len)
         return report_parse_listeners(text, len);
     case FRAME_FILES_GET:
     case FRAME_FILES_PUT:
+    case FRAME_FILES_CONNECT:
         break;
     }
     return NULL;

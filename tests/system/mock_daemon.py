@@ -67,7 +67,7 @@ CONFIGURATION = {
                "default": "/run/banger/banger.sock", "origin": "default", "source": None}],
 }
 
-TAKES_OVER = ("session.attach", "file.get", "file.put")
+TAKES_OVER = ("session.attach", "file.get", "file.put", "session.connect")
 
 
 class RpcError(Exception):

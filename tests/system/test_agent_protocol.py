@@ -300,6 +300,32 @@ def test_large_data_through_cat_is_unchanged(host):
     assert digest.digest() == expected.digest()
 
 
+@pytest.mark.parametrize("window", [65536, 0])
+def test_output_that_is_closed_has_ended_while_the_command_goes_on(agent, host, tmp_path, window):
+    """Also when its last bytes and its end are found at once, or there is no room for the bytes."""
+    go, gone = (str(tmp_path / name) for name in ("go", "gone"))
+    for path in (go, gone):
+        os.mkfifo(path)
+    bytes_ = 400 << 10 if window == 0 else 5  # more than the ring and less than the pipe and it
+    session = host.start(["sh", "-c", 'read x <$1; head -c $3 /dev/zero; exec >&-; echo x >$2; read x <$1',
+                          "sh", go, gone, str(bytes_)], window=window)
+    host.wait(lambda: session.pid)
+    if window:
+        agent.process.send_signal(signal.SIGSTOP)
+    pathlib.Path(go).write_text("x\n")
+    assert pathlib.Path(gone).read_text() == "x\n"
+    agent.process.send_signal(signal.SIGCONT)
+    if not window:
+        host.ping()
+        session.auto_window, session.window_size = True, 65536
+        session.window[1] = 0
+        host.send(*host._window_frames(session))
+    host.wait(lambda: session.ended[frames.STDOUT])
+    assert session.received[1] == bytes_ and not session.over
+    pathlib.Path(go).write_text("x\n")
+    assert host.finish(session) == 0
+
+
 def test_nothing_is_sent_beyond_the_window(agent, host):
     session = host.start(["cat", "/dev/zero"], window=0)
     host.wait(lambda: session.pid)

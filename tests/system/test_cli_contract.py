@@ -25,6 +25,7 @@ exec VM [[--] COMMAND...]
     -i/--interactive -t/--tty -e/--env=NAME=VALUE -w/--workdir=DIR -u/--user=USER
 cp SRC... DST
     -r/--recursive -a/--archive -u/--user=USER
+forward VM FORWARD...
 ps
     -a/--all --filter=KEY=PATTERN --sort=KEY --reverse
 vm list = vm ls
@@ -229,7 +230,7 @@ CALLS = [
     ("completion bash", None, None, None, "text"),
 ]
 # Those that carry a command's status and streams, or have no output, have their own tests below.
-APART = {"run", "exec", "cp", "session wait", "daemon stop", "config list", "internal config",
+APART = {"run", "exec", "cp", "forward", "session wait", "daemon stop", "config list", "internal config",
          "internal protocol", "internal complete", "internal man", "daemon reconcile",
          "daemon verify-store", "doctor", "debug-bundle", "events"}
 

@@ -203,7 +203,8 @@ def drive_sessions(drive):
 
 def drive_files(drive):
     """Each has a connection of its own, which then carries frames; its end is theirs."""
-    for method, params in (("file.get", {"paths": ["etc"]}), ("file.put", {"path": "tmp"})):
+    for method, params in (("file.get", {"paths": ["etc"]}), ("file.put", {"path": "tmp"}),
+                           ("session.connect", {"port": 80})):
         with drive.connect() as rpc:
             session = drive.on(rpc, method, vm="driven", **params)
             # What it has to say may fit into a pipe: then it can be over before the answer.
