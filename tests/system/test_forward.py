@@ -124,11 +124,16 @@ def fetch(address):
 
 @pytest.fixture(scope="module")
 def served(shared):
-    """The shared VM with a web server, a server that echoes and one on a Unix socket."""
-    sh_ok(shared, """mkdir -p /srv/www && echo hello >/srv/www/index.html
-httpd -h /srv/www -p 127.0.0.1:7080 && httpd -h /srv/www -p [::1]:7081
-nc -ll -p 7082 -e cat >/dev/null 2>&1 &""")
+    """The shared VM with a web server on each kind of address and a server that echoes."""
+    pids = sh_ok(shared, """mkdir -p /srv/www && echo hello >/srv/www/index.html
+for server in "httpd -f -h /srv/www -p 127.0.0.1:7080" "httpd -f -h /srv/www -p [::1]:7081" \\
+        "nc -ll -p 7082 -e cat"; do
+    $server >/dev/null 2>&1 &
+    echo $!
+done
+until [ "$(netstat -ltn | grep -c ":708[0-2] ")" = 3 ]; do :; done""").split()
     yield shared
+    sh_ok(shared, f"kill {' '.join(pids)}")
 
 
 @pytest.mark.sanitize
