@@ -607,8 +607,13 @@ def test_memory_that_cannot_be_measured_is_told(qemu_faults, point):
 
 def fail_each_at_start(faults):
     """The points that failed while daemons started, each for one of them."""
-    banger = faults.banger
     faults.create("down", "--no-start")
+    return fail_each_call_at_start(faults)
+
+
+def fail_each_call_at_start(faults):
+    """Of faults.points, in the order in which they come."""
+    banger = faults.banger
     found, failed = [], True
     while failed:
         faults.arm(len(found) + 1, errno.EIO)
@@ -632,9 +637,12 @@ def fail_each_at_start(faults):
 
 def test_any_call_of_a_daemon_that_starts_may_fail(faults):
     """It serves or says why not; VMs that run go on, and are there once nothing fails."""
-    found = set(fail_each_at_start(faults))
-    assert found >= {"fs.connect", "fs.listen", "fs.read", "process", "process.find", "spawn", "store"}
-    assert os.geteuid() != 0 or found >= {"host.reply", "host.status"}
+    wanted = {"fs.connect", "fs.listen", "fs.read", "process", "process.find", "spawn", "store"}
+    wanted |= {"host.reply", "host.status"} if os.geteuid() == 0 else set()
+    # Threads of a start change places from one daemon to the next, and a call may be passed over.
+    for point in wanted - set(fail_each_at_start(faults)):
+        faults.points = point
+        assert set(fail_each_call_at_start(faults)) == {point}
 
 
 def test_any_call_of_a_daemon_that_takes_qemu_over_may_fail(qemu_faults):
