@@ -112,7 +112,9 @@ static int connect_one(const char *to)
     int error = connect_and_carry(to);
 
     if (error != 0) {
-        report(NULL, to, strerror(error), "");
+        report(NULL, to, strerror(error),
+               error == ECONNREFUSED ? "nobody listens there; who listens where: banger vm ports VM"
+                                     : "");
     }
     return error != 0;
 }

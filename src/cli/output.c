@@ -30,6 +30,7 @@ static void put_message(const char *text)
 int out_error(const struct cli *cli, const struct client *c, const char *what,
               const struct err *err)
 {
+    flockfile(stderr); /* forward's connections tell theirs at the same time */
     (void)fputs("banger: ", stderr);
     if (what) {
         _cleanup_free_ char *safe = str_escape(what, strlen(what), CELL_MAX);
@@ -45,6 +46,7 @@ int out_error(const struct cli *cli, const struct client *c, const char *what,
         (void)fputs("debug: operation ", stderr);
         put_message(client_error_op(c));
     }
+    funlockfile(stderr);
     return EXIT_FAILED;
 }
 

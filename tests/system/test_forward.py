@@ -93,7 +93,8 @@ def test_agent_tells_why_it_cannot_connect(target, why):
     child = connect(target)
     out, err = child.communicate()
     assert (child.returncode, out) == (1, b"")
-    assert err.split(b"\0") == [target.encode(), why, b"", b""]
+    hint = b"nobody listens there; who listens where: banger vm ports VM" if b"refused" in why else b""
+    assert err.split(b"\0") == [target.encode(), why, hint, b""]
 
 
 # The whole.
@@ -172,7 +173,8 @@ def test_what_cannot_be_reached_is_told_and_reset(served):
             with dial(wrong) as s, pytest.raises(ConnectionResetError):
                 s.recv(1)
         assert fetch(right).endswith(b"hello\n")
-    assert f"banger: {SHARED_VM}:localhost:7083: Connection refused" in child.result.err
+    assert f"banger: {SHARED_VM}:localhost:7083: Connection refused\nhint: nobody listens there" \
+        in child.result.err
 
 
 def test_a_guest_keeps_nothing_of_who_has_left(served):
